@@ -1,0 +1,5 @@
+//! Trunkline: a multi-tenant gRPC telephony control plane. See `docs/ARCHITECTURE.md` for the map.
+
+pub mod carrier;
+pub mod domain;
+pub mod simulator;

@@ -1,0 +1,1 @@
+//! A Twilio-compatible server for tests, demos and rehearsals.
