@@ -2,6 +2,45 @@
 //!
 //! Every time is handed in as [`Timestamp`]; every random draw is handed in as a number.
 
+/// Declares a state enum whose variants have one word each, the same in SQL, JSON and logs.
+macro_rules! state_words {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every value, in order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word for it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// The value that `word` names, or none.
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == word)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                Self::from_word(&word)
+                    .ok_or_else(|| serde::de::Error::custom(concat!("unknown ", stringify!($name))))
+            }
+        }
+    };
+}
+pub(crate) use state_words;
+
 pub mod call;
 pub mod event;
 pub mod ids;
@@ -15,7 +54,6 @@ pub mod script;
 pub mod share;
 pub mod tenant;
 pub mod time;
-pub mod transfer;
 pub mod window;
 
 pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TenantId, WorkerId};

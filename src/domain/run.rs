@@ -1,1 +1,394 @@
+//! A run: its settings, its life, and when it is over.
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::job::{JobState, Outcome};
+use super::retry::RetryPolicy;
+use super::script::Script;
+use super::window::CallingWindow;
+use super::{Phone, Timestamp, Violation};
+
+/// The most live calls that one run may ask for.
+pub const CONCURRENCY_MAX: u32 = 10_000;
+/// The heaviest weight.
+pub const WEIGHT_MAX: u32 = 1_000;
+/// Priorities lie between minus this and this.
+pub const PRIORITY_MAX: i32 = 100;
+/// A run expires this long after its start unless told otherwise: every job ends.
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// No run lives longer.
+pub const LIFETIME_MAX: Duration = Duration::from_secs(90 * 24 * 3_600);
+/// Longest name, in characters.
+pub const NAME_MAX_CHARS: usize = 200;
+
+super::state_words! {
+    /// Where a run stands.
+    pub enum RunState {
+        /// Being put together; dials nothing.
+        Draft = "draft",
+        /// Started; nothing claimed yet.
+        Pending = "pending",
+        /// Dialing.
+        Running = "running",
+        /// Dials nothing until resumed; calls in flight go on.
+        Paused = "paused",
+        /// Queued jobs are being canceled, calls in flight finish.
+        Canceling = "canceling",
+        /// Queued jobs are being canceled, calls in flight are hung up.
+        Stopping = "stopping",
+        /// Every job ended.
+        Completed = "completed",
+        /// Ended by CancelRun.
+        Canceled = "canceled",
+        /// Ended by StopRun.
+        Stopped = "stopped",
+        /// Ended because it could not be carried out.
+        Failed = "failed",
+        /// Ended because its expiry time passed.
+        Expired = "expired",
+    }
+}
+
+impl RunState {
+    /// Whether the run is over; its log has had its last event.
+    pub const fn is_ended(self) -> bool {
+        match self {
+            Self::Completed | Self::Canceled | Self::Stopped | Self::Failed | Self::Expired => true,
+            Self::Draft | Self::Pending | Self::Running | Self::Paused | Self::Canceling | Self::Stopping => {
+                false
+            }
+        }
+    }
+
+    /// Whether its jobs may still be dialed, now or after a resume.
+    pub const fn may_dial(self) -> bool {
+        matches!(self, Self::Draft | Self::Pending | Self::Running | Self::Paused)
+    }
+
+    /// Whether a claim may take its jobs.
+    pub const fn is_dialing(self) -> bool {
+        matches!(self, Self::Pending | Self::Running)
+    }
+}
+
+/// What a client decides about a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// For people; up to 200 characters.
+    pub name: String,
+    /// What callees hear.
+    pub script: Script,
+    /// Live calls at most, 1 to 10,000.
+    pub concurrency: u32,
+    /// Share of the tenant's slots, 1 to 1,000.
+    pub weight: u32,
+    /// Breaks ties between runs, -100 to 100; bigger goes first.
+    pub priority: i32,
+    /// When callees may be called; none for the tenant's.
+    pub window: Option<CallingWindow>,
+    /// Which outcomes are tried again.
+    pub retry: RetryPolicy,
+    /// The number shown to callees; none for the tenant's.
+    pub caller_id: Option<Phone>,
+    /// Not before.
+    pub starts_at: Option<Timestamp>,
+    /// Not after; jobs still queued then expire.
+    pub expires_at: Option<Timestamp>,
+    /// How long to let it ring, 5 to 600 seconds.
+    pub ring_timeout_s: u32,
+    /// How long a call may last, 10 to 14,400 seconds.
+    pub time_limit_s: u32,
+}
+
+impl RunSettings {
+    /// Settings with the defaults for all but name and script.
+    pub fn new(name: impl Into<String>, script: Script) -> Self {
+        Self {
+            name: name.into(),
+            script,
+            concurrency: CONCURRENCY_MAX,
+            weight: 1,
+            priority: 0,
+            window: None,
+            retry: RetryPolicy::default(),
+            caller_id: None,
+            starts_at: None,
+            expires_at: None,
+            ring_timeout_s: 30,
+            time_limit_s: 3_600,
+        }
+    }
+
+    /// Checks every range; names the field.
+    pub fn check(&self, now: Timestamp) -> Result<(), Violation> {
+        if self.name.chars().count() > NAME_MAX_CHARS {
+            return Err(Violation::new("name", "is longer than 200 characters"));
+        }
+        self.script.check()?;
+        if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
+            return Err(Violation::new("concurrency", "must be 1 to 10000"));
+        }
+        if !(1..=WEIGHT_MAX).contains(&self.weight) {
+            return Err(Violation::new("weight", "must be 1 to 1000"));
+        }
+        if self.priority.abs() > PRIORITY_MAX {
+            return Err(Violation::new("priority", "must be -100 to 100"));
+        }
+        if let Some(window) = &self.window {
+            window.check().map_err(|violation| violation.under("window"))?;
+        }
+        self.retry.check().map_err(|violation| violation.under("retry"))?;
+        if !(5..=600).contains(&self.ring_timeout_s) {
+            return Err(Violation::new("ring_timeout", "must be 5 to 600 seconds"));
+        }
+        if !(10..=14_400).contains(&self.time_limit_s) {
+            return Err(Violation::new("time_limit", "must be 10 to 14400 seconds"));
+        }
+        let starts = self.starts_at.unwrap_or(now).max(now);
+        if starts > now + LIFETIME_MAX {
+            return Err(Violation::new("starts_at", "must be within 90 days"));
+        }
+        match self.expires_at {
+            Some(expires) if expires <= starts => {
+                Err(Violation::new("expires_at", "must be in the future and after starts_at"))
+            }
+            Some(expires) if expires > starts + LIFETIME_MAX => {
+                Err(Violation::new("expires_at", "must be within 90 days of the start"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// When the run's jobs expire.
+    pub fn expiry(&self, now: Timestamp) -> Timestamp {
+        self.expires_at.unwrap_or_else(|| self.starts_at.unwrap_or(now).max(now) + DEFAULT_LIFETIME)
+    }
+}
+
+/// What a client asks of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Begin dialing.
+    Start,
+    /// Dial nothing more for now.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Cancel what is queued, let calls finish.
+    Cancel,
+    /// Cancel what is queued, hang up what is live.
+    Stop,
+    /// No more jobs will come.
+    Seal,
+}
+
+impl Command {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+            Self::Stop => "stop",
+            Self::Seal => "seal",
+        }
+    }
+}
+
+/// A command that the run's state does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cannot {} a run that is {}", .command.as_str(), .state.as_str())]
+pub struct WrongState {
+    /// What was asked.
+    pub command: Command,
+    /// Where the run stands.
+    pub state: RunState,
+}
+
+/// Where the command takes a run. The same state means that it is already so: commands may be repeated.
+pub fn decide(state: RunState, command: Command) -> Result<RunState, WrongState> {
+    use RunState as S;
+    let wrong = Err(WrongState { command, state });
+    match (command, state) {
+        (Command::Start, S::Draft) => Ok(S::Pending),
+        (Command::Start, S::Pending | S::Running) => Ok(state),
+        (Command::Pause, S::Pending | S::Running) => Ok(S::Paused),
+        (Command::Pause, S::Paused) => Ok(state),
+        (Command::Resume, S::Paused) => Ok(S::Pending),
+        (Command::Resume, S::Pending | S::Running) => Ok(state),
+        (Command::Cancel, S::Draft | S::Pending | S::Running | S::Paused) => Ok(S::Canceling),
+        (Command::Cancel, S::Canceling | S::Canceled) => Ok(state),
+        (Command::Stop, S::Draft | S::Pending | S::Running | S::Paused | S::Canceling) => Ok(S::Stopping),
+        (Command::Stop, S::Stopping | S::Stopped) => Ok(state),
+        (Command::Seal, S::Draft | S::Pending | S::Running | S::Paused) => Ok(state),
+        (Command::Start, S::Paused | S::Canceling | S::Stopping)
+        | (Command::Pause | Command::Resume, S::Draft | S::Canceling | S::Stopping)
+        | (Command::Cancel, S::Stopping)
+        | (Command::Seal, S::Canceling | S::Stopping)
+        | (_, S::Completed | S::Canceled | S::Stopped | S::Failed | S::Expired) => wrong,
+    }
+}
+
+/// How many of a run's jobs stand where. They always add up to the total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobCounts {
+    /// Waiting for a claim.
+    pub queued: i64,
+    /// Claimed; not answered yet.
+    pub dialing: i64,
+    /// Answered.
+    pub in_call: i64,
+    /// Ended well.
+    pub completed: i64,
+    /// Ended without an answer.
+    pub failed: i64,
+    /// Called off.
+    pub canceled: i64,
+    /// Not dialed, because the lead may not be called.
+    pub skipped: i64,
+    /// The run expired first.
+    pub expired: i64,
+}
+
+impl JobCounts {
+    /// All jobs.
+    pub const fn total(&self) -> i64 {
+        self.queued + self.in_flight() + self.ended()
+    }
+
+    /// Jobs with a live call.
+    pub const fn in_flight(&self) -> i64 {
+        self.dialing + self.in_call
+    }
+
+    /// Jobs that will not change again.
+    pub const fn ended(&self) -> i64 {
+        self.completed + self.failed + self.canceled + self.skipped + self.expired
+    }
+
+    /// The count of jobs in `state`.
+    pub const fn of_mut(&mut self, state: JobState) -> &mut i64 {
+        match state {
+            JobState::Queued => &mut self.queued,
+            JobState::Dialing => &mut self.dialing,
+            JobState::InCall => &mut self.in_call,
+            JobState::Completed => &mut self.completed,
+            JobState::Failed => &mut self.failed,
+            JobState::Canceled => &mut self.canceled,
+            JobState::Skipped => &mut self.skipped,
+            JobState::Expired => &mut self.expired,
+        }
+    }
+
+    /// One job moved.
+    pub const fn moved(&mut self, from: JobState, to: JobState) {
+        *self.of_mut(from) -= 1;
+        *self.of_mut(to) += 1;
+    }
+}
+
+/// How many of a run's jobs ended how.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OutcomeCounts(pub std::collections::BTreeMap<Outcome, i64>);
+
+impl OutcomeCounts {
+    /// One more job ended so.
+    pub fn add(&mut self, outcome: Outcome) {
+        *self.0.entry(outcome).or_default() += 1;
+    }
+}
+
+/// Where a run with these jobs goes by itself, or none.
+pub fn settle(
+    state: RunState,
+    sealed: bool,
+    counts: &JobCounts,
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Option<RunState> {
+    if counts.queued + counts.in_flight() > 0 {
+        return None;
+    }
+    match state {
+        RunState::Canceling => Some(RunState::Canceled),
+        RunState::Stopping => Some(RunState::Stopped),
+        RunState::Draft | RunState::Pending | RunState::Running | RunState::Paused if now >= expires_at => {
+            Some(RunState::Expired)
+        }
+        RunState::Pending | RunState::Running | RunState::Paused if sealed => Some(RunState::Completed),
+        _ => None,
+    }
+}
+
+/// What becomes of a run's queued jobs without being dialed, or none while they may still be.
+pub fn queued_jobs_end_as(state: RunState, expires_at: Timestamp, now: Timestamp) -> Option<JobState> {
+    match state {
+        RunState::Canceling | RunState::Stopping => Some(JobState::Canceled),
+        RunState::Draft | RunState::Pending | RunState::Running | RunState::Paused => {
+            (now >= expires_at).then_some(JobState::Expired)
+        }
+        RunState::Completed | RunState::Canceled | RunState::Stopped | RunState::Failed | RunState::Expired => {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const COMMANDS: [Command; 6] =
+        [Command::Start, Command::Pause, Command::Resume, Command::Cancel, Command::Stop, Command::Seal];
+
+    proptest! {
+        /// No sequence of commands leaves an ended state, and none after Stop or Cancel dials again.
+        #[test]
+        fn endings_are_final(picks in prop::collection::vec(0usize..6, 0..30), ends in 0usize..30) {
+            let mut state = RunState::Draft;
+            let mut called_off = false;
+            for (step, pick) in picks.into_iter().enumerate() {
+                if step == ends {
+                    let counts = JobCounts::default();
+                    state = settle(state, true, &counts, Timestamp(10), Timestamp(0)).unwrap_or(state);
+                }
+                let before = state;
+                state = decide(state, COMMANDS[pick]).unwrap_or(state);
+                prop_assert!(!before.is_ended() || state == before);
+                called_off |= matches!(state, RunState::Canceling | RunState::Stopping);
+                prop_assert!(!(called_off && state.may_dial()));
+            }
+        }
+    }
+
+    #[test]
+    fn commands_may_be_repeated() {
+        for command in COMMANDS {
+            for &state in RunState::ALL {
+                if let Ok(next) = decide(state, command) {
+                    assert_eq!(decide(next, command), Ok(next), "{command:?} {state:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_sealed_run_completes() {
+        let counts = JobCounts { completed: 3, ..JobCounts::default() };
+        let settled = |sealed| settle(RunState::Running, sealed, &counts, Timestamp(10), Timestamp(1));
+        assert_eq!(settled(true), Some(RunState::Completed));
+        assert_eq!(settled(false), None);
+        let busy = JobCounts { in_call: 1, ..counts };
+        assert_eq!(settle(RunState::Canceling, true, &busy, Timestamp(10), Timestamp(1)), None);
+    }
+
+    #[test]
+    fn pausing_a_completed_run_says_why_not() {
+        let error = decide(RunState::Completed, Command::Pause).unwrap_err();
+        assert_eq!(error.to_string(), "cannot pause a run that is completed");
+    }
+}
