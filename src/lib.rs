@@ -2,4 +2,6 @@
 
 pub mod carrier;
 pub mod domain;
+pub mod grpc;
 pub mod simulator;
+pub mod store;

@@ -287,7 +287,10 @@ mod tests {
         let ended = step(&DIALING, &stale, context(&off, RunState::Running)).unwrap();
         assert_eq!((ended.state, ended.outcome), (JobState::Failed, Some(Outcome::Unknown)));
         let named = RetryPolicy { on: vec![RetryOn::Unknown], ..off };
-        assert_eq!(step(&DIALING, &stale, context(&named, RunState::Running)).unwrap().state, JobState::Queued);
+        assert_eq!(
+            step(&DIALING, &stale, context(&named, RunState::Running)).unwrap().state,
+            JobState::Queued
+        );
     }
 
     #[test]

@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_cap() {
-        let policy = RetryPolicy { max_attempts: 9, jitter: 0.0, max_delay_s: 1_000, ..RetryPolicy::default() };
+        let policy =
+            RetryPolicy { max_attempts: 9, jitter: 0.0, max_delay_s: 1_000, ..RetryPolicy::default() };
         let seconds: Vec<_> =
             (1..5).map(|n| policy.delay_after(RetryOn::NoAnswer, n, 0.5).unwrap().as_secs()).collect();
         assert_eq!(seconds, [300, 600, 1_000, 1_000]);

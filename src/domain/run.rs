@@ -167,6 +167,60 @@ impl RunSettings {
     }
 }
 
+super::state_words! {
+    /// A setting that a client can change by itself; the word is its field mask path.
+    pub enum RunField {
+        /// [`RunSettings::name`].
+        Name = "name",
+        /// [`RunSettings::script`].
+        Script = "script",
+        /// [`RunSettings::concurrency`].
+        Concurrency = "concurrency",
+        /// [`RunSettings::weight`].
+        Weight = "weight",
+        /// [`RunSettings::priority`].
+        Priority = "priority",
+        /// [`RunSettings::window`].
+        Window = "window",
+        /// [`RunSettings::retry`].
+        Retry = "retry",
+        /// [`RunSettings::caller_id`].
+        CallerId = "caller_id",
+        /// [`RunSettings::starts_at`].
+        StartsAt = "starts_at",
+        /// [`RunSettings::expires_at`].
+        ExpiresAt = "expires_at",
+        /// [`RunSettings::ring_timeout_s`].
+        RingTimeout = "ring_timeout",
+        /// [`RunSettings::time_limit_s`].
+        TimeLimit = "time_limit",
+    }
+}
+
+impl RunSettings {
+    /// These settings with `fields` taken from `other`.
+    #[must_use]
+    pub fn with(mut self, fields: &[RunField], other: &Self) -> Self {
+        for field in fields {
+            match field {
+                RunField::Name => self.name.clone_from(&other.name),
+                RunField::Script => self.script.clone_from(&other.script),
+                RunField::Concurrency => self.concurrency = other.concurrency,
+                RunField::Weight => self.weight = other.weight,
+                RunField::Priority => self.priority = other.priority,
+                RunField::Window => self.window = other.window,
+                RunField::Retry => self.retry.clone_from(&other.retry),
+                RunField::CallerId => self.caller_id.clone_from(&other.caller_id),
+                RunField::StartsAt => self.starts_at = other.starts_at,
+                RunField::ExpiresAt => self.expires_at = other.expires_at,
+                RunField::RingTimeout => self.ring_timeout_s = other.ring_timeout_s,
+                RunField::TimeLimit => self.time_limit_s = other.time_limit_s,
+            }
+        }
+        self
+    }
+}
+
 /// What a client asks of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
@@ -331,9 +385,11 @@ pub fn queued_jobs_end_as(state: RunState, expires_at: Timestamp, now: Timestamp
         RunState::Draft | RunState::Pending | RunState::Running | RunState::Paused => {
             (now >= expires_at).then_some(JobState::Expired)
         }
-        RunState::Completed | RunState::Canceled | RunState::Stopped | RunState::Failed | RunState::Expired => {
-            None
-        }
+        RunState::Completed
+        | RunState::Canceled
+        | RunState::Stopped
+        | RunState::Failed
+        | RunState::Expired => None,
     }
 }
 

@@ -64,7 +64,11 @@ fn evidence_overrules_a_presumed_ending() {
 
 #[test]
 fn a_reject_after_lost_ends_it() {
-    let call = after(&[News::Rejected { class: RejectClass::LeadDead, code: "21211".into(), message: "bad".into() }]);
+    let call = after(&[News::Rejected {
+        class: RejectClass::LeadDead,
+        code: "21211".into(),
+        message: "bad".into(),
+    }]);
     assert_eq!((call.state, call.error_code.as_deref()), (CallState::Failed, Some("21211")));
 }
 

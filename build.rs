@@ -1,0 +1,21 @@
+//! Compiles the protos without protoc and keeps their descriptors for server reflection.
+
+use std::path::PathBuf;
+
+const PROTOS: [&str; 3] =
+    ["trunkline/v1/runs.proto", "trunkline/v1/leads.proto", "trunkline/v1/outbound_queue.proto"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=migrations");
+    let descriptors = protox::Compiler::new(["proto"])?
+        .include_source_info(true)
+        .include_imports(true)
+        .open_files(PROTOS)?
+        .file_descriptor_set();
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    let bytes = protox::prost::Message::encode_to_vec(&descriptors);
+    std::fs::write(out.join("trunkline_descriptor.bin"), bytes)?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

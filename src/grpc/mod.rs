@@ -1,0 +1,3 @@
+//! The wire: services, authentication, limits, deadlines.
+
+pub mod pb;

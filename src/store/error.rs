@@ -1,0 +1,43 @@
+//! What can go wrong in a use case, by what the caller can do about it.
+
+use crate::domain::Violation;
+use crate::domain::run::WrongState;
+
+/// The result of a use case.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The tenant has no such thing, whoever else may have.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The input is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Violation),
+    /// The run's state does not allow the command.
+    #[error(transparent)]
+    WrongState(#[from] WrongState),
+    /// The run takes no more jobs, because it is sealed or over.
+    #[error("the run takes no more jobs: {0}")]
+    Closed(&'static str),
+    /// The request id was used for another request.
+    #[error("request_id was used for a different request")]
+    RequestReused,
+    /// The database cannot be reached or did not answer in time; try again.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// Another process holds the SQLite file.
+    #[error("{0}")]
+    Locked(String),
+    /// The database refused or returned something unexpected: a defect, for the log.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// Whether the same use case may succeed when tried again.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}

@@ -1,0 +1,196 @@
+//! Where everything durable lives. [`Store`] is a trait of use cases: one method, one transaction.
+//!
+//! The use cases are written once, in `usecases`, over SQL that both databases understand; `sqlite` and
+//! `postgres` supply connections, locks and dialect (ADR 2). Database time is the only clock here.
+
+pub mod error;
+pub mod group;
+pub mod model;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+pub use error::{Error, Result};
+pub use group::Recorder;
+pub use model::*;
+
+use crate::domain::call::News;
+use crate::domain::event::Commit;
+use crate::domain::lead::LeadFacts;
+use crate::domain::run::{Command, RunState};
+use crate::domain::tenant::Tenant;
+use crate::domain::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TenantId, Timestamp, WorkerId};
+
+/// The most items in one batch: jobs added, leads created, news applied, jobs ended by a sweep.
+pub const BATCH_MAX: usize = 1_000;
+/// The largest page.
+pub const PAGE_MAX: u32 = 1_000;
+
+/// The use cases. Every method that names a tenant sees and touches that tenant's rows only; what belongs
+/// to another is [`Error::NotFound`].
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<()>;
+
+    /// Who to tell when something changed: runs that got a revision, tenants that have work.
+    fn wakes(&self) -> broadcast::Receiver<Wake>;
+
+    /// Identifies this log; changes when a log can no longer be trusted to continue.
+    fn epoch(&self) -> &str;
+
+    // ── Tenants and keys ────────────────────────────────────────────────────────────────────────────
+
+    /// Creates or replaces a carrier account's pace.
+    async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<()>;
+    /// Creates a tenant or replaces its settings.
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<()>;
+    /// The tenant's settings.
+    async fn tenant(&self, tenant: &TenantId) -> Result<Tenant>;
+    /// Keeps a key; only the hash of its secret.
+    async fn put_key(&self, key: &ApiKey) -> Result<()>;
+    /// The key of this id, whoever's it is: the one look-up before the tenant is known.
+    async fn key(&self, key_id: &str) -> Result<Option<ApiKey>>;
+    /// How many keys the tenant has.
+    async fn count_keys(&self, tenant: &TenantId) -> Result<u64>;
+
+    // ── Runs ────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Creates a run with its first jobs (at most [`BATCH_MAX`]).
+    async fn create_run(&self, tenant: &TenantId, new: NewRun, key: Option<RequestKey>)
+    -> Result<RunCreated>;
+    /// Changes settings of a run that has not ended.
+    async fn update_run(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        patch: RunPatch,
+        key: Option<RequestKey>,
+    ) -> Result<RunView>;
+    /// Starts, pauses, resumes, cancels, stops or seals a run.
+    async fn command_run(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        command: Command,
+        key: Option<RequestKey>,
+    ) -> Result<RunView>;
+    /// The run, with its revision, from one statement.
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<RunView>;
+    /// Newest first. Empty `states` means all.
+    async fn list_runs(&self, tenant: &TenantId, states: &[RunState], page: Page) -> Result<Paged<RunView>>;
+    /// Live calls of the run.
+    async fn in_flight(&self, tenant: &TenantId, run: RunId) -> Result<InFlight>;
+
+    // ── Jobs and calls ──────────────────────────────────────────────────────────────────────────────
+
+    /// Adds up to [`BATCH_MAX`] jobs; the answer is in the order of `jobs`.
+    async fn add_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        jobs: Vec<NewJob>,
+        key: Option<RequestKey>,
+    ) -> Result<Vec<JobAdded>>;
+    /// How far the import got; 0 if it is new. `NotFound` without the run, `Precondition` if it takes no jobs.
+    async fn import_offset(&self, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64>;
+    /// Adds a batch of an import and moves its offset to `offset + taken`, in one transaction. `taken` counts
+    /// the items of the batch that `jobs` does not hold because they were rejected before, too.
+    async fn import_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        step: ImportStep<'_>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<JobAdded>>;
+    /// In order of creation. Empty `states` means all.
+    async fn list_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        states: &[crate::domain::job::JobState],
+        page: Page,
+    ) -> Result<Paged<JobView>>;
+    /// The job.
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<JobView>;
+    /// Cancels queued jobs of a run; at most [`BATCH_MAX`].
+    async fn cancel_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        jobs: Vec<JobId>,
+        key: Option<RequestKey>,
+    ) -> Result<JobsCanceled>;
+    /// Oldest first.
+    async fn list_calls(&self, tenant: &TenantId, of: CallsOf, page: Page) -> Result<Paged<CallView>>;
+    /// The call.
+    async fn call(&self, tenant: &TenantId, call: CallId) -> Result<CallView>;
+    /// The call that the carrier names so.
+    async fn call_by_sid(&self, tenant: &TenantId, sid: &CallSid) -> Result<CallView>;
+
+    // ── Leads ───────────────────────────────────────────────────────────────────────────────────────
+
+    /// Creates up to [`BATCH_MAX`] leads; one that has the phone already is returned as it is. The answer is
+    /// in the order of `leads`.
+    async fn create_leads(
+        &self,
+        tenant: &TenantId,
+        leads: Vec<LeadFacts>,
+        key: Option<RequestKey>,
+    ) -> Result<Vec<LeadCreated>>;
+    /// The lead.
+    async fn lead(&self, tenant: &TenantId, lead: LeadId) -> Result<LeadView>;
+    /// In order of creation; with `phone`, only that one.
+    async fn list_leads(
+        &self,
+        tenant: &TenantId,
+        phone: Option<&crate::domain::Phone>,
+        page: Page,
+    ) -> Result<Paged<LeadView>>;
+
+    // ── Progress ────────────────────────────────────────────────────────────────────────────────────
+
+    /// Up to `limit` commits after `revision`, in order, and how far the log reaches.
+    async fn commits_after(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        revision: i64,
+        limit: u32,
+    ) -> Result<LogPage>;
+
+    // ── Dispatch ────────────────────────────────────────────────────────────────────────────────────
+
+    /// Says that the worker lives.
+    async fn heartbeat(&self, worker: &WorkerId, lives_for: std::time::Duration) -> Result<()>;
+    /// Picks the tenant that has waited longest and commits intents for what it may dial now.
+    async fn claim(&self, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim>;
+    /// Applies up to [`BATCH_MAX`] pieces of news of one tenant's calls in one transaction; the answer is in
+    /// the order of `news`. News of one call is applied in the order given.
+    async fn apply(&self, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>>;
+    /// Ends a page of queued jobs of runs that were called off or expired, settles runs that are done, and
+    /// recomputes when tenants have work. Returns whether there is more to do at once.
+    async fn sweep(&self) -> Result<bool>;
+    /// Live calls, with a SID, of runs that are stopping and whose hang-up was not asked for yet; they are
+    /// marked as asked for.
+    async fn take_hangups(&self, limit: u32) -> Result<Vec<Hangup>>;
+    /// Intents of workers that are gone, or older than a request can take, become unknown. Returns how many.
+    async fn lose_abandoned_intents(&self, older_than: std::time::Duration) -> Result<u64>;
+    /// Unknown calls older than `older_than` are presumed failed. Returns how many.
+    async fn presume_stale(&self, older_than: std::time::Duration) -> Result<u64>;
+    /// Database time.
+    async fn now(&self) -> Result<Timestamp>;
+}
+
+/// A page of a run's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPage {
+    /// In order, without gaps.
+    pub commits: Vec<Commit>,
+    /// The run's revision at the moment of reading.
+    pub latest: i64,
+    /// The oldest revision still in the log.
+    pub oldest: i64,
+    /// Whether the run has ended, so that `latest` is its last revision.
+    pub ended: bool,
+}

@@ -1,0 +1,411 @@
+//! What use cases take and give.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::domain::call::{Call, CallState};
+use crate::domain::event::Progress;
+use crate::domain::job::{JobState, Outcome};
+use crate::domain::lead::LeadFacts;
+use crate::domain::run::{RunField, RunSettings};
+use crate::domain::script::Script;
+use crate::domain::{
+    AccountSid, CallId, CallSid, JobId, LeadId, Phone, RunId, TenantId, Timestamp, Violation, WorkerId,
+};
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// The run has a new revision.
+    Run(TenantId, RunId),
+    /// A tenant may have work.
+    Work,
+}
+
+/// A client's mark on a mutating request, so that repeating it does nothing twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The RPC's name.
+    pub method: &'static str,
+    /// Unique per (tenant, method), up to 100 characters.
+    pub request_id: String,
+    /// SHA-256 of the request.
+    pub payload_hash: [u8; 32],
+}
+
+/// A page asked for: keyset, never offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// 1 to [`super::PAGE_MAX`].
+    pub size: u32,
+    /// The last key of the page before.
+    pub after: Option<Uuid>,
+}
+
+/// A page given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Paged<T> {
+    /// At most `size` items.
+    pub items: Vec<T>,
+    /// The last key, if there is more.
+    pub next: Option<Uuid>,
+}
+
+/// An API key, without its secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The part before the dot.
+    pub key_id: String,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// SHA-256 of the secret, the part after the dot.
+    pub secret_hash: [u8; 32],
+    /// What it may do, for example `outbound:write`.
+    pub scopes: Vec<String>,
+    /// When it ends, if ever.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKey")
+            .field("key_id", &self.key_id)
+            .field("tenant", &self.tenant)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A run to be created.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// What it does.
+    pub settings: RunSettings,
+    /// Its first jobs.
+    pub jobs: Vec<NewJob>,
+    /// Start at once.
+    pub start: bool,
+    /// No more jobs will come.
+    pub seal: bool,
+    /// The run whose jobs these retry.
+    pub parent: Option<RunId>,
+}
+
+/// A run that was created.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunCreated {
+    /// The run.
+    pub run: RunView,
+    /// In the order of the jobs given.
+    pub jobs: Vec<JobAdded>,
+}
+
+/// New values for some of a run's settings.
+#[derive(Debug, Clone)]
+pub struct RunPatch {
+    /// Holds the new values.
+    pub settings: RunSettings,
+    /// Which of them to take.
+    pub fields: Vec<RunField>,
+}
+
+/// A run as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    /// Its id.
+    pub id: RunId,
+    /// What the client decided.
+    pub settings: RunSettings,
+    /// State and counts.
+    pub progress: Progress,
+    /// Whether all jobs are in.
+    pub sealed: bool,
+    /// The run whose jobs these retry.
+    pub parent: Option<RunId>,
+    /// Why it paused itself or failed.
+    pub last_error: Option<String>,
+    /// Grows by one with every commit.
+    pub revision: i64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When its first job was claimed.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When its queued jobs expire.
+    pub expires_at: Timestamp,
+    /// Who last claimed for it.
+    pub worker: Option<WorkerView>,
+}
+
+/// The worker that last claimed for a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// When it was last heard of.
+    pub heartbeat_at: Timestamp,
+    /// When it counts as dead unless heard of again.
+    pub expires_at: Timestamp,
+}
+
+/// Whom a new job calls.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Who {
+    /// A lead of the tenant.
+    Lead(LeadId),
+    /// A person; becomes a lead unless the phone has one.
+    Person(LeadFacts),
+}
+
+/// A job to be added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    /// Whom to call.
+    pub who: Who,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Not before.
+    pub eligible_at: Option<Timestamp>,
+    /// What the client attaches.
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// What became of a job to be added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobAdded {
+    /// It is new, or (`duplicate`) the run had one for this lead.
+    Job {
+        /// Its id.
+        job_id: JobId,
+        /// Its lead.
+        lead_id: LeadId,
+        /// Whether it was there before.
+        duplicate: bool,
+    },
+    /// The tenant has no such lead, or another reason.
+    Rejected {
+        /// Which field.
+        field: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<Violation> for JobAdded {
+    fn from(violation: Violation) -> Self {
+        Self::Rejected { field: violation.field, reason: violation.reason }
+    }
+}
+
+/// One step of an import.
+#[derive(Debug, Clone, Copy)]
+pub struct ImportStep<'a> {
+    /// The client's name for the import.
+    pub import_id: &'a str,
+    /// Items of the import before this batch.
+    pub offset: u64,
+    /// Items in this batch, rejected ones included.
+    pub taken: u64,
+}
+
+/// A job as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Its lead.
+    pub lead_id: LeadId,
+    /// Where it stands.
+    pub state: JobState,
+    /// The number of its last attempt.
+    pub attempt: u32,
+    /// How many count against the policy.
+    pub attempts_used: u32,
+    /// How the last came out.
+    pub outcome: Option<Outcome>,
+    /// Not before.
+    pub eligible_at: Timestamp,
+    /// 0 to 9.
+    pub priority: u8,
+    /// What the client attached.
+    pub metadata: Option<Map<String, Value>>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last moved.
+    pub updated_at: Timestamp,
+}
+
+/// What became of jobs to be canceled.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JobsCanceled {
+    /// Canceled now or before.
+    pub canceled: Vec<JobId>,
+    /// In flight, or ended otherwise.
+    pub unchanged: Vec<JobId>,
+    /// Not jobs of the run.
+    pub unknown: Vec<JobId>,
+}
+
+/// Whose calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallsOf {
+    /// A run's.
+    Run(RunId),
+    /// A job's.
+    Job(JobId),
+}
+
+/// Which way a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From us.
+    Outbound,
+    /// To us.
+    Inbound,
+}
+
+/// A call as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallView {
+    /// Its id.
+    pub id: CallId,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// Its run, if it has one.
+    pub run_id: Option<RunId>,
+    /// Its job, if it has one.
+    pub job_id: Option<JobId>,
+    /// Which attempt at the job.
+    pub attempt: u32,
+    /// What is known of it.
+    pub call: Call,
+    /// The number shown.
+    pub from: Phone,
+    /// The number dialed.
+    pub to: Phone,
+    /// When the intent was committed.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A lead as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeadView {
+    /// Its id.
+    pub id: LeadId,
+    /// What the client said.
+    pub facts: LeadFacts,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A lead that was created, or was there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeadCreated {
+    /// The lead.
+    pub lead: LeadView,
+    /// False if the phone had one already.
+    pub created: bool,
+}
+
+/// A run's live calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct InFlight {
+    /// Committed to be sent, and not known to have been.
+    pub intent: u32,
+    /// Sent, the answer lost.
+    pub unknown: u32,
+    /// Accepted, not answered.
+    pub ringing: u32,
+    /// Answered.
+    pub answered: u32,
+}
+
+/// What a claim may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimLimits {
+    /// Free submit permits of the worker.
+    pub max_calls: usize,
+    /// How far ahead a call may be claimed before its turn.
+    pub horizon: Duration,
+}
+
+/// What a claim took.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Database time of the claim.
+    pub now: Timestamp,
+    /// Whose calls; none if no tenant was ready.
+    pub tenant: Option<TenantId>,
+    /// Committed intents, in order of `send_at`.
+    pub calls: Vec<ClaimedCall>,
+    /// When the next tenant is ready; meaningful when nothing was taken.
+    pub next_ready_at: Timestamp,
+}
+
+/// A committed intent: to be sent once, by the worker that claimed it.
+#[derive(Debug, Clone)]
+pub struct ClaimedCall {
+    /// Its id.
+    pub call_id: CallId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Its job.
+    pub job_id: JobId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The number to dial.
+    pub to: Phone,
+    /// The number to show.
+    pub from: Phone,
+    /// What the callee hears.
+    pub script: Arc<Script>,
+    /// The account to dial through.
+    pub account: AccountSid,
+    /// How long to let it ring.
+    pub ring_timeout_s: u32,
+    /// How long it may last.
+    pub time_limit_s: u32,
+    /// Database time before which it must not be sent.
+    pub send_at: Timestamp,
+}
+
+/// What became of a piece of news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It changed the call.
+    Changed(CallState),
+    /// It said nothing new.
+    Unchanged(CallState),
+    /// The tenant has no such call.
+    NoSuchCall,
+    /// It names another SID than the one on record.
+    OtherSid,
+}
+
+/// A call to hang up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hangup {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub call_id: CallId,
+    /// The carrier's name for it.
+    pub sid: CallSid,
+    /// The account it runs on.
+    pub account: AccountSid,
+}
