@@ -161,6 +161,17 @@ impl RunSettings {
         }
     }
 
+    /// Checks these as a change of `old`: times that stay as they are may lie in the past by now.
+    pub fn check_change(&self, old: &Self, now: Timestamp) -> Result<(), Violation> {
+        let unchanged = |new: Option<Timestamp>, old| if new == old { None } else { new };
+        let checked = Self {
+            starts_at: unchanged(self.starts_at, old.starts_at),
+            expires_at: unchanged(self.expires_at, old.expires_at),
+            ..self.clone()
+        };
+        checked.check(now)
+    }
+
     /// When the run's jobs expire.
     pub fn expiry(&self, now: Timestamp) -> Timestamp {
         self.expires_at.unwrap_or_else(|| self.starts_at.unwrap_or(now).max(now) + DEFAULT_LIFETIME)

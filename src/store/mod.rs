@@ -3,13 +3,24 @@
 //! The use cases are written once, in `usecases`, over SQL that both databases understand; `sqlite` and
 //! `postgres` supply connections, locks and dialect (ADR 2). Database time is the only clock here.
 
+mod call_row;
+mod database;
+pub mod engine;
 pub mod error;
 pub mod group;
+mod job_row;
 pub mod model;
+mod postgres;
+mod run_row;
+mod sql;
+mod sqlite;
+mod usecases;
+mod wake;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+pub use engine::Engine;
 pub use error::{Error, Result};
 pub use group::Recorder;
 pub use model::*;

@@ -25,6 +25,8 @@ pub enum Wake {
     Run(TenantId, RunId),
     /// A tenant may have work.
     Work,
+    /// Anything may have changed: look at everything.
+    Everything,
 }
 
 /// A client's mark on a mutating request, so that repeating it does nothing twice.
@@ -45,6 +47,22 @@ pub struct Page {
     pub size: u32,
     /// The last key of the page before.
     pub after: Option<Uuid>,
+}
+
+impl Page {
+    /// One row more than the page holds, to see whether there is a next one.
+    pub(super) fn limit(&self) -> i64 {
+        i64::from(self.size.clamp(1, super::PAGE_MAX)) + 1
+    }
+
+    /// The page of what was read with [`Page::limit`].
+    pub(super) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> Uuid) -> Paged<T> {
+        let size = self.size.clamp(1, super::PAGE_MAX) as usize;
+        let more = items.len() > size;
+        items.truncate(size);
+        let next = if more { items.last().map(key) } else { None };
+        Paged { items, next }
+    }
 }
 
 /// A page given.

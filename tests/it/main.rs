@@ -1,1 +1,4 @@
-fn main() {}
+//! Integration tests: real stores, real sockets, the real simulator.
+
+mod store;
+mod support;

@@ -1,0 +1,282 @@
+-- The schema, in PostgreSQL's words; migrations/sqlite holds the same under the same name.
+-- Instants are microseconds since the Unix epoch, UTC. The tenant leads every key.
+
+CREATE TABLE IF NOT EXISTS meta (
+    name  TEXT COLLATE "C" PRIMARY KEY,
+    value TEXT COLLATE "C" NOT NULL
+);
+
+-- A Twilio account. Tenants may share one, so it has no tenant; its pace is metered here for all of them.
+CREATE TABLE IF NOT EXISTS carrier_accounts (
+    account_sid                TEXT COLLATE "C" PRIMARY KEY,
+    calls_per_second           DOUBLE PRECISION NOT NULL CHECK (calls_per_second > 0),
+    next_call_at               BIGINT NOT NULL DEFAULT 0,
+    credential_sealed          BYTEA,
+    auth_token_sealed          BYTEA,
+    previous_auth_token_sealed BYTEA,
+    created_at                 BIGINT NOT NULL,
+    updated_at                 BIGINT NOT NULL
+) WITH (fillfactor = 60);
+
+CREATE TABLE IF NOT EXISTS tenants (
+    tenant_id            TEXT COLLATE "C" PRIMARY KEY,
+    state                TEXT COLLATE "C" NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'disabled')),
+    max_concurrent_calls BIGINT NOT NULL CHECK (max_concurrent_calls BETWEEN 1 AND 10000),
+    calls_per_second     DOUBLE PRECISION NOT NULL CHECK (calls_per_second > 0),
+    account_sid          TEXT COLLATE "C" NOT NULL REFERENCES carrier_accounts (account_sid),
+    caller_id            TEXT COLLATE "C" NOT NULL,
+    time_zone            TEXT COLLATE "C" NOT NULL,
+    calling_window       TEXT COLLATE "C" NOT NULL,
+    created_at           BIGINT NOT NULL,
+    updated_at           BIGINT NOT NULL
+);
+
+-- One row a tenant. The lock on it, held to commit, makes a claim the tenant's only one.
+CREATE TABLE IF NOT EXISTS tenant_dispatch (
+    tenant_id    TEXT COLLATE "C" PRIMARY KEY REFERENCES tenants (tenant_id),
+    ready_at     BIGINT NOT NULL,
+    next_call_at BIGINT NOT NULL DEFAULT 0,
+    virtual_time BIGINT NOT NULL DEFAULT 0
+) WITH (fillfactor = 60);
+CREATE INDEX IF NOT EXISTS tenant_dispatch_ready ON tenant_dispatch (ready_at);
+
+CREATE TABLE IF NOT EXISTS api_keys (
+    key_id       TEXT COLLATE "C" PRIMARY KEY,
+    tenant_id    TEXT COLLATE "C" NOT NULL REFERENCES tenants (tenant_id),
+    secret_hash  TEXT COLLATE "C" NOT NULL,
+    scopes       TEXT COLLATE "C" NOT NULL,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT,
+    revoked_at   BIGINT,
+    last_used_at BIGINT
+);
+CREATE INDEX IF NOT EXISTS api_keys_tenant ON api_keys (tenant_id, key_id);
+
+-- heartbeat_at is not indexed: it changes all the time.
+CREATE TABLE IF NOT EXISTS workers (
+    worker_id    TEXT COLLATE "C" PRIMARY KEY,
+    started_at   BIGINT NOT NULL,
+    heartbeat_at BIGINT NOT NULL,
+    expires_at   BIGINT NOT NULL
+) WITH (fillfactor = 60);
+
+CREATE TABLE IF NOT EXISTS leads (
+    tenant_id  TEXT COLLATE "C" NOT NULL,
+    lead_id    UUID NOT NULL,
+    phone      TEXT COLLATE "C" NOT NULL,
+    name       TEXT COLLATE "C" NOT NULL,
+    time_zone  TEXT COLLATE "C",
+    attributes TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, lead_id),
+    UNIQUE (tenant_id, phone)
+);
+
+-- The lock on a run's row is the lock on its jobs and their calls: whoever changes one holds it.
+-- claimable_at is a hint for claims: no job of the run is eligible before it.
+-- job_priorities has bit p set once the run had a job of priority p.
+CREATE TABLE IF NOT EXISTS runs (
+    tenant_id      TEXT COLLATE "C" NOT NULL,
+    run_id         UUID NOT NULL,
+    state          TEXT COLLATE "C" NOT NULL CHECK (state IN ('draft', 'pending', 'running', 'paused', 'canceling',
+                       'stopping', 'completed', 'canceled', 'stopped', 'failed', 'expired')),
+    sealed         BOOLEAN NOT NULL,
+    settings       TEXT COLLATE "C" NOT NULL,
+    concurrency    BIGINT NOT NULL CHECK (concurrency > 0),
+    weight         BIGINT NOT NULL CHECK (weight > 0),
+    priority       BIGINT NOT NULL,
+    starts_at      BIGINT NOT NULL,
+    expires_at     BIGINT NOT NULL,
+    parent_run_id  UUID,
+    last_error     TEXT COLLATE "C",
+    revision       BIGINT NOT NULL,
+    pass           BIGINT NOT NULL DEFAULT 0,
+    claimable_at   BIGINT NOT NULL,
+    job_priorities BIGINT NOT NULL DEFAULT 0,
+    jobs_total     BIGINT NOT NULL,
+    queued         BIGINT NOT NULL CHECK (queued >= 0),
+    dialing        BIGINT NOT NULL CHECK (dialing >= 0),
+    in_call        BIGINT NOT NULL CHECK (in_call >= 0),
+    completed      BIGINT NOT NULL CHECK (completed >= 0),
+    failed         BIGINT NOT NULL CHECK (failed >= 0),
+    canceled       BIGINT NOT NULL CHECK (canceled >= 0),
+    skipped        BIGINT NOT NULL CHECK (skipped >= 0),
+    expired        BIGINT NOT NULL CHECK (expired >= 0),
+    outcomes       TEXT COLLATE "C" NOT NULL,
+    worker_id      TEXT COLLATE "C",
+    created_at     BIGINT NOT NULL,
+    updated_at     BIGINT NOT NULL,
+    started_at     BIGINT,
+    ended_at       BIGINT,
+    PRIMARY KEY (tenant_id, run_id),
+    CONSTRAINT nothing_lost CHECK
+        (jobs_total = queued + dialing + in_call + completed + failed + canceled + skipped + expired),
+    CONSTRAINT ended_when_final CHECK
+        ((ended_at IS NOT NULL) = (state IN ('completed', 'canceled', 'stopped', 'failed', 'expired')))
+) WITH (fillfactor = 60);
+CREATE INDEX IF NOT EXISTS runs_open ON runs (tenant_id, run_id) WHERE ended_at IS NULL;
+
+-- No index holds a column that changes while a job moves, so that its updates stay on their page.
+CREATE TABLE IF NOT EXISTS jobs (
+    tenant_id     TEXT COLLATE "C" NOT NULL,
+    job_id        UUID NOT NULL,
+    run_id        UUID NOT NULL,
+    lead_id       UUID NOT NULL,
+    state         TEXT COLLATE "C" NOT NULL CHECK (state IN ('queued', 'dialing', 'in_call', 'completed', 'failed',
+                      'canceled', 'skipped', 'expired')),
+    phone         TEXT COLLATE "C" NOT NULL,
+    time_zone     TEXT COLLATE "C",
+    priority      BIGINT NOT NULL CHECK (priority BETWEEN 0 AND 9),
+    eligible_at   BIGINT NOT NULL,
+    attempt       BIGINT NOT NULL DEFAULT 0,
+    attempts_used BIGINT NOT NULL DEFAULT 0,
+    outcome       TEXT COLLATE "C" CHECK (outcome IN ('answered', 'machine', 'busy', 'no_answer', 'failed', 'lead_dead',
+                      'policy_block', 'unknown', 'canceled', 'expired')),
+    metadata      TEXT COLLATE "C",
+    created_at    BIGINT NOT NULL,
+    updated_at    BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, job_id),
+    UNIQUE (tenant_id, run_id, lead_id)
+) WITH (fillfactor = 60);
+CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (tenant_id, run_id, job_id);
+
+-- Exactly the queued jobs; rows are inserted and deleted, never updated, and are all that a claim scans.
+CREATE TABLE IF NOT EXISTS ready_jobs (
+    tenant_id   TEXT COLLATE "C" NOT NULL,
+    run_id      UUID NOT NULL,
+    priority    BIGINT NOT NULL,
+    eligible_at BIGINT NOT NULL,
+    job_id      UUID NOT NULL,
+    PRIMARY KEY (tenant_id, run_id, priority, eligible_at, job_id)
+);
+
+-- A row is committed as 'intent' before the request to the carrier is sent, and is never deleted.
+CREATE TABLE IF NOT EXISTS call_log (
+    tenant_id       TEXT COLLATE "C" NOT NULL,
+    call_id         UUID NOT NULL,
+    call_sid        TEXT COLLATE "C",
+    direction       TEXT COLLATE "C" NOT NULL CHECK (direction IN ('outbound', 'inbound')),
+    run_id          UUID,
+    job_id          UUID,
+    attempt         BIGINT NOT NULL DEFAULT 0,
+    account_sid     TEXT COLLATE "C" NOT NULL,
+    worker_id       TEXT COLLATE "C",
+    state           TEXT COLLATE "C" NOT NULL CHECK (state IN ('intent', 'unknown', 'submitted', 'ringing', 'answered',
+                        'completed', 'busy', 'no_answer', 'failed', 'canceled')),
+    presumed        BOOLEAN NOT NULL DEFAULT FALSE,
+    sequence        BIGINT,
+    phone_from      TEXT COLLATE "C" NOT NULL,
+    phone_to        TEXT COLLATE "C" NOT NULL,
+    created_at      BIGINT NOT NULL,
+    updated_at      BIGINT NOT NULL,
+    answered_at     BIGINT,
+    ended_at        BIGINT,
+    duration_s      BIGINT,
+    answered_by     TEXT COLLATE "C" CHECK (answered_by IN ('human', 'machine_start', 'machine_end_beep',
+                        'machine_end_silence', 'machine_end_other', 'fax', 'unknown')),
+    error_code      VARCHAR(64) COLLATE "C",
+    error_message   TEXT COLLATE "C",
+    hangup_asked_at BIGINT,
+    PRIMARY KEY (tenant_id, call_id),
+    CONSTRAINT ended_when_final CHECK
+        ((ended_at IS NOT NULL) = (state IN ('completed', 'busy', 'no_answer', 'failed', 'canceled'))),
+    CONSTRAINT named_when_submitted CHECK
+        (call_sid IS NOT NULL OR state IN ('intent', 'unknown', 'failed'))
+) WITH (fillfactor = 60);
+CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid);
+CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
+CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
+CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
+-- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
+-- a live call's updates touch no index.
+CREATE UNIQUE INDEX IF NOT EXISTS call_log_live ON call_log (tenant_id, phone_to)
+    WHERE ended_at IS NULL AND direction = 'outbound';
+
+-- The log of a run: one row a commit, its revision without gaps. Append-only.
+CREATE TABLE IF NOT EXISTS run_events (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    run_id    UUID NOT NULL,
+    revision  BIGINT NOT NULL,
+    at        BIGINT NOT NULL,
+    progress  TEXT COLLATE "C" NOT NULL,
+    events    TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (tenant_id, run_id, revision)
+);
+
+CREATE TABLE IF NOT EXISTS request_ids (
+    tenant_id    TEXT COLLATE "C" NOT NULL,
+    method       TEXT COLLATE "C" NOT NULL,
+    request_id   TEXT COLLATE "C" NOT NULL,
+    payload_hash TEXT COLLATE "C" NOT NULL,
+    answer       TEXT COLLATE "C" NOT NULL,
+    created_at   BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, method, request_id)
+);
+CREATE INDEX IF NOT EXISTS request_ids_age ON request_ids (created_at);
+
+CREATE TABLE IF NOT EXISTS imports (
+    tenant_id   TEXT COLLATE "C" NOT NULL,
+    run_id      UUID NOT NULL,
+    import_id   TEXT COLLATE "C" NOT NULL,
+    next_offset BIGINT NOT NULL,
+    updated_at  BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, run_id, import_id)
+) WITH (fillfactor = 60);
+
+INSERT INTO meta (name, value) VALUES ('log_epoch', substr(md5(random()::text || clock_timestamp()::text), 1, 16))
+    ON CONFLICT DO NOTHING;
+
+-- Roles belong to the cluster, so another database of it may have made them already, or be making them now.
+DO $$
+DECLARE role TEXT;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['trunkline_app', 'trunkline_scheduler'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I NOLOGIN NOBYPASSRLS', role);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+            END;
+        END IF;
+        IF NOT pg_has_role(current_user, role, 'MEMBER') THEN
+            EXECUTE format('GRANT %I TO CURRENT_USER', role);
+        END IF;
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), role);
+    END LOOP;
+END $$;
+
+-- The application sees one tenant at a time: the one that the transaction named.
+DO $$
+DECLARE owned TEXT;
+BEGIN
+    FOREACH owned IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'leads', 'runs', 'jobs', 'ready_jobs',
+                                 'call_log', 'run_events', 'request_ids', 'imports'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned);
+        EXECUTE format('DROP POLICY IF EXISTS own_rows ON %I', owned);
+        EXECUTE format('CREATE POLICY own_rows ON %I TO trunkline_app
+            USING (tenant_id = NULLIF(current_setting(''trunkline.tenant'', true), ''''))', owned);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I TO trunkline_app', owned);
+    END LOOP;
+END $$;
+GRANT DELETE ON ready_jobs TO trunkline_app;
+REVOKE UPDATE ON run_events FROM trunkline_app;
+GRANT SELECT (account_sid, calls_per_second, next_call_at), UPDATE (next_call_at)
+    ON carrier_accounts TO trunkline_app;
+GRANT SELECT ON workers, meta TO trunkline_app;
+
+-- The scheduler sees across tenants, and only what it needs to find whose turn it is.
+DO $$
+DECLARE routed TEXT;
+BEGIN
+    FOREACH routed IN ARRAY ARRAY['tenant_dispatch', 'api_keys', 'runs', 'call_log', 'request_ids'] LOOP
+        EXECUTE format('DROP POLICY IF EXISTS all_rows ON %I', routed);
+        EXECUTE format('CREATE POLICY all_rows ON %I TO trunkline_scheduler USING (true)', routed);
+    END LOOP;
+END $$;
+GRANT SELECT, UPDATE (ready_at) ON tenant_dispatch TO trunkline_scheduler;
+GRANT SELECT ON api_keys TO trunkline_scheduler;
+GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, ended_at) ON runs TO trunkline_scheduler;
+GRANT SELECT (tenant_id, call_id, run_id, state, created_at, ended_at, direction) ON call_log TO trunkline_scheduler;
+GRANT SELECT (tenant_id, method, request_id, created_at), DELETE ON request_ids TO trunkline_scheduler;
+GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO trunkline_scheduler;
+GRANT SELECT ON meta TO trunkline_scheduler;

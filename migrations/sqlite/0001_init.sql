@@ -1,0 +1,227 @@
+-- The schema, in SQLite's words; migrations/postgres holds the same under the same name.
+-- Instants are microseconds since the Unix epoch, UTC. The tenant leads every key.
+
+CREATE TABLE IF NOT EXISTS meta (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+
+-- A Twilio account. Tenants may share one, so it has no tenant; its pace is metered here for all of them.
+CREATE TABLE IF NOT EXISTS carrier_accounts (
+    account_sid                TEXT PRIMARY KEY,
+    calls_per_second           REAL NOT NULL CHECK (calls_per_second > 0),
+    next_call_at               INTEGER NOT NULL DEFAULT 0,
+    credential_sealed          BLOB,
+    auth_token_sealed          BLOB,
+    previous_auth_token_sealed BLOB,
+    created_at                 INTEGER NOT NULL,
+    updated_at                 INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS tenants (
+    tenant_id            TEXT PRIMARY KEY,
+    state                TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'disabled')),
+    max_concurrent_calls INTEGER NOT NULL CHECK (max_concurrent_calls BETWEEN 1 AND 10000),
+    calls_per_second     REAL NOT NULL CHECK (calls_per_second > 0),
+    account_sid          TEXT NOT NULL REFERENCES carrier_accounts (account_sid),
+    caller_id            TEXT NOT NULL,
+    time_zone            TEXT NOT NULL,
+    calling_window       TEXT NOT NULL,
+    created_at           INTEGER NOT NULL,
+    updated_at           INTEGER NOT NULL
+) STRICT;
+
+-- One row a tenant. The lock on it, held to commit, makes a claim the tenant's only one.
+CREATE TABLE IF NOT EXISTS tenant_dispatch (
+    tenant_id    TEXT PRIMARY KEY REFERENCES tenants (tenant_id),
+    ready_at     INTEGER NOT NULL,
+    next_call_at INTEGER NOT NULL DEFAULT 0,
+    virtual_time INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX IF NOT EXISTS tenant_dispatch_ready ON tenant_dispatch (ready_at);
+
+CREATE TABLE IF NOT EXISTS api_keys (
+    key_id       TEXT PRIMARY KEY,
+    tenant_id    TEXT NOT NULL REFERENCES tenants (tenant_id),
+    secret_hash  TEXT NOT NULL,
+    scopes       TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER,
+    revoked_at   INTEGER,
+    last_used_at INTEGER
+) STRICT;
+CREATE INDEX IF NOT EXISTS api_keys_tenant ON api_keys (tenant_id, key_id);
+
+-- heartbeat_at is not indexed: it changes all the time.
+CREATE TABLE IF NOT EXISTS workers (
+    worker_id    TEXT PRIMARY KEY,
+    started_at   INTEGER NOT NULL,
+    heartbeat_at INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS leads (
+    tenant_id  TEXT NOT NULL,
+    lead_id    TEXT NOT NULL,
+    phone      TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    time_zone  TEXT,
+    attributes TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, lead_id),
+    UNIQUE (tenant_id, phone)
+) STRICT;
+
+-- The lock on a run's row is the lock on its jobs and their calls: whoever changes one holds it.
+-- claimable_at is a hint for claims: no job of the run is eligible before it.
+-- job_priorities has bit p set once the run had a job of priority p.
+CREATE TABLE IF NOT EXISTS runs (
+    tenant_id      TEXT NOT NULL,
+    run_id         TEXT NOT NULL,
+    state          TEXT NOT NULL CHECK (state IN ('draft', 'pending', 'running', 'paused', 'canceling',
+                       'stopping', 'completed', 'canceled', 'stopped', 'failed', 'expired')),
+    sealed         INTEGER NOT NULL,
+    settings       TEXT NOT NULL,
+    concurrency    INTEGER NOT NULL CHECK (concurrency > 0),
+    weight         INTEGER NOT NULL CHECK (weight > 0),
+    priority       INTEGER NOT NULL,
+    starts_at      INTEGER NOT NULL,
+    expires_at     INTEGER NOT NULL,
+    parent_run_id  TEXT,
+    last_error     TEXT,
+    revision       INTEGER NOT NULL,
+    pass           INTEGER NOT NULL DEFAULT 0,
+    claimable_at   INTEGER NOT NULL,
+    job_priorities INTEGER NOT NULL DEFAULT 0,
+    jobs_total     INTEGER NOT NULL,
+    queued         INTEGER NOT NULL CHECK (queued >= 0),
+    dialing        INTEGER NOT NULL CHECK (dialing >= 0),
+    in_call        INTEGER NOT NULL CHECK (in_call >= 0),
+    completed      INTEGER NOT NULL CHECK (completed >= 0),
+    failed         INTEGER NOT NULL CHECK (failed >= 0),
+    canceled       INTEGER NOT NULL CHECK (canceled >= 0),
+    skipped        INTEGER NOT NULL CHECK (skipped >= 0),
+    expired        INTEGER NOT NULL CHECK (expired >= 0),
+    outcomes       TEXT NOT NULL,
+    worker_id      TEXT,
+    created_at     INTEGER NOT NULL,
+    updated_at     INTEGER NOT NULL,
+    started_at     INTEGER,
+    ended_at       INTEGER,
+    PRIMARY KEY (tenant_id, run_id),
+    CONSTRAINT nothing_lost CHECK
+        (jobs_total = queued + dialing + in_call + completed + failed + canceled + skipped + expired),
+    CONSTRAINT ended_when_final CHECK
+        ((ended_at IS NOT NULL) = (state IN ('completed', 'canceled', 'stopped', 'failed', 'expired')))
+) STRICT;
+CREATE INDEX IF NOT EXISTS runs_open ON runs (tenant_id, run_id) WHERE ended_at IS NULL;
+
+-- No index holds a column that changes while a job moves, so that its updates stay on their page.
+CREATE TABLE IF NOT EXISTS jobs (
+    tenant_id     TEXT NOT NULL,
+    job_id        TEXT NOT NULL,
+    run_id        TEXT NOT NULL,
+    lead_id       TEXT NOT NULL,
+    state         TEXT NOT NULL CHECK (state IN ('queued', 'dialing', 'in_call', 'completed', 'failed',
+                      'canceled', 'skipped', 'expired')),
+    phone         TEXT NOT NULL,
+    time_zone     TEXT,
+    priority      INTEGER NOT NULL CHECK (priority BETWEEN 0 AND 9),
+    eligible_at   INTEGER NOT NULL,
+    attempt       INTEGER NOT NULL DEFAULT 0,
+    attempts_used INTEGER NOT NULL DEFAULT 0,
+    outcome       TEXT CHECK (outcome IN ('answered', 'machine', 'busy', 'no_answer', 'failed', 'lead_dead',
+                      'policy_block', 'unknown', 'canceled', 'expired')),
+    metadata      TEXT,
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, job_id),
+    UNIQUE (tenant_id, run_id, lead_id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (tenant_id, run_id, job_id);
+
+-- Exactly the queued jobs; rows are inserted and deleted, never updated, and are all that a claim scans.
+CREATE TABLE IF NOT EXISTS ready_jobs (
+    tenant_id   TEXT NOT NULL,
+    run_id      TEXT NOT NULL,
+    priority    INTEGER NOT NULL,
+    eligible_at INTEGER NOT NULL,
+    job_id      TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, run_id, priority, eligible_at, job_id)
+) STRICT, WITHOUT ROWID;
+
+-- A row is committed as 'intent' before the request to the carrier is sent, and is never deleted.
+CREATE TABLE IF NOT EXISTS call_log (
+    tenant_id       TEXT NOT NULL,
+    call_id         TEXT NOT NULL,
+    call_sid        TEXT,
+    direction       TEXT NOT NULL CHECK (direction IN ('outbound', 'inbound')),
+    run_id          TEXT,
+    job_id          TEXT,
+    attempt         INTEGER NOT NULL DEFAULT 0,
+    account_sid     TEXT NOT NULL,
+    worker_id       TEXT,
+    state           TEXT NOT NULL CHECK (state IN ('intent', 'unknown', 'submitted', 'ringing', 'answered',
+                        'completed', 'busy', 'no_answer', 'failed', 'canceled')),
+    presumed        INTEGER NOT NULL DEFAULT 0,
+    sequence        INTEGER,
+    phone_from      TEXT NOT NULL,
+    phone_to        TEXT NOT NULL,
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL,
+    answered_at     INTEGER,
+    ended_at        INTEGER,
+    duration_s      INTEGER,
+    answered_by     TEXT CHECK (answered_by IN ('human', 'machine_start', 'machine_end_beep',
+                        'machine_end_silence', 'machine_end_other', 'fax', 'unknown')),
+    error_code      TEXT CHECK (length(error_code) <= 64),
+    error_message   TEXT,
+    hangup_asked_at INTEGER,
+    PRIMARY KEY (tenant_id, call_id),
+    CONSTRAINT ended_when_final CHECK
+        ((ended_at IS NOT NULL) = (state IN ('completed', 'busy', 'no_answer', 'failed', 'canceled'))),
+    CONSTRAINT named_when_submitted CHECK
+        (call_sid IS NOT NULL OR state IN ('intent', 'unknown', 'failed'))
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid);
+CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
+CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
+CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
+-- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
+-- a live call's updates touch no index.
+CREATE UNIQUE INDEX IF NOT EXISTS call_log_live ON call_log (tenant_id, phone_to)
+    WHERE ended_at IS NULL AND direction = 'outbound';
+
+-- The log of a run: one row a commit, its revision without gaps. Append-only.
+CREATE TABLE IF NOT EXISTS run_events (
+    tenant_id TEXT NOT NULL,
+    run_id    TEXT NOT NULL,
+    revision  INTEGER NOT NULL,
+    at        INTEGER NOT NULL,
+    progress  TEXT NOT NULL,
+    events    TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, run_id, revision)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS request_ids (
+    tenant_id    TEXT NOT NULL,
+    method       TEXT NOT NULL,
+    request_id   TEXT NOT NULL,
+    payload_hash TEXT NOT NULL,
+    answer       TEXT NOT NULL,
+    created_at   INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, method, request_id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS request_ids_age ON request_ids (created_at);
+
+CREATE TABLE IF NOT EXISTS imports (
+    tenant_id   TEXT NOT NULL,
+    run_id      TEXT NOT NULL,
+    import_id   TEXT NOT NULL,
+    next_offset INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, run_id, import_id)
+) STRICT;
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('log_epoch', lower(hex(randomblob(8))));

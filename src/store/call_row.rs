@@ -1,0 +1,137 @@
+//! Calls: rows of `call_log`, changed under their run's lock.
+
+use uuid::Uuid;
+
+use super::database::Tx;
+use super::sql::{Row, Rows, Sql, args};
+use super::{CallView, Direction, Result};
+use crate::domain::call::{AnsweredBy, Call, CallState};
+use crate::domain::event::Event;
+use crate::domain::{CallId, JobId, Phone, RunId, TenantId, Timestamp};
+
+/// A call, its run locked.
+#[derive(Debug, Clone)]
+pub struct CallRow {
+    /// Its id.
+    pub id: CallId,
+    /// Its run, if it has one.
+    pub run_id: Option<RunId>,
+    /// Its job, if it has one.
+    pub job_id: Option<JobId>,
+    /// Which attempt at the job.
+    pub attempt: u32,
+    /// What is known of it.
+    pub call: Call,
+}
+
+macro_rules! call_columns {
+    () => {
+        "c.call_id, c.run_id, c.job_id, c.attempt, c.state, c.call_sid, c.sequence, c.presumed, c.answered_at, \
+         c.duration_s, c.answered_by, c.error_code, c.error_message"
+    };
+}
+pub(super) use call_columns;
+
+impl CallRow {
+    /// Reads [`call_columns`].
+    pub fn read(row: &Row) -> Result<Self> {
+        let call = Call {
+            state: row.word("state", CallState::from_word)?,
+            sid: row.opt_text("call_sid")?.map(|sid| sid.parse()).transpose()?,
+            sequence: row.opt_int("sequence")?.and_then(|sequence| u32::try_from(sequence).ok()),
+            presumed: row.bool("presumed")?,
+            answered_at: row.opt_int("answered_at")?.map(Timestamp),
+            duration_s: row.opt_int("duration_s")?.and_then(|seconds| u32::try_from(seconds).ok()),
+            answered_by: row.opt_text("answered_by")?.and_then(|word| AnsweredBy::from_word(&word)),
+            error_code: row.opt_text("error_code")?,
+            error_message: row.opt_text("error_message")?,
+        };
+        Ok(Self {
+            id: CallId(row.uuid("call_id")?),
+            run_id: row.opt_uuid("run_id")?.map(RunId),
+            job_id: row.opt_uuid("job_id")?.map(JobId),
+            attempt: row.narrow("attempt")?,
+            call,
+        })
+    }
+
+    /// The call as clients see it, from a row with phones and times as well.
+    pub fn view(row: &Row) -> Result<CallView> {
+        let read = Self::read(row)?;
+        let inbound = row.text("direction")? == "inbound";
+        Ok(CallView {
+            id: read.id,
+            direction: if inbound { Direction::Inbound } else { Direction::Outbound },
+            run_id: read.run_id,
+            job_id: read.job_id,
+            attempt: read.attempt,
+            call: read.call,
+            from: Phone::from_stored(row.text("phone_from")?),
+            to: Phone::from_stored(row.text("phone_to")?),
+            created_at: Timestamp(row.int("created_at")?),
+            ended_at: row.opt_int("ended_at")?.map(Timestamp),
+        })
+    }
+
+    /// What the log says of it now, if it belongs to a job.
+    pub fn event(&self) -> Option<Event> {
+        Some(Event::CallChanged {
+            call_id: self.id,
+            job_id: self.job_id?,
+            attempt: self.attempt,
+            state: self.call.state,
+            call_sid: self.call.sid.clone(),
+            duration_s: self.call.duration_s,
+            answered_by: self.call.answered_by,
+            error_code: self.call.error_code.clone(),
+        })
+    }
+}
+
+/// Calls by id; those that the tenant does not have are left out.
+pub async fn by_ids(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<Vec<CallRow>> {
+    static SELECT: Sql = Sql::new(concat!(
+        "SELECT ",
+        call_columns!(),
+        " FROM call_log c WHERE c.tenant_id = $1 AND c.call_id {any 2 uuid}"
+    ));
+    tx.fetch(&SELECT, args![tenant, calls]).await?.iter().map(CallRow::read).collect()
+}
+
+/// The runs of calls.
+pub async fn runs_of(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<Vec<Uuid>> {
+    static SELECT: Sql = Sql::new(
+        "SELECT DISTINCT run_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid} AND run_id IS NOT NULL",
+    );
+    tx.fetch(&SELECT, args![tenant, calls]).await?.iter().map(|row| row.uuid("run_id")).collect()
+}
+
+/// Saves calls that changed. A call's `ended_at` is set once, with its first ending.
+pub async fn save(tx: &mut Tx, tenant: &TenantId, calls: &[&CallRow], now: Timestamp) -> Result<()> {
+    static UPDATE: Sql = Sql::new(
+        "UPDATE call_log SET call_sid = r.call_sid, state = r.state, presumed = r.presumed, sequence = r.sequence,
+             answered_at = r.answered_at, duration_s = r.duration_s, answered_by = r.answered_by,
+             error_code = r.error_code, error_message = r.error_message,
+             ended_at = COALESCE(call_log.ended_at, r.ended_at), updated_at = $2
+         FROM {rows 3 r: call_id uuid, call_sid text, state text, presumed boolean, sequence bigint, answered_at bigint, duration_s bigint, answered_by text, error_code text, error_message text, ended_at bigint}
+         WHERE call_log.tenant_id = $1 AND call_log.call_id = r.call_id",
+    );
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let calls: Vec<(&CallRow, &Call)> = calls.iter().map(|row| (*row, &row.call)).collect();
+    let rows = Rows::new()
+        .uuids(calls.iter().map(|(row, _)| row.id.0))
+        .texts(calls.iter().map(|(_, call)| call.sid.as_ref().map(|sid| sid.as_str().to_owned())))
+        .texts(calls.iter().map(|(_, call)| call.state.as_str().to_owned()))
+        .bools(calls.iter().map(|(_, call)| call.presumed))
+        .ints(calls.iter().map(|(_, call)| call.sequence.map(i64::from)))
+        .ints(calls.iter().map(|(_, call)| call.answered_at.map(|at| at.0)))
+        .ints(calls.iter().map(|(_, call)| call.duration_s.map(i64::from)))
+        .texts(calls.iter().map(|(_, call)| call.answered_by.map(|by| by.as_str().to_owned())))
+        .texts(calls.iter().map(|(_, call)| call.error_code.clone()))
+        .texts(calls.iter().map(|(_, call)| call.error_message.clone()))
+        .ints(calls.iter().map(|(_, call)| (!call.state.is_live()).then_some(now.0)));
+    tx.execute(&UPDATE, args![tenant, now, rows]).await?;
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! The store that both databases share: [`Store`] over a [`Database`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use super::database::{Database, Scope};
+use super::sql::Sql;
+use super::usecases::queue::LowWater;
+use super::usecases::{access, apply, calls, claim, jobs, leads, runs, sweep};
+use super::wake::Wakes;
+use super::{
+    ApiKey, Applied, CallView, CallsOf, Claim, ClaimLimits, Hangup, ImportStep, InFlight, JobAdded, JobView,
+    JobsCanceled, LeadCreated, LeadView, LogPage, NewJob, NewRun, Page, Paged, RequestKey, Result,
+    RunCreated, RunPatch, RunView, Store, Wake,
+};
+use crate::domain::call::News;
+use crate::domain::job::JobState;
+use crate::domain::lead::LeadFacts;
+use crate::domain::run::{Command, RunState};
+use crate::domain::tenant::Tenant;
+use crate::domain::{
+    AccountSid, CallId, CallSid, JobId, LeadId, Phone, RunId, TenantId, Timestamp, WorkerId,
+};
+
+/// An open store.
+pub struct Engine {
+    pub(super) db: Database,
+    pub(super) wakes: Arc<Wakes>,
+    pub(super) low_water: LowWater,
+    epoch: String,
+}
+
+impl Engine {
+    /// Opens `sqlite://…` or `postgres://…` and brings its schema up to date.
+    pub async fn open(url: &str) -> Result<Self> {
+        static EPOCH: Sql = Sql::new("SELECT value FROM meta WHERE name = 'log_epoch'");
+        let db = Database::open(url).await?;
+        let wakes = Arc::new(Wakes::new());
+        if let Database::Postgres(postgres) = &db {
+            postgres.spawn_wakes(&wakes);
+        }
+        let mut tx = db.read(Scope::Scheduler).await?;
+        let epoch = tx.fetch_one(&EPOCH, Vec::new()).await?.text("value")?;
+        drop(tx);
+        Ok(Self { db, wakes, low_water: LowWater::default(), epoch })
+    }
+}
+
+#[async_trait]
+impl Store for Engine {
+    async fn ping(&self) -> Result<()> {
+        self.now().await.map(drop)
+    }
+
+    fn wakes(&self) -> broadcast::Receiver<Wake> {
+        self.wakes.subscribe()
+    }
+
+    fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<()> {
+        access::put_account(self, account, calls_per_second).await
+    }
+
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<()> {
+        access::put_tenant(self, tenant).await
+    }
+
+    async fn tenant(&self, tenant: &TenantId) -> Result<Tenant> {
+        access::get_tenant(self, tenant).await
+    }
+
+    async fn put_key(&self, key: &ApiKey) -> Result<()> {
+        access::put_key(self, key).await
+    }
+
+    async fn key(&self, key_id: &str) -> Result<Option<ApiKey>> {
+        access::key(self, key_id).await
+    }
+
+    async fn count_keys(&self, tenant: &TenantId) -> Result<u64> {
+        access::count_keys(self, tenant).await
+    }
+
+    async fn create_run(
+        &self,
+        tenant: &TenantId,
+        new: NewRun,
+        key: Option<RequestKey>,
+    ) -> Result<RunCreated> {
+        runs::create(self, tenant, new, key).await
+    }
+
+    async fn update_run(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        patch: RunPatch,
+        key: Option<RequestKey>,
+    ) -> Result<RunView> {
+        runs::update(self, tenant, run, patch, key).await
+    }
+
+    async fn command_run(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        command: Command,
+        key: Option<RequestKey>,
+    ) -> Result<RunView> {
+        runs::command(self, tenant, run, command, key).await
+    }
+
+    async fn run(&self, tenant: &TenantId, run: RunId) -> Result<RunView> {
+        runs::get(self, tenant, run).await
+    }
+
+    async fn list_runs(&self, tenant: &TenantId, states: &[RunState], page: Page) -> Result<Paged<RunView>> {
+        runs::list(self, tenant, states, page).await
+    }
+
+    async fn in_flight(&self, tenant: &TenantId, run: RunId) -> Result<InFlight> {
+        runs::in_flight(self, tenant, run).await
+    }
+
+    async fn add_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        jobs: Vec<NewJob>,
+        key: Option<RequestKey>,
+    ) -> Result<Vec<JobAdded>> {
+        jobs::add(self, tenant, run, jobs, key).await
+    }
+
+    async fn import_offset(&self, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64> {
+        jobs::import_offset(self, tenant, run, import_id).await
+    }
+
+    async fn import_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        step: ImportStep<'_>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<JobAdded>> {
+        jobs::import(self, tenant, run, step, jobs).await
+    }
+
+    async fn list_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        states: &[JobState],
+        page: Page,
+    ) -> Result<Paged<JobView>> {
+        jobs::list(self, tenant, run, states, page).await
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<JobView> {
+        jobs::get(self, tenant, job).await
+    }
+
+    async fn cancel_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        jobs: Vec<JobId>,
+        key: Option<RequestKey>,
+    ) -> Result<JobsCanceled> {
+        jobs::cancel(self, tenant, run, jobs, key).await
+    }
+
+    async fn list_calls(&self, tenant: &TenantId, of: CallsOf, page: Page) -> Result<Paged<CallView>> {
+        calls::list(self, tenant, of, page).await
+    }
+
+    async fn call(&self, tenant: &TenantId, call: CallId) -> Result<CallView> {
+        calls::get(self, tenant, call).await
+    }
+
+    async fn call_by_sid(&self, tenant: &TenantId, sid: &CallSid) -> Result<CallView> {
+        calls::get_by_sid(self, tenant, sid).await
+    }
+
+    async fn create_leads(
+        &self,
+        tenant: &TenantId,
+        leads: Vec<LeadFacts>,
+        key: Option<RequestKey>,
+    ) -> Result<Vec<LeadCreated>> {
+        leads::create(self, tenant, leads, key).await
+    }
+
+    async fn lead(&self, tenant: &TenantId, lead: LeadId) -> Result<LeadView> {
+        leads::get(self, tenant, lead).await
+    }
+
+    async fn list_leads(
+        &self,
+        tenant: &TenantId,
+        phone: Option<&Phone>,
+        page: Page,
+    ) -> Result<Paged<LeadView>> {
+        leads::list(self, tenant, phone, page).await
+    }
+
+    async fn commits_after(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        revision: i64,
+        limit: u32,
+    ) -> Result<LogPage> {
+        calls::commits_after(self, tenant, run, revision, limit).await
+    }
+
+    async fn heartbeat(&self, worker: &WorkerId, lives_for: Duration) -> Result<()> {
+        sweep::heartbeat(self, worker, lives_for).await
+    }
+
+    async fn claim(&self, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim> {
+        claim::claim(self, worker, limits).await
+    }
+
+    async fn apply(&self, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>> {
+        apply::apply(self, tenant, news).await
+    }
+
+    async fn sweep(&self) -> Result<bool> {
+        sweep::sweep(self).await
+    }
+
+    async fn take_hangups(&self, limit: u32) -> Result<Vec<Hangup>> {
+        sweep::take_hangups(self, limit).await
+    }
+
+    async fn lose_abandoned_intents(&self, older_than: Duration) -> Result<u64> {
+        sweep::lose_abandoned_intents(self, older_than).await
+    }
+
+    async fn presume_stale(&self, older_than: Duration) -> Result<u64> {
+        sweep::presume_stale(self, older_than).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        self.db.read(Scope::Scheduler).await?.now().await
+    }
+}

@@ -1,0 +1,157 @@
+//! News of calls: many pieces, one transaction, each call and job moved by the domain's word.
+
+use std::collections::{BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use crate::domain::call::{self, CallState, News, RejectClass};
+use crate::domain::job::{self, Context, JobState};
+use crate::domain::run::RunState;
+use crate::domain::{CallId, TenantId, Timestamp};
+use crate::store::call_row::{self, CallRow};
+use crate::store::database::{Scope, Tx};
+use crate::store::engine::Engine;
+use crate::store::job_row::{self, JobRow, ReadyKey};
+use crate::store::run_row::{self, RunRow};
+use crate::store::{Applied, BATCH_MAX, Error, Result};
+
+/// See [`crate::store::Store::apply`].
+pub async fn apply(engine: &Engine, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>> {
+    if news.len() > BATCH_MAX {
+        return Err(Error::Internal("too much news for one batch".to_owned()));
+    }
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let applied = apply_in(&mut tx, tenant, news).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(applied)
+}
+
+/// The same inside a transaction.
+pub async fn apply_in(tx: &mut Tx, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>> {
+    let mut batch = Batch::load(tx, tenant, news).await?;
+    let applied = news.iter().map(|(call, news)| batch.take(*call, news)).collect();
+    batch.save(tx, tenant).await?;
+    Ok(applied)
+}
+
+/// The calls that the news is about, with their jobs and locked runs.
+struct Batch {
+    now: Timestamp,
+    runs: Vec<RunRow>,
+    calls: HashMap<CallId, CallRow>,
+    jobs: HashMap<Uuid, JobRow>,
+    changed_calls: BTreeSet<CallId>,
+    changed_jobs: BTreeSet<Uuid>,
+    /// From when on the tenant has work because of this.
+    work_at: Timestamp,
+}
+
+impl Batch {
+    async fn load(tx: &mut Tx, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Self> {
+        let mut ids: Vec<Uuid> = news.iter().map(|(call, _)| call.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        // A call's run never changes, so it can be read before the lock; all else is read after it.
+        let runs = call_row::runs_of(tx, tenant, ids.clone()).await?;
+        let runs = run_row::lock(tx, tenant, runs).await?;
+        let now = tx.now().await?;
+        let calls = call_row::by_ids(tx, tenant, ids).await?;
+        let jobs = calls.iter().filter_map(|row| row.job_id).map(|job| job.0).collect();
+        let jobs = job_row::by_ids(tx, tenant, jobs).await?;
+        Ok(Self {
+            now,
+            runs,
+            calls: calls.into_iter().map(|row| (row.id, row)).collect(),
+            jobs: jobs.into_iter().map(|row| (row.id.0, row)).collect(),
+            changed_calls: BTreeSet::new(),
+            changed_jobs: BTreeSet::new(),
+            work_at: Timestamp::NEVER,
+        })
+    }
+
+    fn take(&mut self, call: CallId, news: &News) -> Applied {
+        let Some(row) = self.calls.get_mut(&call) else { return Applied::NoSuchCall };
+        let next = match call::decide(&row.call, news, self.now) {
+            Err(call::Rejection::OtherSid) => return Applied::OtherSid,
+            Ok(None) => return Applied::Unchanged(row.call.state),
+            Ok(Some(next)) => next,
+        };
+        let ended = row.call.state.is_live() && !next.state.is_live();
+        row.call = next;
+        self.changed_calls.insert(call);
+        if ended {
+            self.work_at = self.now;
+        }
+        let state = row.call.state;
+        self.move_job(call, news);
+        Applied::Changed(state)
+    }
+
+    /// Takes the news on to the call's job and run.
+    fn move_job(&mut self, call: CallId, news: &News) {
+        let row = &self.calls[&call];
+        let Some(run) = self.runs.iter_mut().find(|run| Some(run.id) == row.run_id) else { return };
+        if run.state.is_ended() {
+            // The terminal event is the log's last; the call's row keeps the facts.
+            return;
+        }
+        if let Some(event) = row.event() {
+            run.log(event);
+        }
+        if let News::Rejected { class: RejectClass::Configuration, code, message } = news
+            && row.call.state == CallState::Failed
+        {
+            pause_for(run, code, message, self.now);
+        }
+        let Some(job) = row.job_id.and_then(|job| self.jobs.get_mut(&job.0)) else { return };
+        let context = Context {
+            run: run.state,
+            expires_at: run.expires_at,
+            retry: &run.settings.retry,
+            now: self.now,
+            draw: draw(call),
+        };
+        let Some(next) = job::after_call(&job.job, row.attempt, &row.call, news, context) else { return };
+        if next.state == JobState::Queued {
+            self.work_at = self.work_at.min(next.eligible_at);
+        }
+        job.move_to(run, next);
+        self.changed_jobs.insert(job.id.0);
+    }
+
+    async fn save(mut self, tx: &mut Tx, tenant: &TenantId) -> Result<()> {
+        let calls: Vec<&CallRow> = self.changed_calls.iter().map(|call| &self.calls[call]).collect();
+        call_row::save(tx, tenant, &calls, self.now).await?;
+        let jobs: Vec<&JobRow> = self.changed_jobs.iter().map(|job| &self.jobs[job]).collect();
+        job_row::save(tx, tenant, &jobs, self.now).await?;
+        let queued: Vec<ReadyKey> = jobs
+            .iter()
+            .filter(|row| row.job.state == JobState::Queued)
+            .map(|row| ReadyKey::of(row))
+            .collect();
+        job_row::enqueue(tx, tenant, &queued).await?;
+        for run in &mut self.runs {
+            run.settle(self.now);
+        }
+        run_row::save(tx, tenant, &mut self.runs, self.now).await?;
+        if self.work_at < Timestamp::NEVER {
+            tx.has_work(tenant, self.work_at);
+        }
+        Ok(())
+    }
+}
+
+/// The account or the run is set up wrongly: dialing on would only fail on.
+fn pause_for(run: &mut RunRow, code: &str, message: &str, now: Timestamp) {
+    if run.state.is_dialing() {
+        let reason = format!("{code}: {message}");
+        run.last_error = Some(reason.clone());
+        run.move_to(RunState::Paused, Some(reason), now);
+    }
+}
+
+/// A number in 0.0..1.0 that the call's random id holds anyway.
+fn draw(call: CallId) -> f64 {
+    let bits = u32::from_le_bytes([call.0.as_bytes()[12], call.0.as_bytes()[13], call.0.as_bytes()[14], 0]);
+    f64::from(bits) / f64::from(1 << 24)
+}

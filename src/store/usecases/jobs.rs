@@ -1,0 +1,302 @@
+//! Jobs: added, imported, canceled, read.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{leads, requests};
+use crate::domain::event::Event;
+use crate::domain::job::{self, JobState};
+use crate::domain::run::RunState;
+use crate::domain::{JobId, LeadId, RunId, TenantId, Timestamp};
+use crate::store::database::{Scope, Tx};
+use crate::store::engine::Engine;
+use crate::store::job_row::{self, JobRow, ReadyKey, job_columns};
+use crate::store::run_row::{self, RunRow};
+use crate::store::sql::{Rows, Sql, args, to_json};
+use crate::store::{
+    BATCH_MAX, Error, ImportStep, JobAdded, JobView, JobsCanceled, NewJob, Page, Paged, RequestKey, Result,
+};
+
+/// See [`crate::store::Store::add_jobs`].
+pub async fn add(
+    engine: &Engine,
+    tenant: &TenantId,
+    run: RunId,
+    jobs: Vec<NewJob>,
+    key: Option<RequestKey>,
+) -> Result<Vec<JobAdded>> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    if let Some(added) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+        return Ok(added);
+    }
+    let mut run = open_run(&mut tx, tenant, run).await?;
+    let now = tx.now().await?;
+    let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+    save_added(&mut tx, tenant, run, now).await?;
+    requests::keep(&mut tx, tenant, key.as_ref(), &added, now).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(added)
+}
+
+/// See [`crate::store::Store::import_offset`].
+pub async fn import_offset(engine: &Engine, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    open_run(&mut tx, tenant, run).await?;
+    stored_offset(&mut tx, tenant, run, import_id).await
+}
+
+async fn stored_offset(tx: &mut Tx, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64> {
+    static SELECT: Sql =
+        Sql::new("SELECT next_offset FROM imports WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3");
+    match tx.fetch_optional(&SELECT, args![tenant, run.0, import_id]).await? {
+        Some(row) => row.narrow("next_offset"),
+        None => Ok(0),
+    }
+}
+
+/// See [`crate::store::Store::import_jobs`].
+pub async fn import(
+    engine: &Engine,
+    tenant: &TenantId,
+    run: RunId,
+    step: ImportStep<'_>,
+    jobs: Vec<NewJob>,
+) -> Result<Vec<JobAdded>> {
+    static PUT: Sql = Sql::new(
+        "INSERT INTO imports (tenant_id, run_id, import_id, next_offset, updated_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (tenant_id, run_id, import_id) DO UPDATE SET next_offset = excluded.next_offset,
+             updated_at = excluded.updated_at",
+    );
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let mut run = open_run(&mut tx, tenant, run).await?;
+    let now = tx.now().await?;
+    if stored_offset(&mut tx, tenant, run.id, step.import_id).await? != step.offset {
+        return Err(Error::Invalid(crate::domain::Violation::new(
+            "batch.offset",
+            "does not follow what is stored; send the header again to learn where to go on",
+        )));
+    }
+    let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+    let next = i64::try_from(step.offset.saturating_add(step.taken)).unwrap_or(i64::MAX);
+    tx.execute(&PUT, args![tenant, run.id.0, step.import_id, next, now]).await?;
+    save_added(&mut tx, tenant, run, now).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(added)
+}
+
+/// The run, locked, if it takes jobs.
+async fn open_run(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<RunRow> {
+    let run = run_row::lock_one(tx, tenant, run).await?;
+    if run.sealed {
+        return Err(Error::Closed("it is sealed"));
+    }
+    match run.state {
+        RunState::Draft | RunState::Pending | RunState::Running | RunState::Paused => Ok(run),
+        RunState::Canceling | RunState::Stopping => Err(Error::Closed("it is being called off")),
+        RunState::Completed
+        | RunState::Canceled
+        | RunState::Stopped
+        | RunState::Failed
+        | RunState::Expired => Err(Error::Closed("it has ended")),
+    }
+}
+
+async fn save_added(tx: &mut Tx, tenant: &TenantId, run: RunRow, now: Timestamp) -> Result<()> {
+    if run.is_changed() && run.state.is_dialing() {
+        tx.has_work(tenant, run.claimable_at.max(run.starts_at));
+    }
+    run_row::save(tx, tenant, &mut [run], now).await
+}
+
+/// Adds jobs to a locked run and its queue, counts and log; the run is saved by the caller.
+pub async fn add_in(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &mut RunRow,
+    jobs: Vec<NewJob>,
+    now: Timestamp,
+) -> Result<Vec<JobAdded>> {
+    if jobs.len() > BATCH_MAX {
+        return Err(Error::Invalid(crate::domain::Violation::new("jobs", "has more than 1,000 items")));
+    }
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known = leads::resolve(tx, tenant, jobs.iter().map(|job| &job.who), now).await?;
+    let mut first: HashMap<LeadId, usize> = HashMap::new();
+    let mut rows = Vec::new();
+    for (i, (job, lead)) in jobs.iter().zip(&known).enumerate() {
+        if let Some(lead) = lead
+            && !first.contains_key(&lead.id)
+        {
+            first.insert(lead.id, i);
+            rows.push((JobId(Uuid::now_v7()), lead, job));
+        }
+    }
+    let new = insert(tx, tenant, run, &rows, now).await?;
+    let mut ids: HashMap<LeadId, JobId> = new.iter().map(|row| (row.lead_id, row.id)).collect();
+    let missing: Vec<Uuid> =
+        rows.iter().map(|(_, lead, _)| lead.id.0).filter(|id| !ids.contains_key(&LeadId(*id))).collect();
+    let there = existing(tx, tenant, run.id, missing).await?;
+    ids.extend(&there);
+    let added = known.iter().enumerate().map(|(i, lead)| match lead {
+        None => {
+            JobAdded::Rejected { field: "lead_id".to_owned(), reason: "is no lead of the tenant".to_owned() }
+        }
+        Some(lead) => JobAdded::Job {
+            job_id: ids[&lead.id],
+            lead_id: lead.id,
+            duplicate: first[&lead.id] != i || there.contains_key(&lead.id),
+        },
+    });
+    Ok(added.collect())
+}
+
+async fn insert(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &mut RunRow,
+    rows: &[(JobId, &leads::Dialable, &NewJob)],
+    now: Timestamp,
+) -> Result<Vec<JobRow>> {
+    static INSERT: Sql = Sql::new(
+        "INSERT INTO jobs (tenant_id, job_id, run_id, lead_id, state, phone, time_zone, priority, eligible_at, metadata,
+             created_at, updated_at)
+         SELECT $1, r.job_id, $2, r.lead_id, 'queued', r.phone, r.time_zone, r.priority, r.eligible_at, r.metadata, $3, $3
+         FROM {rows 4 r: job_id uuid, lead_id uuid, phone text, time_zone text, priority bigint, eligible_at bigint, metadata text}
+         WHERE true
+         ON CONFLICT (tenant_id, run_id, lead_id) DO NOTHING
+         RETURNING job_id, run_id, lead_id, state, priority, eligible_at, attempt, attempts_used, outcome",
+    );
+    let metadata: Vec<Option<String>> = rows
+        .iter()
+        .map(|(_, _, job)| job.metadata.as_ref().map(to_json).transpose())
+        .collect::<Result<_>>()?;
+    let values = Rows::new()
+        .uuids(rows.iter().map(|(id, _, _)| id.0))
+        .uuids(rows.iter().map(|(_, lead, _)| lead.id.0))
+        .texts(rows.iter().map(|(_, lead, _)| lead.phone.expose().to_owned()))
+        .texts(rows.iter().map(|(_, lead, _)| lead.time_zone.clone()))
+        .ints(rows.iter().map(|(_, _, job)| i64::from(job.priority)))
+        .ints(rows.iter().map(|(_, _, job)| job.eligible_at.unwrap_or(now).max(now).0))
+        .texts(metadata);
+    let inserted = tx.fetch(&INSERT, args![tenant, run.id.0, now, values]).await?;
+    let new: Vec<JobRow> = inserted.iter().map(JobRow::read).collect::<Result<_>>()?;
+    if new.is_empty() {
+        return Ok(new);
+    }
+    let keys: Vec<ReadyKey> = new.iter().map(ReadyKey::of).collect();
+    job_row::enqueue(tx, tenant, &keys).await?;
+    for row in &new {
+        run.has_queued(row.priority, row.job.eligible_at);
+    }
+    let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
+    run.counts.queued += i64::from(count);
+    run.log(Event::JobsAdded { count });
+    Ok(new)
+}
+
+/// The run's jobs for these leads.
+async fn existing(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: RunId,
+    leads: Vec<Uuid>,
+) -> Result<HashMap<LeadId, JobId>> {
+    static SELECT: Sql = Sql::new(
+        "SELECT job_id, lead_id FROM jobs WHERE tenant_id = $1 AND run_id = $2 AND lead_id {any 3 uuid}",
+    );
+    if leads.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = tx.fetch(&SELECT, args![tenant, run.0, leads]).await?;
+    rows.iter().map(|row| Ok((LeadId(row.uuid("lead_id")?), JobId(row.uuid("job_id")?)))).collect()
+}
+
+/// See [`crate::store::Store::cancel_jobs`].
+pub async fn cancel(
+    engine: &Engine,
+    tenant: &TenantId,
+    run: RunId,
+    jobs: Vec<JobId>,
+    key: Option<RequestKey>,
+) -> Result<JobsCanceled> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    if let Some(canceled) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+        return Ok(canceled);
+    }
+    let mut run = run_row::lock_one(&mut tx, tenant, run).await?;
+    let now = tx.now().await?;
+    let rows = job_row::by_ids(&mut tx, tenant, jobs.iter().map(|job| job.0).collect()).await?;
+    let mut known: HashMap<JobId, JobRow> =
+        rows.into_iter().filter(|row| row.run_id == run.id).map(|row| (row.id, row)).collect();
+    let mut answer = JobsCanceled::default();
+    let mut keys = Vec::new();
+    let mut changed = Vec::new();
+    for id in jobs {
+        match known.get_mut(&id) {
+            None => answer.unknown.push(id),
+            Some(row) => match row.job.state {
+                JobState::Queued => {
+                    keys.push(ReadyKey::of(row));
+                    let ended = job::called_off(&row.job, JobState::Canceled);
+                    row.move_to(&mut run, ended);
+                    changed.push(id);
+                    answer.canceled.push(id);
+                }
+                JobState::Canceled => answer.canceled.push(id),
+                JobState::Dialing
+                | JobState::InCall
+                | JobState::Completed
+                | JobState::Failed
+                | JobState::Skipped
+                | JobState::Expired => answer.unchanged.push(id),
+            },
+        }
+    }
+    job_row::dequeue(&mut tx, tenant, &keys).await?;
+    job_row::save(&mut tx, tenant, &changed.iter().map(|id| &known[id]).collect::<Vec<_>>(), now).await?;
+    run.settle(now);
+    run_row::save(&mut tx, tenant, &mut [run], now).await?;
+    requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(answer)
+}
+
+macro_rules! job_view {
+    () => {
+        concat!("SELECT ", job_columns!(), ", j.metadata, j.created_at, j.updated_at FROM jobs j ")
+    };
+}
+
+/// See [`crate::store::Store::job`].
+pub async fn get(engine: &Engine, tenant: &TenantId, job: JobId) -> Result<JobView> {
+    static SELECT: Sql = Sql::new(concat!(job_view!(), "WHERE j.tenant_id = $1 AND j.job_id = $2"));
+    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+    let row = tx.fetch_optional(&SELECT, args![tenant, job.0]).await?.ok_or(Error::NotFound("job"))?;
+    JobRow::view(&row)
+}
+
+/// See [`crate::store::Store::list_jobs`].
+pub async fn list(
+    engine: &Engine,
+    tenant: &TenantId,
+    run: RunId,
+    states: &[JobState],
+    page: Page,
+) -> Result<Paged<JobView>> {
+    static SELECT: Sql = Sql::new(concat!(
+        job_view!(),
+        "WHERE j.tenant_id = $1 AND j.run_id = $2 AND j.job_id > $3 AND j.state {any 4 text}
+         ORDER BY j.job_id LIMIT $5"
+    ));
+    let all = if states.is_empty() { JobState::ALL } else { states };
+    let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
+    let after = page.after.unwrap_or(Uuid::nil());
+    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+    super::runs::view(&mut tx, tenant, run).await?;
+    let rows = tx.fetch(&SELECT, args![tenant, run.0, after, states, page.limit()]).await?;
+    let items = rows.iter().map(JobRow::view).collect::<Result<_>>()?;
+    Ok(page.cut(items, |job: &JobView| job.id.0))
+}

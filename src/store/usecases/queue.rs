@@ -1,0 +1,186 @@
+//! What a claim sees of the queue: eligible jobs in order, from a low-water mark on.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::domain::job::{Job, PRIORITY_MAX};
+use crate::domain::{Phone, RunId, TenantId, Timestamp};
+use crate::store::Result;
+use crate::store::database::Tx;
+use crate::store::job_row::{self, JobRow, ReadyKey, job_columns};
+use crate::store::run_row::RunRow;
+use crate::store::sql::{Sql, args};
+
+/// Jobs scanned beyond what is wanted, for those that may not be dialed now.
+const SCAN_MARGIN: usize = 64;
+/// The whole queue of a run is looked at again after this, whatever the mark says.
+const FULL_RESCAN: Duration = Duration::from_secs(5);
+/// Marks kept; beyond it all are dropped, which costs one full scan each.
+const MARKS_MAX: usize = 10_000;
+
+/// A job that a claim may take.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Where it stands in the queue.
+    pub key: ReadyKey,
+    /// The job.
+    pub row: JobRow,
+    /// The number to dial.
+    pub phone: Phone,
+    /// The callee's zone, if known.
+    pub time_zone: Option<String>,
+}
+
+/// What a scan found.
+pub struct Scan {
+    /// In the order in which they are due.
+    pub candidates: Vec<Candidate>,
+    /// Whether these are all that are eligible.
+    pub exhausted: bool,
+    /// When the next becomes eligible; meaningful when exhausted.
+    pub next_eligible_at: Timestamp,
+}
+
+/// How far each run's queue was emptied, so that a scan does not wade through rows that are deleted but not
+/// vacuumed. Only a hint: a mark is dropped every few seconds.
+#[derive(Default)]
+pub struct LowWater(Mutex<HashMap<(RunId, u8), Mark>>);
+
+struct Mark {
+    eligible_at: Timestamp,
+    job_id: Uuid,
+    since: Instant,
+}
+
+impl LowWater {
+    fn get(&self, run: RunId, priority: u8) -> (Timestamp, Uuid) {
+        let marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match marks.get(&(run, priority)) {
+            Some(mark) if mark.since.elapsed() < FULL_RESCAN => (mark.eligible_at, mark.job_id),
+            _ => (Timestamp(i64::MIN), Uuid::nil()),
+        }
+    }
+
+    /// These jobs left the queue, committed; everything before them had left it already.
+    pub fn advance(&self, gone: &[ReadyKey]) {
+        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if marks.len() > MARKS_MAX {
+            marks.clear();
+        }
+        for key in gone {
+            let mark = marks.entry((key.run_id, key.priority)).or_insert_with(|| Mark {
+                eligible_at: key.eligible_at,
+                job_id: key.job_id.0,
+                since: Instant::now(),
+            });
+            if mark.since.elapsed() >= FULL_RESCAN {
+                mark.since = Instant::now();
+            }
+            (mark.eligible_at, mark.job_id) = (key.eligible_at, key.job_id.0);
+        }
+    }
+}
+
+/// Eligible jobs of the run, highest priority first, then by time.
+pub async fn scan(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &RunRow,
+    now: Timestamp,
+    wanted: usize,
+    low_water: &LowWater,
+) -> Result<Scan> {
+    static SCAN: Sql = Sql::new(concat!(
+        "SELECT ",
+        job_columns!(),
+        ", j.phone, j.time_zone
+          FROM (SELECT tenant_id, job_id, eligible_at FROM ready_jobs
+                WHERE tenant_id = $1 AND run_id = $2 AND priority = $3 AND (eligible_at, job_id) > ($4, $5)
+                    AND eligible_at <= $6
+                ORDER BY eligible_at, job_id LIMIT $7) q
+          JOIN jobs j ON j.tenant_id = q.tenant_id AND j.job_id = q.job_id
+          ORDER BY q.eligible_at, q.job_id"
+    ));
+    let limit = wanted + SCAN_MARGIN;
+    let mut candidates: Vec<Candidate> = Vec::with_capacity(limit);
+    for priority in levels(run) {
+        let (after, after_job) = low_water.get(run.id, priority);
+        let left = i64::try_from(limit - candidates.len()).unwrap_or(i64::MAX);
+        let rows = tx
+            .fetch(&SCAN, args![tenant, run.id.0, i64::from(priority), after, after_job, now, left])
+            .await?;
+        for row in &rows {
+            let job = JobRow::read(row)?;
+            candidates.push(Candidate {
+                key: ReadyKey::of(&job),
+                row: job,
+                phone: Phone::from_stored(row.text("phone")?),
+                time_zone: row.opt_text("time_zone")?,
+            });
+        }
+        if candidates.len() >= limit {
+            return Ok(Scan { candidates, exhausted: false, next_eligible_at: now });
+        }
+    }
+    let next_eligible_at = next_eligible(tx, tenant, run, now).await?;
+    Ok(Scan { candidates, exhausted: true, next_eligible_at })
+}
+
+/// The priorities that the run's jobs ever had, highest first.
+fn levels(run: &RunRow) -> impl Iterator<Item = u8> + use<> {
+    let bits = run.job_priorities;
+    (0..=PRIORITY_MAX).rev().filter(move |priority| bits & (1 << priority) != 0)
+}
+
+async fn next_eligible(tx: &mut Tx, tenant: &TenantId, run: &RunRow, now: Timestamp) -> Result<Timestamp> {
+    static NEXT: Sql = Sql::new(
+        "SELECT min(eligible_at) AS eligible_at FROM ready_jobs
+         WHERE tenant_id = $1 AND run_id = $2 AND priority = $3 AND eligible_at > $4",
+    );
+    let mut next = Timestamp::NEVER;
+    for priority in levels(run) {
+        let row = tx.fetch_one(&NEXT, args![tenant, run.id.0, i64::from(priority), now]).await?;
+        next = next.min(row.opt_int("eligible_at")?.map_or(Timestamp::NEVER, Timestamp));
+    }
+    Ok(next)
+}
+
+/// Which of the candidates' phones have a live call. Exact under the dispatch lock: only its holder makes calls.
+pub async fn live_phones(tx: &mut Tx, tenant: &TenantId, candidates: &[Candidate]) -> Result<HashSet<Phone>> {
+    static LIVE: Sql = Sql::new(
+        "SELECT phone_to FROM call_log
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction = 'outbound' AND phone_to {any 2 text}",
+    );
+    let phones: Vec<String> =
+        candidates.iter().map(|candidate| candidate.phone.expose().to_owned()).collect();
+    if phones.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = tx.fetch(&LIVE, args![tenant, phones]).await?;
+    rows.iter().map(|row| Ok(Phone::from_stored(row.text("phone_to")?))).collect()
+}
+
+/// Moves queued jobs to a later time.
+pub async fn defer(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &mut RunRow,
+    deferred: Vec<(Candidate, Timestamp)>,
+    now: Timestamp,
+) -> Result<()> {
+    let old: Vec<ReadyKey> = deferred.iter().map(|(candidate, _)| candidate.key).collect();
+    let mut jobs = Vec::with_capacity(deferred.len());
+    for (candidate, eligible_at) in deferred {
+        let mut row = candidate.row;
+        let later = Job { eligible_at, ..row.job };
+        row.move_to(run, later);
+        jobs.push(row);
+    }
+    let new: Vec<ReadyKey> = jobs.iter().map(ReadyKey::of).collect();
+    job_row::dequeue(tx, tenant, &old).await?;
+    job_row::enqueue(tx, tenant, &new).await?;
+    job_row::save(tx, tenant, &jobs.iter().collect::<Vec<_>>(), now).await
+}

@@ -1,0 +1,230 @@
+//! Runs: created, changed, commanded, read.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{jobs, requests};
+use crate::domain::event::Event;
+use crate::domain::job;
+use crate::domain::run::{self, Command, RunState, WrongState};
+use crate::domain::{RunId, TenantId, Timestamp};
+use crate::store::database::{Scope, Tx};
+use crate::store::engine::Engine;
+use crate::store::job_row::{self, JobRow, ReadyKey};
+use crate::store::run_row::{self, RunRow, read_worker, run_columns};
+use crate::store::sql::{Row, Sql, args};
+use crate::store::{
+    BATCH_MAX, Error, InFlight, JobAdded, NewRun, Page, Paged, RequestKey, Result, RunCreated, RunPatch,
+    RunView,
+};
+
+/// What is kept of an answer: ids, no personal data.
+#[derive(Serialize, Deserialize)]
+struct Created {
+    run_id: RunId,
+    jobs: Vec<JobAdded>,
+}
+
+/// See [`crate::store::Store::create_run`].
+pub async fn create(
+    engine: &Engine,
+    tenant: &TenantId,
+    new: NewRun,
+    key: Option<RequestKey>,
+) -> Result<RunCreated> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    if let Some(Created { run_id, jobs }) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+        return Ok(RunCreated { run: view(&mut tx, tenant, run_id).await?, jobs });
+    }
+    let now = tx.now().await?;
+    new.settings.check(now)?;
+    if let Some(parent) = new.parent {
+        view(&mut tx, tenant, parent).await?;
+    }
+    let mut run = RunRow::new(RunId(Uuid::now_v7()), new.settings, now);
+    run.parent = new.parent;
+    run.state = if new.start { RunState::Pending } else { RunState::Draft };
+    run_row::insert(&mut tx, tenant, &run).await?;
+    run.log(Event::RunCreated { state: run.state });
+    let jobs = jobs::add_in(&mut tx, tenant, &mut run, new.jobs, now).await?;
+    if new.seal {
+        run.sealed = true;
+        run.log(Event::RunSealed);
+    }
+    run.settle(now);
+    let run_id = run.id;
+    finish(&mut tx, tenant, run, now).await?;
+    requests::keep(&mut tx, tenant, key.as_ref(), &Created { run_id, jobs: jobs.clone() }, now).await?;
+    let run = view(&mut tx, tenant, run_id).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(RunCreated { run, jobs })
+}
+
+/// See [`crate::store::Store::update_run`].
+pub async fn update(
+    engine: &Engine,
+    tenant: &TenantId,
+    id: RunId,
+    patch: RunPatch,
+    key: Option<RequestKey>,
+) -> Result<RunView> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    if let Some(id) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+        return view(&mut tx, tenant, id).await;
+    }
+    let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
+    let now = tx.now().await?;
+    if !run.state.may_dial() {
+        return Err(Error::Closed("it has ended or is ending"));
+    }
+    let settings = run.settings.clone().with(&patch.fields, &patch.settings);
+    settings.check_change(&run.settings, now)?;
+    if settings != run.settings {
+        run.starts_at = settings.starts_at.unwrap_or(run.starts_at.min(now));
+        if settings.expires_at != run.settings.expires_at || settings.starts_at != run.settings.starts_at {
+            run.expires_at = settings.expiry(now);
+        }
+        run.settings = settings;
+        run.log(Event::RunUpdated {
+            fields: patch.fields.iter().map(|field| field.as_str().to_owned()).collect(),
+        });
+    }
+    finish(&mut tx, tenant, run, now).await?;
+    requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
+    let run = view(&mut tx, tenant, id).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(run)
+}
+
+/// See [`crate::store::Store::command_run`].
+pub async fn command(
+    engine: &Engine,
+    tenant: &TenantId,
+    id: RunId,
+    command: Command,
+    key: Option<RequestKey>,
+) -> Result<RunView> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    if let Some(id) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+        return view(&mut tx, tenant, id).await;
+    }
+    let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
+    let now = tx.now().await?;
+    let state = run::decide(run.state, command)?;
+    if command == Command::Start && state == RunState::Pending && now >= run.expires_at {
+        return Err(Error::WrongState(WrongState { command, state: RunState::Expired }));
+    }
+    if command == Command::Resume && state != run.state {
+        run.last_error = None;
+    }
+    run.move_to(state, None, now);
+    if command == Command::Seal && !run.sealed {
+        run.sealed = true;
+        run.log(Event::RunSealed);
+    }
+    end_queued_page(&mut tx, tenant, &mut run, now).await?;
+    run.settle(now);
+    finish(&mut tx, tenant, run, now).await?;
+    requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
+    let run = view(&mut tx, tenant, id).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(run)
+}
+
+/// Ends up to a page of the run's queued jobs, if it is called off or expired. Returns how many.
+pub async fn end_queued_page(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &mut RunRow,
+    now: Timestamp,
+) -> Result<usize> {
+    let Some(state) = run.queued_jobs_end_as(now) else { return Ok(0) };
+    if run.counts.queued == 0 {
+        return Ok(0);
+    }
+    let mut jobs = job_row::some_queued(tx, tenant, run.id, BATCH_MAX).await?;
+    let keys: Vec<ReadyKey> = jobs.iter().map(ReadyKey::of).collect();
+    for row in &mut jobs {
+        let ended = job::called_off(&row.job, state);
+        row.move_to(run, ended);
+    }
+    job_row::dequeue(tx, tenant, &keys).await?;
+    job_row::save(tx, tenant, &jobs.iter().collect::<Vec<&JobRow>>(), now).await?;
+    Ok(jobs.len())
+}
+
+/// Saves the run and tells whoever may dial it.
+async fn finish(tx: &mut Tx, tenant: &TenantId, run: RunRow, now: Timestamp) -> Result<()> {
+    if run.state.is_dialing() && run.counts.queued > 0 {
+        tx.has_work(tenant, run.starts_at.max(run.claimable_at).max(now));
+    }
+    run_row::save(tx, tenant, &mut [run], now).await
+}
+
+macro_rules! run_view {
+    () => {
+        concat!(
+            "SELECT ",
+            run_columns!(),
+            ", w.heartbeat_at, w.expires_at AS worker_expires_at
+              FROM runs r LEFT JOIN workers w ON w.worker_id = r.worker_id "
+        )
+    };
+}
+
+fn read_view(row: &Row) -> Result<RunView> {
+    Ok(RunRow::read(row)?.view(read_worker(row)?))
+}
+
+/// The run, with its revision, from one statement.
+pub async fn view(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<RunView> {
+    static SELECT: Sql = Sql::new(concat!(run_view!(), "WHERE r.tenant_id = $1 AND r.run_id = $2"));
+    let row = tx.fetch_optional(&SELECT, args![tenant, run.0]).await?.ok_or(Error::NotFound("run"))?;
+    read_view(&row)
+}
+
+/// See [`crate::store::Store::run`].
+pub async fn get(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<RunView> {
+    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+    view(&mut tx, tenant, run).await
+}
+
+/// See [`crate::store::Store::list_runs`].
+pub async fn list(
+    engine: &Engine,
+    tenant: &TenantId,
+    states: &[RunState],
+    page: Page,
+) -> Result<Paged<RunView>> {
+    static SELECT: Sql = Sql::new(concat!(
+        run_view!(),
+        "WHERE r.tenant_id = $1 AND r.run_id < $2 AND r.state {any 3 text} ORDER BY r.run_id DESC LIMIT $4"
+    ));
+    let all = if states.is_empty() { RunState::ALL } else { states };
+    let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
+    let before = page.after.unwrap_or(Uuid::max());
+    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+    let rows = tx.fetch(&SELECT, args![tenant, before, states, page.limit()]).await?;
+    let items = rows.iter().map(read_view).collect::<Result<_>>()?;
+    Ok(page.cut(items, |run: &RunView| run.id.0))
+}
+
+/// See [`crate::store::Store::in_flight`].
+pub async fn in_flight(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<InFlight> {
+    static COUNT: Sql = Sql::new(
+        "SELECT state, count(*) AS calls FROM call_log
+         WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL AND direction = 'outbound' GROUP BY state",
+    );
+    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+    let mut in_flight = InFlight::default();
+    for row in tx.fetch(&COUNT, args![tenant, run.0]).await? {
+        let calls: u32 = row.narrow("calls")?;
+        match row.text("state")?.as_str() {
+            "intent" => in_flight.intent += calls,
+            "unknown" => in_flight.unknown += calls,
+            "answered" => in_flight.answered += calls,
+            _ => in_flight.ringing += calls,
+        }
+    }
+    Ok(in_flight)
+}

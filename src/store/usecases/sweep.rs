@@ -1,0 +1,196 @@
+//! The slow sweep and the clean-up of what a crash leaves: pages of work across tenants, each in a transaction
+//! of its own tenant.
+
+use std::time::Duration;
+
+use super::{apply, requests, runs};
+use crate::domain::call::{News, STALE_NO_CALL_SID};
+use crate::domain::{AccountSid, CallId, CallSid, RunId, TenantId, Timestamp, WorkerId};
+use crate::store::database::{Scope, Tx};
+use crate::store::engine::Engine;
+use crate::store::run_row;
+use crate::store::sql::{Sql, Value, args};
+use crate::store::{BATCH_MAX, Hangup, Result};
+
+/// Runs that one sweep works on.
+const RUNS_MAX: i64 = 64;
+/// Calls that one clean-up works on.
+const CALLS_MAX: i64 = 500;
+/// Kept answers that one sweep deletes.
+const ANSWERS_MAX: i64 = 1_000;
+
+/// See [`crate::store::Store::heartbeat`].
+pub async fn heartbeat(engine: &Engine, worker: &WorkerId, lives_for: Duration) -> Result<()> {
+    static PUT: Sql = Sql::new(
+        "INSERT INTO workers (worker_id, started_at, heartbeat_at, expires_at)
+         VALUES ($1, {now}, {now}, {now} + $2)
+         ON CONFLICT (worker_id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at,
+             expires_at = excluded.expires_at",
+    );
+    let mut tx = engine.db.begin(Scope::Scheduler).await?;
+    let lives_for = i64::try_from(lives_for.as_micros()).unwrap_or(i64::MAX);
+    tx.execute(&PUT, args![worker.0.as_str(), lives_for]).await?;
+    tx.commit(&engine.wakes).await
+}
+
+/// See [`crate::store::Store::sweep`].
+pub async fn sweep(engine: &Engine) -> Result<bool> {
+    let ending = runs_that_end(engine).await?;
+    let mut more = false;
+    for (tenant, run) in ending {
+        more |= end_page(engine, &tenant, run).await?;
+    }
+    wake_idle_tenants(engine).await?;
+    forget_answers(engine).await?;
+    Ok(more)
+}
+
+/// Runs that were called off or have expired.
+async fn runs_that_end(engine: &Engine) -> Result<Vec<(TenantId, RunId)>> {
+    static SELECT: Sql = Sql::new(
+        "SELECT tenant_id, run_id FROM runs
+         WHERE ended_at IS NULL AND (state IN ('canceling', 'stopping') OR expires_at <= {now}) LIMIT $1",
+    );
+    let mut tx = engine.db.read(Scope::Scheduler).await?;
+    let rows = tx.fetch(&SELECT, args![RUNS_MAX]).await?;
+    rows.iter().map(|row| Ok((row.text("tenant_id")?.parse()?, RunId(row.uuid("run_id")?)))).collect()
+}
+
+/// Ends a page of the run's queued jobs and settles it. Returns whether the page was full.
+async fn end_page(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<bool> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let mut run = run_row::lock_one(&mut tx, tenant, run).await?;
+    let now = tx.now().await?;
+    let ended = runs::end_queued_page(&mut tx, tenant, &mut run, now).await?;
+    run.settle(now);
+    run_row::save(&mut tx, tenant, &mut [run], now).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(ended == BATCH_MAX)
+}
+
+/// Lets dialers look at every tenant that has queued jobs of a run that may dial, in case a wake-up was lost
+/// in a crash. A look that finds nothing costs one claim.
+async fn wake_idle_tenants(engine: &Engine) -> Result<()> {
+    static HINTS: Sql = Sql::new(
+        "SELECT DISTINCT tenant_id FROM runs WHERE ended_at IS NULL AND state IN ('pending', 'running')",
+    );
+    let mut tx = engine.db.read(Scope::Scheduler).await?;
+    let tenants: Vec<TenantId> = tx
+        .fetch(&HINTS, Vec::new())
+        .await?
+        .iter()
+        .map(|row| Ok(row.text("tenant_id")?.parse()?))
+        .collect::<Result<_>>()?;
+    drop(tx);
+    for tenant in tenants {
+        correct_hints(engine, &tenant).await?;
+    }
+    Ok(())
+}
+
+/// Recomputes, from the queue itself, when the tenant's runs are claimable, and wakes the tenant.
+async fn correct_hints(engine: &Engine, tenant: &TenantId) -> Result<()> {
+    static CORRECT: Sql = Sql::new(
+        "UPDATE runs SET claimable_at = (SELECT min(q.eligible_at) FROM ready_jobs q
+             WHERE q.tenant_id = runs.tenant_id AND q.run_id = runs.run_id)
+         WHERE tenant_id = $1 AND ended_at IS NULL AND queued > 0 AND EXISTS
+             (SELECT 1 FROM ready_jobs q WHERE q.tenant_id = runs.tenant_id AND q.run_id = runs.run_id
+                  AND q.eligible_at < runs.claimable_at)",
+    );
+    static FIRST: Sql = Sql::new(
+        "SELECT min(claimable_at) AS claimable_at FROM runs
+         WHERE tenant_id = $1 AND ended_at IS NULL AND state IN ('pending', 'running') AND queued > 0",
+    );
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let now = tx.now().await?;
+    tx.execute(&CORRECT, args![tenant]).await?;
+    if let Some(first) = tx.fetch_one(&FIRST, args![tenant]).await?.opt_int("claimable_at")? {
+        tx.has_work(tenant, Timestamp(first).max(now));
+    }
+    tx.commit(&engine.wakes).await
+}
+
+async fn forget_answers(engine: &Engine) -> Result<()> {
+    static DELETE: Sql = Sql::new(
+        "DELETE FROM request_ids WHERE (tenant_id, method, request_id) IN
+             (SELECT tenant_id, method, request_id FROM request_ids WHERE created_at <= {now} - $1
+              ORDER BY created_at LIMIT $2)",
+    );
+    let mut tx = engine.db.begin(Scope::Scheduler).await?;
+    let kept = i64::try_from(requests::KEPT.as_micros()).unwrap_or(i64::MAX);
+    tx.execute(&DELETE, args![kept, ANSWERS_MAX]).await?;
+    tx.commit(&engine.wakes).await
+}
+
+/// See [`crate::store::Store::take_hangups`].
+pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
+    static RUNS: Sql =
+        Sql::new("SELECT tenant_id, run_id FROM runs WHERE ended_at IS NULL AND state = 'stopping' LIMIT $1");
+    // Asked again when nothing came of it.
+    static MARK: Sql = Sql::new(
+        "UPDATE call_log SET hangup_asked_at = {now} WHERE tenant_id = $1 AND call_id IN
+             (SELECT call_id FROM call_log WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL
+                  AND call_sid IS NOT NULL AND (hangup_asked_at IS NULL OR hangup_asked_at < {now} - 10000000)
+              ORDER BY call_id LIMIT $3)
+         RETURNING call_id, call_sid, account_sid",
+    );
+    let mut tx = engine.db.read(Scope::Scheduler).await?;
+    let stopping = tx.fetch(&RUNS, args![RUNS_MAX]).await?;
+    drop(tx);
+    let mut hangups = Vec::new();
+    for row in stopping {
+        let tenant: TenantId = row.text("tenant_id")?.parse()?;
+        let left = i64::from(limit).saturating_sub(i64::try_from(hangups.len()).unwrap_or(i64::MAX));
+        let mut tx = engine.db.begin(Scope::Tenant(&tenant)).await?;
+        for call in tx.fetch(&MARK, args![&tenant, row.uuid("run_id")?, left]).await? {
+            hangups.push(Hangup {
+                tenant: tenant.clone(),
+                call_id: CallId(call.uuid("call_id")?),
+                sid: call.text("call_sid")?.parse::<CallSid>()?,
+                account: call.text("account_sid")?.parse::<AccountSid>()?,
+            });
+        }
+        tx.commit(&engine.wakes).await?;
+    }
+    Ok(hangups)
+}
+
+/// See [`crate::store::Store::lose_abandoned_intents`].
+pub async fn lose_abandoned_intents(engine: &Engine, older_than: Duration) -> Result<u64> {
+    let lost = News::Lost { message: "the worker was gone before it recorded an answer".to_owned() };
+    tell_old_calls(engine, "intent", older_than, &lost).await
+}
+
+/// See [`crate::store::Store::presume_stale`].
+pub async fn presume_stale(engine: &Engine, older_than: Duration) -> Result<u64> {
+    let stale = News::Presumed {
+        code: STALE_NO_CALL_SID,
+        message: "the carrier's answer was lost and nothing was heard of the call since".to_owned(),
+    };
+    tell_old_calls(engine, "unknown", older_than, &stale).await
+}
+
+async fn tell_old_calls(engine: &Engine, state: &str, older_than: Duration, news: &News) -> Result<u64> {
+    let mut told = 0;
+    let mut tx = engine.db.read(Scope::Scheduler).await?;
+    let calls = old_calls(&mut tx, state, older_than).await?;
+    drop(tx);
+    for batch in calls.chunk_by(|a, b| a.0 == b.0) {
+        let news: Vec<_> = batch.iter().map(|(_, call)| (*call, news.clone())).collect();
+        apply::apply(engine, &batch[0].0, &news).await?;
+        told += u64::try_from(news.len()).unwrap_or(0);
+    }
+    Ok(told)
+}
+
+async fn old_calls(tx: &mut Tx, state: &str, older_than: Duration) -> Result<Vec<(TenantId, CallId)>> {
+    static SELECT: Sql = Sql::new(
+        "SELECT tenant_id, call_id FROM call_log
+         WHERE ended_at IS NULL AND direction = 'outbound' AND state = $1 AND created_at < {now} - $2
+         ORDER BY tenant_id LIMIT $3",
+    );
+    let age = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX);
+    let args: Vec<Value> = args![state, age, CALLS_MAX];
+    let rows = tx.fetch(&SELECT, args).await?;
+    rows.iter().map(|row| Ok((row.text("tenant_id")?.parse()?, CallId(row.uuid("call_id")?)))).collect()
+}

@@ -1,0 +1,105 @@
+//! What tests share: real stores, and things to put into them.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use trunkline::domain::lead::LeadFacts;
+use trunkline::domain::run::RunSettings;
+use trunkline::domain::script::Script;
+use trunkline::domain::tenant::Tenant;
+use trunkline::domain::window::CallingWindow;
+use trunkline::domain::{Phone, TenantId, WorkerId};
+use trunkline::store::{Engine, NewJob, NewRun, Store, Who};
+use uuid::Uuid;
+
+/// A store of its own for a test, and what keeps it alive.
+pub struct TestStore {
+    pub store: Arc<Engine>,
+    pub url: String,
+    _dir: Option<tempfile::TempDir>,
+}
+
+/// A new SQLite file.
+pub async fn sqlite() -> TestStore {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("trunkline.db").display());
+    TestStore { store: Arc::new(Engine::open(&url).await.unwrap()), url, _dir: Some(dir) }
+}
+
+/// A new database on the test server.
+pub async fn postgres() -> TestStore {
+    let url = postgres_url().await;
+    TestStore { store: Arc::new(Engine::open(&url).await.unwrap()), url, _dir: None }
+}
+
+/// The URL of a new, empty database on the test server.
+pub async fn postgres_url() -> String {
+    let server = std::env::var("TEST_POSTGRES_URL")
+        .expect("TEST_POSTGRES_URL is not set: run ./scripts/test, or scripts/with-postgres cargo test");
+    let name = format!("t_{}", Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(&server).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    let (base, _) = server.rsplit_once('/').unwrap();
+    format!("{base}/{name}")
+}
+
+/// Declares each test once and runs it on both stores.
+macro_rules! on_both_stores {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::support::sqlite().await).await; })+
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() { super::$name(crate::support::postgres().await).await; })+
+        }
+    };
+}
+pub(crate) use on_both_stores;
+
+pub const ACCOUNT: &str = "AC00000000000000000000000000000001";
+
+pub fn tenant_id(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+pub fn worker(name: &str) -> WorkerId {
+    WorkerId(format!("host:{name}"))
+}
+
+pub fn phone(n: usize) -> Phone {
+    format!("+1{}555{:04}", 201 + n / 10_000, n % 10_000).parse().unwrap()
+}
+
+/// A tenant with these limits that may call at any hour.
+pub async fn make_tenant(store: &dyn Store, name: &str, concurrent: u32, per_second: f64) -> TenantId {
+    let account = ACCOUNT.parse().unwrap();
+    store.put_account(&account, per_second).await.unwrap();
+    let id = tenant_id(name);
+    store
+        .put_tenant(&Tenant {
+            id: id.clone(),
+            max_concurrent_calls: concurrent,
+            calls_per_second: per_second,
+            account_sid: account,
+            caller_id: "+15005550006".parse().unwrap(),
+            time_zone: "UTC".into(),
+            window: CallingWindow::ALWAYS,
+        })
+        .await
+        .unwrap();
+    id
+}
+
+pub fn settings() -> RunSettings {
+    RunSettings::new("test", Script::Say { text: "Hello".into(), voice: None, language: None })
+}
+
+pub fn job(n: usize) -> NewJob {
+    NewJob { who: Who::Person(LeadFacts::of(phone(n))), priority: 5, eligible_at: None, metadata: None }
+}
+
+pub fn new_run(settings: RunSettings, jobs: std::ops::Range<usize>) -> NewRun {
+    NewRun { settings, jobs: jobs.map(job).collect(), start: true, seal: true, parent: None }
+}
