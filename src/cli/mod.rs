@@ -53,19 +53,19 @@ Exit codes: 0 done, 1 failed, 2 put wrongly or not configured.";
 #[derive(clap::Args)]
 pub struct Global {
     /// The settings file [default: trunkline.toml, if there is one]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, help_heading = "Everywhere", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The gRPC server that client commands talk to [default: http://127.0.0.1:50051]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, help_heading = "Everywhere", global = true, value_name = "URL")]
     pub endpoint: Option<String>,
     /// A file that holds the API key; or set TRUNKLINE_CLIENT__API_KEY.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, help_heading = "Everywhere", global = true, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
     /// What is logged, for example info,trunkline=debug.
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, help_heading = "Everywhere", global = true, value_name = "FILTER")]
     pub log: Option<String>,
     /// JSON instead of tables and bars.
-    #[arg(long, global = true)]
+    #[arg(long, help_heading = "Everywhere", global = true)]
     pub json: bool,
 }
 
@@ -101,7 +101,15 @@ impl Cli {
             Command::Demo(args) => args.flags(&mut flags),
             Command::Simulate(_) | Command::Run(_) | Command::Lead(_) => {}
         }
-        let source = Source::of_process(flags, self.global.config.as_deref())?;
+        let source = match &self.command {
+            // The demo must touch neither the database nor the account that the environment names.
+            Command::Demo(_) => Source { flags, ..Source::default() },
+            Command::Serve(_)
+            | Command::Simulate(_)
+            | Command::Migrate(_)
+            | Command::Run(_)
+            | Command::Lead(_) => Source::of_process(flags, self.global.config.as_deref())?,
+        };
         Ok(Config::load(&source)?)
     }
 }

@@ -63,7 +63,8 @@ impl Summary {
         counts.completed + counts.failed + counts.canceled + counts.skipped + counts.expired
     }
 
-    fn take(&mut self, progress: &RunProgress) {
+    fn take(&mut self, progress: Option<&RunProgress>) {
+        let Some(progress) = progress else { return };
         self.state = progress.state();
         self.counts = progress.counts.unwrap_or_default();
         self.outcomes = progress.outcomes.iter().map(|count| (count.outcome(), count.count)).collect();
@@ -182,7 +183,7 @@ where
         match response.kind {
             Some(Kind::Snapshot(snapshot)) => {
                 let run = snapshot.run.unwrap_or_default();
-                seen.take(&run.progress.unwrap_or_default());
+                seen.take(run.progress.as_ref());
                 seen.reason = run.last_error;
             }
             Some(Kind::Events(events)) => {
@@ -192,7 +193,7 @@ where
                     }
                     renderer.event(seen.revision, events.commit_time.as_ref(), event)?;
                 }
-                seen.take(&events.progress.unwrap_or_default());
+                seen.take(events.progress.as_ref());
             }
             Some(Kind::Bookmark(_)) | None => continue,
         }

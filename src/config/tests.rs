@@ -223,3 +223,24 @@ fn secrets_and_phones_do_not_print() {
         assert!(!text.contains(secret), "{text}");
     }
 }
+
+#[test]
+fn the_example_names_every_setting() {
+    let example = include_str!("../../examples/trunkline.toml");
+    Config::load(&source(&[], &[], example)).unwrap().check_serve().unwrap();
+    // Uncommented, it must still hold nothing but settings. Prose has no " = " after its first word.
+    let all: String = example
+        .lines()
+        .map(|line| {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            let setting = bare.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+            let kept = if setting || bare.starts_with('[') { bare } else { "" };
+            format!("{kept}\n")
+        })
+        .collect();
+    Config::load(&source(&[], &[], &all)).unwrap();
+    for (key, _) in super::source::SETTINGS {
+        let name = key.rsplit('.').next().unwrap();
+        assert!(all.contains(&format!("{name} = ")), "{key}");
+    }
+}
