@@ -1,6 +1,8 @@
 //! Trunkline: a multi-tenant gRPC telephony control plane. See `docs/ARCHITECTURE.md` for the map.
 
 pub mod carrier;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod grpc;
 pub mod simulator;

@@ -1,0 +1,31 @@
+//! `trunkline serve`: the control plane.
+
+use crate::config::Flags;
+
+/// Runs the control plane; everything else comes from the environment and `trunkline.toml`.
+// Has no `Debug`: the database URL may carry a password.
+#[derive(clap::Args)]
+pub struct Args {
+    /// sqlite://FILE or postgres://… [default: sqlite://trunkline.db]
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Where the gRPC server listens [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub grpc_listen: Option<String>,
+    /// Where the webhook server listens [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub webhooks_listen: Option<String>,
+    /// Where Twilio reaches the webhooks; https unless the host is this machine.
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+}
+
+impl Args {
+    /// The settings that these flags override.
+    pub fn flags(&self, flags: &mut Flags) {
+        flags.set("database_url", self.database_url.as_ref());
+        flags.set("grpc.listen", self.grpc_listen.as_ref());
+        flags.set("webhooks.listen", self.webhooks_listen.as_ref());
+        flags.set("public_url", self.public_url.as_ref());
+    }
+}

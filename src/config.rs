@@ -1,0 +1,311 @@
+//! Settings: flags over `TRUNKLINE_*` variables over `trunkline.toml` over defaults.
+//!
+//! [`Config::load`] reads them from an injected [`Source`] and refuses what it does not know.
+//! [`Config::check_serve`] and [`Config::check_client`] turn them into checked values, or say everything that
+//! is wrong at once. No other module reads the environment.
+
+mod check;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+
+pub use check::{Account, ApiKey, Endpoint, Pool, Serve};
+pub use source::{File, Flags, Source};
+
+use crate::domain::tenant::{DEFAULT_CALLS_PER_SECOND, DEFAULT_MAX_CONCURRENT_CALLS};
+
+/// The file that is read from the working directory if no other is named.
+pub const DEFAULT_FILE: &str = "trunkline.toml";
+/// Twilio's own API.
+pub const TWILIO_BASE_URL: &str = "https://api.twilio.com";
+
+/// Every setting as it was given; not yet checked.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// `sqlite://FILE` or `postgres://…`. Secret, because a PostgreSQL URL may carry a password.
+    #[serde(deserialize_with = "secret")]
+    pub database_url: SecretString,
+    /// Where Twilio reaches the webhooks, for example `https://calls.example.com`.
+    pub public_url: Option<String>,
+    /// How long calls in hand may take to finish at shutdown, in milliseconds, 0 to 600,000.
+    pub drain_timeout_ms: u64,
+    /// The gRPC server.
+    pub grpc: Grpc,
+    /// The webhook server.
+    pub webhooks: Webhooks,
+    /// The carrier account.
+    pub twilio: Twilio,
+    /// The tenant that `serve` makes sure exists.
+    pub tenant: Tenant,
+    /// The dialer's worker.
+    pub dialer: Dialer,
+    /// Log output.
+    pub log: Log,
+    /// The client commands (`run`, `lead`).
+    pub client: Client,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            database_url: SecretString::from("sqlite://trunkline.db"),
+            public_url: None,
+            drain_timeout_ms: 25_000,
+            grpc: Grpc::default(),
+            webhooks: Webhooks::default(),
+            twilio: Twilio::default(),
+            tenant: Tenant::default(),
+            dialer: Dialer::default(),
+            log: Log::default(),
+            client: Client::default(),
+        }
+    }
+}
+
+/// The gRPC server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Grpc {
+    /// Address and port to listen on.
+    pub listen: String,
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:50051".into() }
+    }
+}
+
+/// The webhook server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Webhooks {
+    /// Address and port to listen on.
+    pub listen: String,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8080".into() }
+    }
+}
+
+/// The carrier account.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Twilio {
+    /// Twilio's API, an edge of it, a compatible carrier, or the simulator.
+    pub base_url: String,
+    /// `AC` and 32 hexadecimal digits.
+    pub account_sid: Option<String>,
+    /// The account's auth token; signs webhooks, and REST requests unless an API key is given.
+    #[serde(deserialize_with = "optional_secret")]
+    pub auth_token: Option<SecretString>,
+    /// The auth token before a rotation; webhooks signed with it are still accepted.
+    #[serde(deserialize_with = "optional_secret")]
+    pub previous_auth_token: Option<SecretString>,
+    /// A REST API key, `SK` and 32 hexadecimal digits.
+    pub api_key_sid: Option<String>,
+    /// The API key's secret.
+    #[serde(deserialize_with = "optional_secret")]
+    pub api_key_secret: Option<SecretString>,
+    /// Creates a second at most over all tenants of the account, 1/3600 to 10,000.
+    pub calls_per_second: f64,
+}
+
+impl Default for Twilio {
+    fn default() -> Self {
+        Self {
+            base_url: TWILIO_BASE_URL.into(),
+            account_sid: None,
+            auth_token: None,
+            previous_auth_token: None,
+            api_key_sid: None,
+            api_key_secret: None,
+            calls_per_second: DEFAULT_CALLS_PER_SECOND,
+        }
+    }
+}
+
+/// The tenant that `serve` makes sure exists.
+#[derive(Clone, Deserialize)]
+#[serde(default)]
+pub struct Tenant {
+    /// 1 to 40 characters of `a-z`, `0-9` and inner `-`.
+    pub id: String,
+    /// The number shown to callees, E.164.
+    pub caller_id: Option<String>,
+    /// Live calls at most, 1 to 10,000.
+    pub max_concurrent_calls: u32,
+    /// Creates a second at most, 1/3600 to 10,000.
+    pub calls_per_second: f64,
+    /// IANA name; for leads that name none.
+    pub time_zone: String,
+    /// When callees may be called, for runs that name no window.
+    pub window: Window,
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self {
+            id: "default".into(),
+            caller_id: None,
+            max_concurrent_calls: DEFAULT_MAX_CONCURRENT_CALLS,
+            calls_per_second: DEFAULT_CALLS_PER_SECOND,
+            time_zone: "UTC".into(),
+            window: Window::default(),
+        }
+    }
+}
+
+/// Leaves the caller id out: it is a phone number, and still plain text here.
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tenant")
+            .field("id", &self.id)
+            .field("max_concurrent_calls", &self.max_concurrent_calls)
+            .field("calls_per_second", &self.calls_per_second)
+            .field("time_zone", &self.time_zone)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A daily calling window by the callee's clock.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Window {
+    /// `HH:MM`, 00:00 to 23:59: from here calls may start.
+    pub opens: String,
+    /// `HH:MM`, after `opens`, up to 24:00: from here none may start.
+    pub closes: String,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { opens: "08:00".into(), closes: "21:00".into() }
+    }
+}
+
+/// The dialer's worker.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Dialer {
+    /// Requests to the carrier at a time, 1 to 1,000; also how many intents a crash can leave open.
+    pub permits: u32,
+    /// How long one request to the carrier may take, in milliseconds, 100 to 15,000.
+    pub request_timeout_ms: u64,
+    /// How far ahead of its time a call may be claimed, in milliseconds, 0 to 1,000.
+    pub horizon_ms: u64,
+}
+
+impl Default for Dialer {
+    fn default() -> Self {
+        Self { permits: 32, request_timeout_ms: 15_000, horizon_ms: 250 }
+    }
+}
+
+/// Log output, on stderr.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// What is logged, in the syntax of tracing's `EnvFilter`, for example `info,trunkline=debug`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Pretty, filter: "warn,trunkline=info".into() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The client commands.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Client {
+    /// The gRPC server, `http://` or `https://`.
+    pub endpoint: String,
+    /// `<key id>.<secret>`.
+    #[serde(deserialize_with = "optional_secret")]
+    pub api_key: Option<SecretString>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self { endpoint: "http://127.0.0.1:50051".into(), api_key: None }
+    }
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+fn optional_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::from))
+}
+
+/// One thing that is wrong, and the way out. Never contains a value that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting's key, for example `twilio.auth_token`, or the file or variable that cannot be read.
+    pub setting: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl Problem {
+    pub(crate) fn new(setting: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { setting: setting.into(), message: message.into() }
+    }
+
+    /// A problem with a known setting: says where it can be set.
+    pub(crate) fn of(key: &str, message: impl fmt::Display) -> Self {
+        Self::new(key, format!("{message} (set {})", source::ways(key)))
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.setting, self.message)
+    }
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration cannot be used:")?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Error {}

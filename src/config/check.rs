@@ -1,0 +1,335 @@
+//! From settings as they were given to values that can be used, or everything that is wrong with them.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
+
+use super::{Config, Error, Problem};
+use crate::domain::window::{ALL_DAYS, CallingWindow};
+use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace, tenant};
+
+/// Requests to the carrier at a time.
+const PERMITS: RangeInclusive<u32> = 1..=1_000;
+/// Milliseconds; the upper end is what the dialer's 20 s bound on a claim's age leaves room for.
+const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=15_000;
+/// Milliseconds.
+const HORIZON_MS: RangeInclusive<u64> = 0..=1_000;
+/// Milliseconds.
+const DRAIN_TIMEOUT_MS: RangeInclusive<u64> = 0..=600_000;
+/// The longest API key, in bytes.
+const API_KEY_MAX_BYTES: usize = 500;
+
+/// What `serve` runs on: every value checked.
+#[derive(Debug, Clone)]
+pub struct Serve {
+    /// `sqlite:` or `postgres:`.
+    pub database_url: SecretString,
+    /// Where the gRPC server listens.
+    pub grpc_listen: SocketAddr,
+    /// Where the webhook server listens.
+    pub webhooks_listen: SocketAddr,
+    /// Where Twilio reaches the webhooks; `https` unless the host is loopback; no query, no fragment.
+    pub public_url: Url,
+    /// The carrier account.
+    pub account: Account,
+    /// The tenant that must exist; dials through the account.
+    pub tenant: tenant::Tenant,
+    /// The dialer's worker.
+    pub dialer: Pool,
+    /// How long calls in hand may take to finish at shutdown.
+    pub drain_timeout: Duration,
+}
+
+/// A carrier account.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The API; `https` unless the host is loopback.
+    pub base_url: Url,
+    /// Whose account.
+    pub sid: AccountSid,
+    /// Signs webhooks, and REST requests if there is no API key.
+    pub auth_token: SecretString,
+    /// Webhooks signed with it are accepted as well.
+    pub previous_auth_token: Option<SecretString>,
+    /// Signs REST requests.
+    pub api_key: Option<ApiKey>,
+    /// Creates a second at most.
+    pub calls_per_second: f64,
+}
+
+/// A Twilio API key.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// `SK` and 32 hexadecimal digits.
+    pub sid: String,
+    /// Its secret.
+    pub secret: SecretString,
+}
+
+/// The dialer's worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool {
+    /// Requests to the carrier at a time, 1 to 1,000.
+    pub permits: usize,
+    /// How long one request may take, up to 15 s.
+    pub request_timeout: Duration,
+    /// How far ahead of its time a call may be claimed, up to 1 s.
+    pub horizon: Duration,
+}
+
+/// A server and the key to it.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// `http` or `https`.
+    pub url: Url,
+    /// `<key id>.<secret>`: printable ASCII.
+    pub api_key: SecretString,
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn take<T>(&mut self, key: &str, result: Result<T, impl Display>) -> Option<T> {
+        result.map_err(|error| self.0.push(Problem::of(key, error))).ok()
+    }
+
+    fn required<'a, T: ?Sized>(&mut self, key: &str, value: Option<&'a T>, what: &str) -> Option<&'a T> {
+        self.take(key, value.ok_or(format!("is missing: {what}")))
+    }
+
+    fn within<T: PartialOrd + Display + Copy>(&mut self, key: &str, value: T, range: &RangeInclusive<T>) {
+        if !range.contains(&value) {
+            self.0.push(Problem::of(key, format!("must be {} to {}", range.start(), range.end())));
+        }
+    }
+}
+
+impl Config {
+    /// What `serve` runs on, or every reason why it cannot.
+    pub fn check_serve(&self) -> Result<Serve, Error> {
+        let mut problems = Problems::default();
+        let database_url = problems.take("database_url", self.checked_database_url());
+        let grpc_listen = problems.take("grpc.listen", address(&self.grpc.listen));
+        let webhooks_listen = problems.take("webhooks.listen", address(&self.webhooks.listen));
+        let what = "the URL at which Twilio reaches the webhooks, for example https://calls.example.com";
+        let public_url = problems
+            .required("public_url", self.public_url.as_deref(), what)
+            .and_then(|text| problems.take("public_url", base_url(text)));
+        let account = self.account(&mut problems);
+        let tenant = self.checked_tenant(account.as_ref().map(|account| &account.sid), &mut problems);
+        problems.within("dialer.permits", self.dialer.permits, &PERMITS);
+        problems.within("dialer.request_timeout_ms", self.dialer.request_timeout_ms, &REQUEST_TIMEOUT_MS);
+        problems.within("dialer.horizon_ms", self.dialer.horizon_ms, &HORIZON_MS);
+        problems.within("drain_timeout_ms", self.drain_timeout_ms, &DRAIN_TIMEOUT_MS);
+        let all = (database_url, grpc_listen, webhooks_listen, public_url, account, tenant);
+        let (
+            Some(database_url),
+            Some(grpc_listen),
+            Some(webhooks_listen),
+            Some(public_url),
+            Some(account),
+            Some(tenant),
+        ) = all
+        else {
+            return Err(Error { problems: problems.0 });
+        };
+        if !problems.0.is_empty() {
+            return Err(Error { problems: problems.0 });
+        }
+        Ok(Serve {
+            database_url,
+            grpc_listen,
+            webhooks_listen,
+            public_url,
+            account,
+            tenant,
+            dialer: Pool {
+                permits: self.dialer.permits as usize,
+                request_timeout: Duration::from_millis(self.dialer.request_timeout_ms),
+                horizon: Duration::from_millis(self.dialer.horizon_ms),
+            },
+            drain_timeout: Duration::from_millis(self.drain_timeout_ms),
+        })
+    }
+
+    /// The database alone, for `migrate`.
+    pub fn check_database(&self) -> Result<SecretString, Error> {
+        self.checked_database_url().map_err(|error| Problem::of("database_url", error).into())
+    }
+
+    /// What the client commands need, or every reason why it is not there.
+    pub fn check_client(&self) -> Result<Endpoint, Error> {
+        let mut problems = Problems::default();
+        let url = problems.take("client.endpoint", http_url(&self.client.endpoint));
+        let what = "an API key of the tenant";
+        let api_key =
+            problems.required("client.api_key", self.client.api_key.as_ref(), what).and_then(|key| {
+                let text = key.expose_secret();
+                let fits = text.len() <= API_KEY_MAX_BYTES
+                    && text.bytes().all(|byte| byte.is_ascii_graphic())
+                    && text.split_once('.').is_some_and(|(id, secret)| !id.is_empty() && !secret.is_empty());
+                let checked = if fits { Ok(key.clone()) } else { Err("must be <key id>.<secret>") };
+                problems.take("client.api_key", checked)
+            });
+        match (url, api_key) {
+            (Some(url), Some(api_key)) => Ok(Endpoint { url, api_key }),
+            _ => Err(Error { problems: problems.0 }),
+        }
+    }
+
+    fn checked_database_url(&self) -> Result<SecretString, &'static str> {
+        let scheme = self.database_url.expose_secret().split_once(':').map_or("", |(scheme, _)| scheme);
+        match scheme {
+            "sqlite" | "postgres" | "postgresql" => Ok(self.database_url.clone()),
+            _ => Err("must begin with sqlite: or postgres:"),
+        }
+    }
+
+    fn account(&self, problems: &mut Problems) -> Option<Account> {
+        let twilio = &self.twilio;
+        let base_url = problems.take("twilio.base_url", base_url(&twilio.base_url));
+        let what = "the account's SID, from the Twilio console";
+        let sid =
+            problems.required("twilio.account_sid", twilio.account_sid.as_deref(), what).and_then(|sid| {
+                problems.take("twilio.account_sid", sid.parse::<AccountSid>().map_err(|v| v.reason))
+            });
+        let what = "the account's auth token, from the Twilio console";
+        let auth_token = problems
+            .required("twilio.auth_token", twilio.auth_token.as_ref(), what)
+            .and_then(|token| problems.take("twilio.auth_token", token_like(token)));
+        let previous = twilio.previous_auth_token.as_ref();
+        let previous =
+            previous.and_then(|token| problems.take("twilio.previous_auth_token", token_like(token)));
+        let api_key = match (&twilio.api_key_sid, &twilio.api_key_secret) {
+            (Some(sid), Some(secret)) => {
+                let sid = problems.take("twilio.api_key_sid", api_key_sid(sid));
+                let secret = problems.take("twilio.api_key_secret", token_like(secret));
+                sid.zip(secret).map(|(sid, secret)| ApiKey { sid, secret })
+            }
+            (None, None) => None,
+            (Some(_), None) => problems.take(
+                "twilio.api_key_secret",
+                Err("is missing: twilio.api_key_sid is set, and each needs the other"),
+            ),
+            (None, Some(_)) => problems.take(
+                "twilio.api_key_sid",
+                Err("is missing: twilio.api_key_secret is set, and each needs the other"),
+            ),
+        };
+        let paced = pace::Meter::new(twilio.calls_per_second, Timestamp(0));
+        problems.take("twilio.calls_per_second", paced.map_err(|violation| violation.reason))?;
+        Some(Account {
+            base_url: base_url?,
+            sid: sid?,
+            auth_token: auth_token?,
+            previous_auth_token: previous,
+            api_key,
+            calls_per_second: twilio.calls_per_second,
+        })
+    }
+
+    fn checked_tenant(
+        &self,
+        account: Option<&AccountSid>,
+        problems: &mut Problems,
+    ) -> Option<tenant::Tenant> {
+        let given = &self.tenant;
+        let id =
+            problems.take("tenant.id", given.id.parse::<TenantId>().map_err(|violation| violation.reason));
+        let what = "the number shown to callees, one that the Twilio account may call from";
+        let caller_id =
+            problems.required("tenant.caller_id", given.caller_id.as_deref(), what).and_then(|phone| {
+                problems.take("tenant.caller_id", phone.parse::<Phone>().map_err(|v| v.reason))
+            });
+        let opens = problems.take("tenant.window.opens", minute(&given.window.opens));
+        let closes = problems.take("tenant.window.closes", minute(&given.window.closes));
+        let window = opens.zip(closes).and_then(|(opens_minute, closes_minute)| {
+            let window = CallingWindow { opens_minute, closes_minute, weekdays: ALL_DAYS };
+            let ordered = window.check().map_err(|_| "must be after tenant.window.opens");
+            problems.take("tenant.window.closes", ordered).map(|()| window)
+        });
+        // Checked even if something above is missing, so that all problems show at once.
+        let probe = tenant::Tenant {
+            id: id.clone().or_else(|| "x".parse().ok())?,
+            max_concurrent_calls: given.max_concurrent_calls,
+            calls_per_second: given.calls_per_second,
+            account_sid: account.cloned().or_else(|| format!("AC{:032}", 0).parse().ok())?,
+            caller_id: caller_id.clone().unwrap_or_else(|| Phone::from_stored(String::new())),
+            time_zone: given.time_zone.clone(),
+            window: window.unwrap_or_default(),
+        };
+        if let Err(violation) = probe.check() {
+            problems.0.push(Problem::of(&format!("tenant.{}", violation.field), violation.reason));
+            return None;
+        }
+        (id.is_some() && caller_id.is_some() && window.is_some() && account.is_some()).then_some(probe)
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "must be an IP address and a port, for example 0.0.0.0:8080")
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with https:// or http://".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not carry credentials".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or a fragment".into());
+    }
+    Ok(url)
+}
+
+/// A URL that secrets or signatures depend on: not in the clear over a network.
+fn base_url(text: &str) -> Result<Url, String> {
+    let url = http_url(text)?;
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err("must begin with https:// because its host is not this machine".into());
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+fn token_like(token: &SecretString) -> Result<SecretString, &'static str> {
+    let text = token.expose_secret();
+    let fits = !text.is_empty() && text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(token.clone()) } else { Err("must be 1 to 200 printable characters without spaces") }
+}
+
+fn api_key_sid(text: &str) -> Result<String, &'static str> {
+    let digits = text.strip_prefix("SK").unwrap_or_default();
+    let fits = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if fits { Ok(text.to_owned()) } else { Err("must be SK and 32 hexadecimal digits") }
+}
+
+/// `HH:MM` as a minute of the day, 0 to 1440.
+fn minute(text: &str) -> Result<u16, &'static str> {
+    const WRONG: &str = "must be a time of day, HH:MM, 00:00 to 24:00";
+    let (hour, minute) = text.split_once(':').ok_or(WRONG)?;
+    let number = |text: &str| {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits { text.parse::<u16>().map_err(|_| WRONG) } else { Err(WRONG) }
+    };
+    match (number(hour)?, number(minute)?) {
+        (24, 0) => Ok(1_440),
+        (hour @ 0..=23, minute @ 0..=59) => Ok(hour * 60 + minute),
+        _ => Err(WRONG),
+    }
+}
