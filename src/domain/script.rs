@@ -76,9 +76,9 @@ impl Script {
             }
             Self::FetchTwiml { url, fallback_url } => {
                 check_url("script.fetch_twiml.url", url, &["https", "http"])?;
-                fallback_url
-                    .as_deref()
-                    .map_or(Ok(()), |url| check_url("script.fetch_twiml.fallback_url", url, &["https", "http"]))
+                fallback_url.as_deref().map_or(Ok(()), |url| {
+                    check_url("script.fetch_twiml.fallback_url", url, &["https", "http"])
+                })
             }
         }
     }
@@ -88,7 +88,9 @@ impl Script {
 /// <https://www.twilio.com/docs/voice/twiml/stream#custom-parameters>
 fn check_stream_parameters(parameters: &[(String, String)]) -> Result<(), Violation> {
     let bad = parameters.iter().find(|(name, value)| {
-        name.is_empty() || name.chars().chain(value.chars()).count() > 500 || value.chars().any(char::is_control)
+        name.is_empty()
+            || name.chars().chain(value.chars()).count() > 500
+            || value.chars().any(char::is_control)
     });
     bad.map_or(Ok(()), |_| {
         Err(Violation::new(
