@@ -1,1 +1,3 @@
-fn main() {}
+//! Everything that needs more than one module, over real sockets.
+
+mod simulator;
