@@ -10,7 +10,7 @@ use url::Url;
 use crate::domain::CallSid;
 
 use super::error::{CodeClass, Error, classify_answer, redact};
-use super::http::{self, BODY_MAX_BYTES};
+use super::http::{self, BODY_MAX_BYTES, Roots};
 use super::request::{Account, CreateCall, Created, ListCalls, UpdateCall};
 use super::wire::{self, CallPage, CallResource};
 
@@ -55,7 +55,7 @@ struct Inner {
 }
 
 /// What came back from the carrier, when something did.
-struct Answer {
+struct Reply {
     http_status: u16,
     /// The body, or why it could not be read.
     body: Result<Vec<u8>, String>,
@@ -70,9 +70,12 @@ impl Client {
         if !matches!(config.base_url.scheme(), "https" | "http") || config.base_url.host_str().is_none() {
             return Err(Error::Protocol { reason: "the base URL must be an http(s) URL with a host".into() });
         }
-        let http = http::build(config.connect_timeout, config.request_timeout, config.pool_max_idle_per_host)
+        // Nothing leaves the base URL's origin, so a plain one never needs a certificate.
+        let roots = if config.base_url.scheme() == "https" { Roots::System } else { Roots::None };
+        let Config { base_url, connect_timeout, request_timeout, pool_max_idle_per_host } = config;
+        let http = http::build(connect_timeout, request_timeout, pool_max_idle_per_host, roots)
             .map_err(|reason| Error::Protocol { reason })?;
-        Ok(Self { inner: Arc::new(Inner { http, base_url: config.base_url }) })
+        Ok(Self { inner: Arc::new(Inner { http, base_url }) })
     }
 
     /// Asks for one call, once, and says what became of it. Creating is *not* idempotent at Twilio: after
@@ -157,13 +160,13 @@ impl Client {
     }
 }
 
-async fn read(response: reqwest::Response) -> Answer {
+async fn read(response: reqwest::Response) -> Reply {
     let http_status = response.status().as_u16();
-    Answer { http_status, body: http::read_body(response, BODY_MAX_BYTES).await }
+    Reply { http_status, body: http::read_body(response, BODY_MAX_BYTES).await }
 }
 
 /// What an answer says of the create request. Pure, and pessimistic: what proves nothing is unknown.
-fn created(answer: &Answer) -> Created {
+fn created(answer: &Reply) -> Created {
     let http_status = answer.http_status;
     let body = answer.body.as_deref().unwrap_or_default();
     if (200..300).contains(&http_status) {
@@ -197,7 +200,7 @@ async fn succeed(request: RequestBuilder) -> Result<Vec<u8>, Error> {
         }
         Err(error) => return Err(Error::Unavailable { reason: http::describe(error) }),
     };
-    let Answer { http_status, body } = read(response).await;
+    let Reply { http_status, body } = read(response).await;
     let body = body.map_err(|reason| Error::Unavailable { reason })?;
     match http_status {
         200..300 => Ok(body),
@@ -216,7 +219,7 @@ async fn succeed(request: RequestBuilder) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::carrier::request::{Amd, AmdMode, Answer as Hears, Credential};
+    use crate::carrier::request::{Amd, AmdMode, Answer, Credential};
     use crate::domain::call::{CarrierStatus, RejectClass};
     use crate::domain::{AccountSid, Timestamp};
 
@@ -228,8 +231,8 @@ mod tests {
         Account { sid, credential }
     }
 
-    fn answer(http_status: u16, body: &str) -> Answer {
-        Answer { http_status, body: Ok(body.as_bytes().to_vec()) }
+    fn answer(http_status: u16, body: &str) -> Reply {
+        Reply { http_status, body: Ok(body.as_bytes().to_vec()) }
     }
 
     #[test]
@@ -239,13 +242,22 @@ mod tests {
     }
 
     #[test]
+    fn pages_do_not_print_phones() {
+        let to = Some("+14155550123".parse().unwrap());
+        let page = Some("/Calls.json?To=%2B14155550123".to_owned());
+        let list = ListCalls { to, page: page.clone(), ..ListCalls::default() };
+        let printed = format!("{list:?} {:?}", CallPage { calls: vec![], next_page: page });
+        assert!(!printed.contains("5550"), "{printed}");
+    }
+
+    #[test]
     fn taken() {
         let ok = format!(r#"{{"sid":"{SID}","status":"queued"}}"#);
         let submitted = Created::Submitted { sid: SID.parse().unwrap(), status: CarrierStatus::Queued };
         assert_eq!(created(&answer(201, &ok)), submitted);
         assert_eq!(created(&answer(200, &ok)), submitted);
         assert!(matches!(created(&answer(201, "{")), Created::Unknown { .. }));
-        let cut = Answer { http_status: 201, body: Err("broke off".into()) };
+        let cut = Reply { http_status: 201, body: Err("broke off".into()) };
         assert!(matches!(created(&cut), Created::Unknown { .. }));
     }
 
@@ -308,7 +320,7 @@ mod tests {
         let call = CreateCall {
             to: "+15005550006".parse().unwrap(),
             from: "+15005550006".parse().unwrap(),
-            answer: Hears::Url {
+            answer: Answer::Url {
                 url: "https://a.test/t".into(),
                 fallback_url: Some("https://b.test/t".into()),
             },

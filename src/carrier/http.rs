@@ -17,14 +17,28 @@ pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// Whose certificates are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Roots {
+    /// Those of the system; there must be some.
+    System,
+    /// Nobody's: only plain HTTP can connect. A bare container has no certificates, and needs none to simulate.
+    None,
+}
+
 /// A client that does exactly what it is told: no redirects, no retries, no proxy from the environment.
 pub(crate) fn build(
     connect_timeout: Duration,
     request_timeout: Duration,
     pool_max_idle_per_host: usize,
+    roots: Roots,
 ) -> Result<reqwest::Client, String> {
     install_tls_provider();
-    reqwest::Client::builder()
+    let builder = match roots {
+        Roots::System => reqwest::Client::builder(),
+        Roots::None => reqwest::Client::builder().tls_certs_only([]),
+    };
+    builder
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()

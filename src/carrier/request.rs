@@ -191,7 +191,7 @@ impl UpdateCall {
 }
 
 /// Which calls to list. <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ListCalls {
     /// Only calls to this number.
     pub to: Option<Phone>,
@@ -207,6 +207,20 @@ pub struct ListCalls {
     pub page_size: u16,
     /// The `next_page` of the page before; the filters above are then ignored, it contains them.
     pub page: Option<String>,
+}
+
+/// The page is left out: it repeats the filters, phone numbers among them, as plain text.
+impl std::fmt::Debug for ListCalls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ListCalls")
+            .field("to", &self.to)
+            .field("from", &self.from)
+            .field("status", &self.status)
+            .field("started_after", &self.started_after)
+            .field("started_before", &self.started_before)
+            .field("page_size", &self.page_size)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for ListCalls {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::http;
+use super::http::{self, Roots};
 
 /// Twilio's own connect timeout for webhooks. <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,12 +31,19 @@ pub struct Poster {
 }
 
 impl Poster {
-    /// A poster with Twilio's timeouts.
+    /// A poster with Twilio's timeouts. Where the system has no certificates, webhooks over TLS fail as not
+    /// connected and plain ones work.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new() -> Result<Self, Error> {
-        let http = http::build(CONNECT_TIMEOUT, REQUEST_TIMEOUT, POOL_MAX_IDLE).map_err(Error::Connect)?;
+        let build = |roots| http::build(CONNECT_TIMEOUT, REQUEST_TIMEOUT, POOL_MAX_IDLE, roots);
+        let http = build(Roots::System)
+            .or_else(|reason| {
+                tracing::warn!(%reason, "webhooks over TLS will fail");
+                build(Roots::None)
+            })
+            .map_err(Error::Connect)?;
         Ok(Self { http })
     }
 

@@ -37,12 +37,20 @@ pub struct CallResource {
 }
 
 /// One page of a list of calls, newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CallPage {
     /// The calls.
     pub calls: Vec<CallResource>,
     /// Where the next page is; opaque, for [`ListCalls::page`](super::ListCalls::page).
     pub next_page: Option<String>,
+}
+
+/// Whether there is a next page, not where: its address repeats the filters, phone numbers among them.
+impl std::fmt::Debug for CallPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let more = self.next_page.is_some();
+        f.debug_struct("CallPage").field("calls", &self.calls).field("more", &more).finish_non_exhaustive()
+    }
 }
 
 /// Twilio says numbers as strings; compatible carriers do not always.

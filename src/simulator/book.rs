@@ -141,10 +141,9 @@ impl Book {
             self.refuse("20429");
             return Taken::TooMany;
         }
-        let nth = self.creates_to.entry(request.to.clone()).or_insert(0);
+        let nth = self.count_create(&request.to);
         let scripted = next_script(&mut self.scripted, &request.to);
-        let plan = plan::draw(config, &self.faults, &request.to, *nth, scripted.as_ref());
-        *nth = nth.saturating_add(1);
+        let plan = plan::draw(config, &self.faults, &request.to, nth, scripted.as_ref());
         match plan.fault {
             Some(fault @ (CreateFault::Error500Before | CreateFault::TooMany | CreateFault::ResetBefore)) => {
                 self.refuse(fault.name());
@@ -154,6 +153,17 @@ impl Book {
                 Taken::Call(Box::new(self.begin(account, request, plan, now)))
             }
         }
+    }
+
+    /// How often `to` was called before. Bounded: refused creates are in no ledger, but are counted here.
+    fn count_create(&mut self, to: &Phone) -> u32 {
+        if self.creates_to.len() >= ENTRIES_MAX && !self.creates_to.contains_key(to) {
+            return 0;
+        }
+        let count = self.creates_to.entry(to.clone()).or_insert(0);
+        let before = *count;
+        *count = before.saturating_add(1);
+        before
     }
 
     /// GCRA on real time.

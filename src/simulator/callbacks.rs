@@ -24,8 +24,7 @@ const RETRIES_MAX: u32 = 5;
 /// Twilio's retries when the URL does not say.
 const RETRIES_DEFAULT: u32 = 1;
 
-/// A webhook that waits to be sent.
-#[derive(Debug)]
+/// A webhook that waits to be sent. No `Debug`: the parameters hold phone numbers.
 pub(crate) struct Outgoing {
     url: String,
     params: Vec<(String, String)>,

@@ -98,11 +98,14 @@ impl Simulator {
     /// `InvalidInput` when `config` does not pass its check.
     pub fn new(config: Config) -> io::Result<Self> {
         config.check().map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?;
+        let tasks = TaskTracker::new();
+        // A closed tracker takes tasks all the same; it only lets `wait` return whenever there are none.
+        tasks.close();
         let core = Core {
             poster: Poster::new().map_err(io::Error::other)?,
             posting: Semaphore::new(POSTS_MAX),
             book: Mutex::new(Book::new(config.faults, Clock::start())),
-            tasks: TaskTracker::new(),
+            tasks,
             stop: CancellationToken::new(),
             config,
         };
@@ -122,7 +125,6 @@ impl Simulator {
         };
         let served = axum::serve(listener::Lines(listener), service).with_graceful_shutdown(stopped).await;
         self.core.stop.cancel();
-        self.core.tasks.close();
         self.core.tasks.wait().await;
         served
     }
@@ -135,6 +137,11 @@ impl Simulator {
     /// Calls that are live now.
     pub fn live_calls(&self) -> usize {
         self.core.book().live_count()
+    }
+
+    /// Waits until no call is live and every callback was sent, lost or given up.
+    pub async fn settled(&self) {
+        self.core.tasks.wait().await;
     }
 
     /// What goes wrong from now on.

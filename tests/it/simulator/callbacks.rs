@@ -132,12 +132,8 @@ async fn callbacks_go_wrong_on_demand() {
 
     world.simulator.set_faults(Faults { callback_lost: 1.0, ..Faults::default() }).unwrap();
     let silent = world.create(2).await;
-    let call = loop {
-        let call = world.client.fetch_call(&world.account, &silent).await.unwrap();
-        if call.status.is_final() {
-            break call;
-        }
-    };
+    world.simulator.settled().await;
+    let call = world.client.fetch_call(&world.account, &silent).await.unwrap();
     assert_eq!(call.status, CarrierStatus::Completed, "fetching repairs what was lost");
     world.simulator.set_faults(Faults::default()).unwrap();
     world.create(3).await;
