@@ -190,7 +190,11 @@ impl UpdateCall {
     }
 }
 
-/// Which calls to list. <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>
+/// Which calls to list.
+///
+/// Twilio documents the start time filters for whole days only, and a call that was not dialed yet has no start
+/// time: take them as a way to read less, and judge by [`CallResource::date_created`](super::CallResource).
+/// <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>
 #[derive(Clone, PartialEq, Eq)]
 pub struct ListCalls {
     /// Only calls to this number.

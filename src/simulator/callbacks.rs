@@ -199,6 +199,7 @@ impl Override {
                 .map(|(_, v)| v)
         };
         let retries = value("rc").and_then(|v| v.parse().ok()).unwrap_or(RETRIES_DEFAULT).min(RETRIES_MAX);
+        // Without a policy Twilio itself repeats after a failed connection only; a 5xx is repeated here too.
         let policy = value("rp").map_or_else(|| "ct,5xx".to_owned(), |v| v.replace("%2C", ","));
         let has = |word: &str| policy.split(',').any(|w| w == word || w == "all");
         Self { retries, connect: has("ct"), read: has("rt"), status_4xx: has("4xx"), status_5xx: has("5xx") }

@@ -132,7 +132,7 @@ async fn callbacks_go_wrong_on_demand() {
 
     world.simulator.set_faults(Faults { callback_lost: 1.0, ..Faults::default() }).unwrap();
     let silent = world.create(2).await;
-    world.simulator.settled().await;
+    world.settled().await;
     let call = world.client.fetch_call(&world.account, &silent).await.unwrap();
     assert_eq!(call.status, CarrierStatus::Completed, "fetching repairs what was lost");
     world.simulator.set_faults(Faults::default()).unwrap();

@@ -160,6 +160,11 @@ impl World {
         }
     }
 
+    /// Waits until every call has ended and reported.
+    pub async fn settled(&self) {
+        tokio::time::timeout(PATIENCE, self.simulator.settled()).await.expect("calls that end in time");
+    }
+
     /// GET on the simulator, without a client library in the way.
     pub async fn get(&self, path: &str) -> String {
         self.raw(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
