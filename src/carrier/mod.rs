@@ -1,1 +1,23 @@
-//! Twilio's REST API, TwiML and webhook signatures.
+//! The telephone carrier: Twilio's REST API, TwiML, signatures and callbacks.
+//!
+//! Everything that knows Twilio's wire is here, and this is the only module that names the HTTP client.
+//! The one promise that matters is in [`Client::create_call`]: it sends a create request once and says
+//! honestly what became of it, so that nobody is ever called twice.
+
+pub mod breaker;
+pub mod callback;
+pub mod client;
+pub mod error;
+pub mod signature;
+pub mod twiml;
+pub mod webhook_client;
+pub mod wire;
+
+mod http;
+mod request;
+
+pub use client::{Client, Config};
+pub use error::{CodeClass, Error};
+pub use http::install_tls_provider;
+pub use request::{Account, Amd, AmdMode, Answer, CreateCall, Created, Credential, ListCalls, UpdateCall};
+pub use wire::{CallPage, CallResource};

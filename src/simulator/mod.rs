@@ -1,1 +1,168 @@
-//! A Twilio-compatible server for tests, demos and rehearsals.
+//! A Twilio-compatible carrier that calls nobody: `trunkline simulate`.
+//!
+//! It takes calls over Twilio's REST API, lets them ring, be answered, follow their TwiML and end, and sends the
+//! signed callbacks that Twilio would send. Outcomes are drawn from a seed; faults are drawn or scripted. Its
+//! ledger records every create that it accepted, so a test can judge the dialer from the carrier's side.
+//!
+//! Besides Twilio's paths it serves `GET /simulator/ledger`, `GET` and `POST /simulator/faults`,
+//! `POST /simulator/script` and `GET /simulator/health`, without authentication: never expose it.
+
+mod api;
+mod book;
+mod callbacks;
+mod config;
+mod control;
+pub mod ledger;
+mod life;
+mod listener;
+mod plan;
+mod request;
+mod resource;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::carrier::webhook_client::Poster;
+use crate::domain::{AccountSid, Violation};
+
+pub use config::{Config, DELAY_MAX_MS, Faults, INSTANT_SPEED, Outcomes, Range, SECONDS_MAX, SimAccount};
+pub use ledger::{Entry, Ledger, PaceViolation, Step};
+pub use plan::{CreateFault, Outcome, Scripted};
+
+use book::{Book, Clock};
+
+/// Webhooks under way at once.
+const POSTS_MAX: usize = 512;
+
+/// Serves a simulated carrier until `shutdown` is canceled.
+///
+/// # Errors
+/// `InvalidInput` when `config` does not pass its check; otherwise what the listener fails with.
+pub async fn serve(listener: TcpListener, config: Config, shutdown: CancellationToken) -> io::Result<()> {
+    Simulator::new(config)?.serve(listener, shutdown).await
+}
+
+/// A simulated carrier and, in process, what it saw. Cheap to clone.
+#[derive(Clone)]
+pub struct Simulator {
+    core: Arc<Core>,
+}
+
+/// What handlers and calls share.
+struct Core {
+    config: Config,
+    poster: Poster,
+    posting: Semaphore,
+    book: Mutex<Book>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Core {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Every change under the lock leaves the book whole; a panic elsewhere does not spoil it.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn account(&self, sid: &AccountSid) -> Option<&SimAccount> {
+        self.config.accounts.iter().find(|account| account.sid == *sid)
+    }
+
+    /// How long `simulated_s` simulated seconds take.
+    fn real(&self, simulated_s: f64) -> Duration {
+        if self.config.is_instant() {
+            return Duration::ZERO;
+        }
+        Duration::try_from_secs_f64(simulated_s / self.config.speed).unwrap_or(Duration::ZERO)
+    }
+
+    /// Runs `work` until it ends or the simulator stops.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(work).await;
+        });
+    }
+}
+
+impl Simulator {
+    /// A simulator for `config`; serves nothing yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` when `config` does not pass its check.
+    pub fn new(config: Config) -> io::Result<Self> {
+        config.check().map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?;
+        let tasks = TaskTracker::new();
+        // A closed tracker takes tasks all the same; it only lets `wait` return whenever there are none.
+        tasks.close();
+        let core = Core {
+            poster: Poster::new().map_err(io::Error::other)?,
+            posting: Semaphore::new(POSTS_MAX),
+            book: Mutex::new(Book::new(config.faults, Clock::start())),
+            tasks,
+            stop: CancellationToken::new(),
+            config,
+        };
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// Serves until `shutdown` is canceled, then lets every call and callback go. To be called once.
+    ///
+    /// # Errors
+    /// What the listener fails with.
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
+        let service = api::router(self.core.clone()).into_make_service_with_connect_info::<listener::Line>();
+        let stop = self.core.stop.clone();
+        let stopped = async move {
+            shutdown.cancelled().await;
+            stop.cancel();
+        };
+        let served = axum::serve(listener::Lines(listener), service).with_graceful_shutdown(stopped).await;
+        self.core.stop.cancel();
+        self.core.tasks.wait().await;
+        served
+    }
+
+    /// Everything seen so far.
+    pub fn ledger(&self) -> Ledger {
+        self.core.book().ledger.clone()
+    }
+
+    /// Calls that are live now.
+    pub fn live_calls(&self) -> usize {
+        self.core.book().live_count()
+    }
+
+    /// Waits until no call is live and every callback was sent, lost or given up.
+    pub async fn settled(&self) {
+        self.core.tasks.wait().await;
+    }
+
+    /// What goes wrong from now on.
+    ///
+    /// # Errors
+    /// A [`Violation`] when a probability or a range does not fit.
+    pub fn set_faults(&self, faults: Faults) -> Result<(), Violation> {
+        faults.check()?;
+        self.core.book().faults = faults;
+        Ok(())
+    }
+
+    /// Fixes what becomes of the next creates to one number.
+    ///
+    /// # Errors
+    /// A [`Violation`] when too many are waiting.
+    pub fn script(&self, script: Scripted) -> Result<(), Violation> {
+        if self.core.book().script(script) {
+            Ok(())
+        } else {
+            Err(Violation::new("script", "too many scripts wait for their calls"))
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! Integration tests: real stores, real sockets, the real simulator.
 
+mod simulator;
 mod store;
 mod support;
