@@ -3,7 +3,9 @@
 pub mod carrier;
 pub mod cli;
 pub mod config;
+pub mod dialer;
 pub mod domain;
 pub mod grpc;
 pub mod simulator;
 pub mod store;
+pub mod webhooks;

@@ -1,0 +1,190 @@
+//! The composition root: build, spawn, drain. The only file that names concrete types.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::distr::{Alphanumeric, SampleString};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::carrier::{self, Client, Credential};
+use crate::config::{Account, Serve};
+use crate::dialer;
+use crate::grpc;
+use crate::progress::Hub;
+use crate::store::{self, ApiKey, Engine, Recorder, Store};
+use crate::webhooks::{self, Tokens};
+
+/// Characters of a key's secret: 62^43 > 2^256.
+const SECRET_CHARS: usize = 43;
+/// Characters of a key's id.
+const KEY_ID_CHARS: usize = 12;
+
+/// Why the server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The carrier client.
+    #[error("cannot set up the carrier client: {0}")]
+    Carrier(#[from] carrier::Error),
+    /// A listener.
+    #[error("{0}")]
+    Listen(String),
+    /// A server ended before it was told to.
+    #[error("{0} failed: {1}")]
+    Failed(&'static str, String),
+    /// Work was left when the drain deadline passed.
+    #[error("not everything was finished within {0:?}; what was left is taken up at the next start")]
+    DrainTimeout(Duration),
+}
+
+/// The sockets that the server listens on; bound by the caller, so that a port in use is an early error.
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For the carrier.
+    pub webhooks: TcpListener,
+}
+
+impl Listeners {
+    /// Binds what the settings name.
+    pub async fn bind(config: &Serve) -> Result<Self, Error> {
+        let bind = async |what, setting, address| {
+            TcpListener::bind(address).await.map_err(|error| {
+                let way_out = match error.kind() {
+                    io::ErrorKind::AddrInUse => format!("; stop what uses it or set {setting} to another address"),
+                    _ => String::new(),
+                };
+                Error::Listen(format!("cannot listen on {address} for {what}: {error}{way_out}"))
+            })
+        };
+        Ok(Self {
+            grpc: bind("gRPC", "grpc.listen", config.grpc_listen).await?,
+            webhooks: bind("webhooks", "webhooks.listen", config.webhooks_listen).await?,
+        })
+    }
+}
+
+/// A server whose store is open and whose tenant exists.
+pub struct App {
+    config: Serve,
+    store: Arc<dyn Store>,
+    client: Client,
+    /// Printed once: the first API key of a tenant that had none, `<key id>.<secret>`.
+    pub first_key: Option<SecretString>,
+}
+
+impl App {
+    /// Opens the store, brings its schema up to date and makes sure that the tenant exists and has a key.
+    pub async fn prepare(config: Serve) -> Result<Self, Error> {
+        let client = Client::new(carrier::Config {
+            base_url: config.account.base_url.clone(),
+            request_timeout: config.dialer.request_timeout,
+            ..carrier::Config::default()
+        })?;
+        let store: Arc<dyn Store> = Arc::new(Engine::open(config.database_url.expose_secret()).await?);
+        store.put_account(&config.account.sid, config.account.calls_per_second).await?;
+        store.put_tenant(&config.tenant).await?;
+        let first_key = match store.count_keys(&config.tenant.id).await? {
+            0 => Some(make_key(&*store, &config).await?),
+            _ => None,
+        };
+        Ok(Self { config, store, client, first_key })
+    }
+
+    /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is finished and
+    /// recorded, streams are told, all within the drain timeout.
+    pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
+        let Self { config, store, client, .. } = self;
+        let recorder = Recorder::new(store.clone());
+        let dialing = shutdown.child_token();
+        // Callbacks and answers are taken until the last call under way is recorded.
+        let hearing = CancellationToken::new();
+        let dialer_config = dialer::Config {
+            permits: config.dialer.permits,
+            horizon: config.dialer.horizon,
+            public_url: config.public_url.clone(),
+            accounts: HashMap::from([(config.account.sid.clone(), rest_account(&config.account))]),
+        };
+        let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
+        let dialer = tokio::spawn(dialer::run(store.clone(), recorder.clone(), client, dialer_config, dialing));
+        servers.spawn({
+            let (store, stop) = (store.clone(), shutdown.child_token());
+            async move {
+                let hub = Hub::new(store.clone());
+                let served = grpc::serve(listeners.grpc, store, hub, grpc::Config::default(), stop).await;
+                served.map_err(|error| Error::Failed("the gRPC server", error.to_string()))
+            }
+        });
+        servers.spawn({
+            let (store, stop) = (store.clone(), hearing.clone());
+            async move {
+                let tokens = vec![webhook_tokens(&config.account)];
+                let served =
+                    webhooks::serve(listeners.webhooks, store, recorder, tokens, &config.public_url, stop).await;
+                served.map_err(|error| Error::Failed("the webhook server", error.to_string()))
+            }
+        });
+        // A server that ends before it is told to takes everything down, orderly.
+        let early = tokio::select! {
+            () = shutdown.cancelled() => None,
+            ended = servers.join_next() => ended,
+        };
+        tracing::info!("draining");
+        shutdown.cancel();
+        let drained = tokio::time::timeout(config.drain_timeout, async {
+            // A panic of the dialer was logged where it happened; draining goes on.
+            let _ = dialer.await;
+            hearing.cancel();
+            let mut result = early.map_or(Ok(()), flatten);
+            while let Some(ended) = servers.join_next().await {
+                result = result.and(flatten(ended));
+            }
+            result
+        });
+        drained.await.unwrap_or(Err(Error::DrainTimeout(config.drain_timeout)))
+    }
+}
+
+fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
+    ended.unwrap_or_else(|panic| Err(Error::Failed("a server", panic.to_string())))
+}
+
+fn rest_account(account: &Account) -> carrier::Account {
+    let credential = match &account.api_key {
+        Some(key) => Credential { username: key.sid.clone(), password: key.secret.clone() },
+        None => {
+            Credential { username: account.sid.as_str().to_owned(), password: account.auth_token.clone() }
+        }
+    };
+    carrier::Account { sid: account.sid.clone(), credential }
+}
+
+fn webhook_tokens(account: &Account) -> Tokens {
+    let tokens = std::iter::once(&account.auth_token).chain(&account.previous_auth_token).cloned().collect();
+    Tokens { account: account.sid.clone(), tokens }
+}
+
+/// Makes a key of the configured tenant that may do everything; only its hash is kept.
+async fn make_key(store: &dyn Store, config: &Serve) -> Result<SecretString, Error> {
+    let key_id = Alphanumeric.sample_string(&mut rand::rng(), KEY_ID_CHARS);
+    let secret = Alphanumeric.sample_string(&mut rand::rng(), SECRET_CHARS);
+    let scopes = ["outbound:read", "outbound:write", "leads:read", "leads:write"];
+    let key = ApiKey {
+        key_id: key_id.clone(),
+        tenant: config.tenant.id.clone(),
+        secret_hash: Sha256::digest(&secret).into(),
+        scopes: scopes.map(str::to_owned).into(),
+        expires_at: None,
+        revoked_at: None,
+    };
+    store.put_key(&key).await?;
+    Ok(SecretString::from(format!("{key_id}.{secret}")))
+}

@@ -1,0 +1,64 @@
+//! The worker: claims what may be dialed now, sends each intent once, records what became of it.
+
+mod lease;
+mod pool;
+mod submit;
+mod upkeep;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use uuid::Uuid;
+
+use crate::carrier::{Account, Client};
+use crate::domain::{AccountSid, WorkerId};
+use crate::store::{Recorder, Store};
+
+pub use lease::LEASE;
+
+/// What the worker runs on.
+pub struct Config {
+    /// Requests to the carrier at a time; also the most calls that one claim takes.
+    pub permits: usize,
+    /// How far ahead of its turn a call may be claimed.
+    pub horizon: Duration,
+    /// Where the carrier reaches our webhooks.
+    pub public_url: Url,
+    /// The accounts dialed through.
+    pub accounts: HashMap<AccountSid, Account>,
+}
+
+/// What the worker's tasks share.
+struct Shared {
+    store: Arc<dyn Store>,
+    recorder: Recorder,
+    client: Client,
+    worker: WorkerId,
+    config: Config,
+}
+
+/// Dials until `shutdown`; returns when every call claimed before it was sent and its answer recorded.
+pub async fn run(
+    store: Arc<dyn Store>,
+    recorder: Recorder,
+    client: Client,
+    config: Config,
+    shutdown: CancellationToken,
+) {
+    let worker = worker_id();
+    tracing::info!(%worker, permits = config.permits, "dialing");
+    let shared = Arc::new(Shared { store, recorder, client, worker, config });
+    let upkeep = tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()));
+    pool::run(shared, shutdown).await;
+    // It has nothing to finish; an error would be its panic, which is logged where it happens.
+    let _ = upkeep.await;
+}
+
+/// `hostname:pid:boot-uuid`.
+fn worker_id() -> WorkerId {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    WorkerId(format!("{host}:{}:{}", std::process::id(), Uuid::new_v4()))
+}
