@@ -3,5 +3,6 @@
 pub mod carrier;
 pub mod domain;
 pub mod grpc;
+pub mod progress;
 pub mod simulator;
 pub mod store;
