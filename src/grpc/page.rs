@@ -8,10 +8,14 @@ use uuid::Uuid;
 
 use super::pb;
 use crate::domain::Violation;
-use crate::store::{PAGE_MAX, Page};
+use crate::store::{PAGE_MAX, Page, Paged};
 
 /// The page of a client that names no size.
 const PAGE_DEFAULT: u32 = 100;
+/// A page ends early rather than be larger: gRPC clients take 4 MiB unless told otherwise.
+const ANSWER_MAX_BYTES: usize = 3 * 1024 * 1024;
+/// Tag and length of an item in its list.
+const ITEM_OVERHEAD: usize = 8;
 const HASH_LEN: usize = 8;
 const UUID_LEN: usize = 16;
 
@@ -57,6 +61,25 @@ impl Pager {
         let pager = Self { filter };
         let after = if token.is_empty() { None } else { Some(pager.open(&token)?) };
         Ok((pager, Page { size, after }))
+    }
+
+    /// The answer to a page: the items as `write` puts them, each with its key, and the next page's token.
+    /// Ends early where the message would outgrow what clients take by default.
+    pub(super) fn answer<T, M: Message>(
+        self,
+        found: Paged<T>,
+        write: impl Fn(T) -> (Uuid, M),
+    ) -> (Vec<M>, String) {
+        let (mut items, mut size, mut last) = (Vec::with_capacity(found.items.len()), 0, None);
+        for (key, item) in found.items.into_iter().map(write) {
+            size += item.encoded_len() + ITEM_OVERHEAD;
+            if size > ANSWER_MAX_BYTES && !items.is_empty() {
+                return (items, self.token(last));
+            }
+            last = Some(key);
+            items.push(item);
+        }
+        (items, self.token(found.next))
     }
 
     /// The token for the page after `last`; empty after the last page.
@@ -107,6 +130,21 @@ mod tests {
     fn sizes_are_capped() {
         assert_eq!(Pager::read(&jobs("a", 1_000, "")).unwrap().1.size, 1_000);
         assert_eq!(Pager::read(&jobs("a", u32::MAX, "")).unwrap().1.size, PAGE_MAX);
+    }
+
+    #[test]
+    fn a_page_ends_before_it_is_too_large() {
+        let (pager, _) = Pager::read(&jobs("a", 0, "")).unwrap();
+        let found = || Paged { items: (0..10u128).collect(), next: None };
+        let job = |bytes: usize| {
+            move |i| (Uuid::from_u128(i), pb::Job { job_id: "x".repeat(bytes), ..Default::default() })
+        };
+        let (items, token) = pager.answer(found(), job(1 << 20));
+        assert_eq!((items.len(), token), (2, pager.token(Some(Uuid::from_u128(1)))));
+        let (items, token) = pager.answer(found(), job(8 << 20));
+        assert_eq!((items.len(), token.is_empty()), (1, false));
+        let (items, token) = pager.answer(found(), job(100));
+        assert_eq!((items.len(), token), (10, String::new()));
     }
 
     proptest! {
