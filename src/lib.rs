@@ -6,6 +6,7 @@ pub mod config;
 pub mod dialer;
 pub mod domain;
 pub mod grpc;
+pub mod progress;
 pub mod simulator;
 pub mod store;
 pub mod webhooks;

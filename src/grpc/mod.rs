@@ -1,3 +1,20 @@
-//! The wire: services, authentication, limits, deadlines.
+//! The wire: services, authentication, deadlines, errors.
 
+pub mod auth;
+mod batch;
+mod body;
+mod convert;
+pub mod deadline;
+mod idempotency;
+mod leads;
+pub mod methods;
+mod outbound_queue;
+mod page;
 pub mod pb;
+pub mod server;
+mod service;
+mod status;
+pub mod trace;
+mod watch;
+
+pub use server::{Config, Error, serve};

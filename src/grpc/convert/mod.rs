@@ -1,0 +1,66 @@
+//! Between the wire and the domain. What comes in is checked, and a violation names the field as the proto
+//! does; what goes out cannot fail.
+
+pub(super) mod call;
+pub(super) mod event;
+pub(super) mod job;
+pub(super) mod json;
+pub(super) mod lead;
+pub(super) mod run;
+pub(super) mod script;
+pub(super) mod time;
+
+use std::str::FromStr;
+
+use crate::domain::Violation;
+
+/// `text` as an id of type `T`; a violation names `field`.
+pub(super) fn id<T: FromStr<Err = Violation>>(field: &str, text: &str) -> Result<T, Violation> {
+    text.parse().map_err(|violation: Violation| Violation::new(field, violation.reason))
+}
+
+/// The value of a oneof or message that must be there.
+pub(super) fn required<T>(field: &str, value: Option<T>) -> Result<T, Violation> {
+    value.ok_or_else(|| Violation::new(field, "is required"))
+}
+
+/// Empty text, on the wire, is no text.
+pub(super) fn non_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// The enum values of a repeated field; unset and unknown ones are refused.
+pub(super) fn each<T>(
+    field: &str,
+    values: &[i32],
+    read: impl Fn(i32) -> Option<T>,
+) -> Result<Vec<T>, Violation> {
+    let named = |(i, value): (usize, &i32)| {
+        read(*value).ok_or_else(|| Violation::new(format!("{field}[{i}]"), "is not a known value"))
+    };
+    values.iter().enumerate().map(named).collect()
+}
+
+/// Maps a domain enum to its proto twin and back, each way exhaustive over the domain's values.
+macro_rules! twins {
+    ($to:ident, $from:ident: $domain:path => $proto:path { $($value:ident),+ $(,)? }) => {
+        /// The wire's word for it.
+        pub(in crate::grpc) fn $to(value: $domain) -> i32 {
+            use $domain as D;
+            use $proto as P;
+            match value { $(D::$value => P::$value as i32,)+ }
+        }
+
+        /// What the wire's word stands for; none if it is unset or unknown.
+        #[allow(dead_code)] // Not every enum comes in.
+        pub(in crate::grpc) fn $from(value: i32) -> Option<$domain> {
+            use $domain as D;
+            use $proto as P;
+            match P::try_from(value).ok()? {
+                P::Unspecified => None,
+                $(P::$value => Some(D::$value),)+
+            }
+        }
+    };
+}
+pub(super) use twins;

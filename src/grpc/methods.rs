@@ -1,0 +1,171 @@
+//! Every method that this server has, and what it takes to call it: the one table.
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Read runs, jobs and calls, and watch.
+    OutboundRead,
+    /// Change them; reading is included.
+    OutboundWrite,
+    /// Read leads.
+    LeadsRead,
+    /// Change them; reading is included.
+    LeadsWrite,
+    /// Everything.
+    Admin,
+}
+
+impl Scope {
+    /// The word that a key carries.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OutboundRead => "outbound:read",
+            Self::OutboundWrite => "outbound:write",
+            Self::LeadsRead => "leads:read",
+            Self::LeadsWrite => "leads:write",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Whether a key with the scope `word` may do this.
+    pub fn is_granted_by(self, word: &str) -> bool {
+        let includes = match self {
+            Self::OutboundRead => Some(Self::OutboundWrite),
+            Self::LeadsRead => Some(Self::LeadsWrite),
+            Self::OutboundWrite | Self::LeadsWrite | Self::Admin => None,
+        };
+        word == self.as_str()
+            || word == Self::Admin.as_str()
+            || includes.is_some_and(|wider| word == wider.as_str())
+    }
+}
+
+/// A method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// `/package.Service/Method`.
+    pub path: &'static str,
+    /// What a key needs to call it.
+    pub scope: Scope,
+    /// Whether either side streams; such a call may take longer than a unary one.
+    pub streams: bool,
+}
+
+const fn method(path: &'static str, scope: Scope) -> Method {
+    Method { path, scope, streams: false }
+}
+
+const fn stream(path: &'static str, scope: Scope) -> Method {
+    Method { path, scope, streams: true }
+}
+
+/// All of them.
+pub const METHODS: [Method; 22] = [
+    method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/PauseRun", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/ResumeRun", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/CancelRun", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/StopRun", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/SealRun", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/GetRun", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/ListRuns", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/AddJobs", Scope::OutboundWrite),
+    stream("/trunkline.v1.OutboundQueue/ImportJobs", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/ListJobs", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/GetJob", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/CancelJobs", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/ListCalls", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/GetCall", Scope::OutboundRead),
+    stream("/trunkline.v1.OutboundQueue/WatchRun", Scope::OutboundRead),
+    method("/trunkline.v1.Leads/CreateLead", Scope::LeadsWrite),
+    method("/trunkline.v1.Leads/BatchCreateLeads", Scope::LeadsWrite),
+    method("/trunkline.v1.Leads/GetLead", Scope::LeadsRead),
+    method("/trunkline.v1.Leads/ListLeads", Scope::LeadsRead),
+];
+
+/// Services that need no key: they say nothing of any tenant.
+const OPEN: [&str; 3] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+];
+
+/// How a path is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// With a key.
+    Keyed(Method),
+    /// Without.
+    Open,
+    /// Not at all.
+    None,
+}
+
+/// How `path` is served.
+pub fn route(path: &str) -> Route {
+    match METHODS.iter().find(|method| method.path == path) {
+        Some(method) => Route::Keyed(*method),
+        None if OPEN.iter().any(|prefix| path.starts_with(prefix)) => Route::Open,
+        None => Route::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use prost::Message as _;
+
+    use super::*;
+    use crate::grpc::pb;
+
+    /// The table holds exactly the methods of our protos, and says of each whether it streams.
+    #[test]
+    fn no_method_is_forgotten() {
+        let files = prost_types::FileDescriptorSet::decode(pb::DESCRIPTORS).unwrap().file;
+        let mut in_protos = BTreeMap::new();
+        for file in files.iter().filter(|file| file.package() == "trunkline.v1") {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    in_protos.insert(path, method.client_streaming() || method.server_streaming());
+                }
+            }
+        }
+        let in_table: BTreeMap<_, _> =
+            METHODS.iter().map(|method| (method.path.to_owned(), method.streams)).collect();
+        assert_eq!(in_protos, in_table);
+        assert_eq!(in_table.len(), METHODS.len());
+    }
+
+    /// What only reads asks for a read scope, everything else for a write scope.
+    #[test]
+    fn reads_read_and_writes_write() {
+        for method in METHODS {
+            let name = method.path.rsplit('/').next().unwrap();
+            let reads = ["Get", "List", "Watch"].iter().any(|verb| name.starts_with(verb));
+            assert_eq!(method.scope.as_str().ends_with(":read"), reads, "{name}");
+            let outbound = method.path.contains("OutboundQueue");
+            assert_eq!(method.scope.as_str().starts_with("outbound:"), outbound, "{name}");
+        }
+    }
+
+    #[test]
+    fn scopes_include_what_they_should() {
+        assert!(Scope::LeadsRead.is_granted_by("leads:write"));
+        assert!(!Scope::LeadsWrite.is_granted_by("leads:read"));
+        assert!(!Scope::LeadsRead.is_granted_by("outbound:write"));
+        assert!(METHODS.iter().all(|method| method.scope.is_granted_by("admin")));
+        assert!(!METHODS.iter().any(|method| method.scope.is_granted_by("")));
+    }
+
+    #[test]
+    fn health_and_reflection_are_open() {
+        assert_eq!(route("/grpc.health.v1.Health/Check"), Route::Open);
+        assert_eq!(route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Route::Open);
+        assert_eq!(route("/trunkline.v1.Leads/Nonsense"), Route::None);
+        assert!(matches!(route("/trunkline.v1.Leads/GetLead"), Route::Keyed(_)));
+    }
+}

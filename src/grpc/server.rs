@@ -1,0 +1,187 @@
+//! The gRPC server: settings, layers, health, reflection, and a drain under a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::Server;
+use tonic::transport::server::{Router, TcpIncoming};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::ServiceBuilder;
+use tower::layer::util::{Identity, Stack};
+
+use super::auth::Auth;
+use super::deadline::Deadline;
+use super::pb::leads_server::{LeadsServer, SERVICE_NAME as LEADS};
+use super::pb::outbound_queue_server::{OutboundQueueServer, SERVICE_NAME as OUTBOUND_QUEUE};
+use super::service::Shared;
+use super::trace::Trace;
+use super::{leads, outbound_queue, pb};
+use crate::progress::Hub;
+use crate::store::Store;
+
+/// How often the store is asked whether it answers.
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// A store that takes longer does not serve.
+const PING_MAX: Duration = Duration::from_secs(3);
+/// What health is told of: the server as a whole, and each service.
+const HEALTH_NAMES: [&str; 3] = ["", OUTBOUND_QUEUE, LEADS];
+
+/// How the server listens.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The largest request taken, decompressed, in bytes.
+    pub max_message_bytes: usize,
+    /// How often an idle connection is pinged.
+    pub keepalive_interval: Duration,
+    /// How long the answer to a ping may take before the connection is closed.
+    pub keepalive_timeout: Duration,
+    /// Requests at once on one connection, watches included.
+    pub max_concurrent_streams: u32,
+    /// The largest set of request headers, in bytes.
+    pub max_header_bytes: u32,
+    /// Streams that a client may open and reset before they are accepted; more close the connection
+    /// (CVE-2023-44487).
+    pub max_pending_resets: usize,
+    /// The longest that a unary call may take, whatever the client's deadline.
+    pub unary_max: Duration,
+    /// How long a drain waits for calls under way: longer than PauseRun takes.
+    pub drain_max: Duration,
+    /// Whether clients may ask for the protos.
+    pub reflection: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 4 * 1024 * 1024,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            max_concurrent_streams: 1_000,
+            max_header_bytes: 16 * 1024,
+            max_pending_resets: 20,
+            unary_max: Duration::from_secs(60),
+            drain_max: Duration::from_secs(25),
+            reflection: true,
+        }
+    }
+}
+
+/// Why the server could not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The listener or the transport failed.
+    #[error("gRPC transport: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptors compiled into this binary are damaged.
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves on `listener` until `shutdown`; then says NOT_SERVING, ends watches with UNAVAILABLE, refuses new
+/// calls and waits up to [`Config::drain_max`] for those under way.
+pub async fn serve(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    hub: Hub,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let draining = CancellationToken::new();
+    let shared =
+        Shared { store: Arc::clone(&store), hub, draining: draining.clone(), tasks: TaskTracker::new() };
+    let tasks = shared.tasks.clone();
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tell(&reporter, ServingStatus::NotServing).await;
+    let router = router(&config, shared)?.add_service(health);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned());
+    let reporting = async {
+        watch_health(&reporter, store.as_ref(), &shutdown).await;
+        tell(&reporter, ServingStatus::NotServing).await;
+        // Only now: whoever asks for health while we drain is told the truth.
+        draining.cancel();
+        sleep(config.drain_max).await;
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = reporting => tracing::warn!("the drain took too long; connections are cut"),
+    }
+    // Use cases whose clients went away finish as well.
+    tasks.close();
+    if timeout(config.drain_max, tasks.wait()).await.is_err() {
+        tracing::warn!(left = tasks.len(), "use cases were still under way at the end of the drain");
+    }
+    Ok(())
+}
+
+type Layers = Stack<Stack<Auth, Stack<Deadline, Stack<Trace, Identity>>>, Identity>;
+
+fn router(config: &Config, shared: Shared) -> Result<Router<Layers>, Error> {
+    // The deadline stands before authentication: looking up a key takes time, too.
+    let layers = ServiceBuilder::new()
+        .layer(Trace)
+        .layer(Deadline::new(config.unary_max, shared.draining.clone()))
+        .layer(Auth::new(Arc::clone(&shared.store)))
+        .into_inner();
+    let mut server = Server::builder()
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .http2_max_header_list_size(config.max_header_bytes)
+        .http2_max_pending_accept_reset_streams(Some(config.max_pending_resets))
+        .layer(layers);
+    let outbound_queue = OutboundQueueServer::new(outbound_queue::Service(shared.clone()))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(config.max_message_bytes);
+    let leads = LeadsServer::new(leads::Service(shared))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(config.max_message_bytes);
+    let router = server.add_service(outbound_queue).add_service(leads);
+    if !config.reflection {
+        return Ok(router);
+    }
+    let descriptors = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let router = router.add_service(descriptors().build_v1()?).add_service(descriptors().build_v1alpha()?);
+    Ok(router)
+}
+
+/// Reports whether the store answers, until `shutdown`.
+async fn watch_health(reporter: &HealthReporter, store: &dyn Store, shutdown: &CancellationToken) {
+    let mut ticks = interval(PING_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was = None;
+    loop {
+        let answered = tokio::select! {
+            () = shutdown.cancelled() => return,
+            answered = async {
+                ticks.tick().await;
+                matches!(timeout(PING_MAX, store.ping()).await, Ok(Ok(())))
+            } => answered,
+        };
+        if was == Some(answered) {
+            continue;
+        }
+        was = Some(answered);
+        let status = if answered { ServingStatus::Serving } else { ServingStatus::NotServing };
+        tracing::info!(%status, "health");
+        tell(reporter, status).await;
+    }
+}
+
+async fn tell(reporter: &HealthReporter, status: ServingStatus) {
+    for name in HEALTH_NAMES {
+        reporter.set_service_status(name, status).await;
+    }
+}

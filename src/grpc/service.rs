@@ -1,0 +1,75 @@
+//! What every service is made of: the store, the caller, and a task of its own for each use case.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
+
+use super::auth::Caller;
+use super::status::{self, Refusal};
+use crate::domain::TenantId;
+use crate::progress::Hub;
+use crate::store::Store;
+
+/// Shared by all services; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Shared {
+    /// Where everything durable lives.
+    pub store: Arc<dyn Store>,
+    /// Where watchers come from.
+    pub hub: Hub,
+    /// Canceled when this process goes away.
+    pub draining: CancellationToken,
+    /// Use cases under way; a drain waits for them.
+    pub tasks: TaskTracker,
+}
+
+/// One request's side of a use case.
+#[derive(Clone)]
+pub(super) struct Call {
+    /// Where everything durable lives.
+    pub store: Arc<dyn Store>,
+    /// Whose request it is.
+    pub tenant: TenantId,
+}
+
+impl Shared {
+    /// The caller's side of `request`.
+    pub(super) fn call<Q>(&self, request: &Request<Q>) -> Result<Call, Status> {
+        // The layer in front puts it there; without that layer nobody is anybody.
+        let caller = request.extensions().get::<Caller>();
+        let caller = caller.ok_or_else(|| status::internal(&"a request came past authentication"))?;
+        Ok(Call { store: Arc::clone(&self.store), tenant: caller.tenant.clone() })
+    }
+
+    /// Carries a unary request out in a task of its own: a client that goes away cancels nothing half-done,
+    /// and a panic is INTERNAL.
+    pub(super) async fn unary<Q, A, F>(
+        &self,
+        request: Request<Q>,
+        use_case: impl FnOnce(Call, Q) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        A: Send + 'static,
+        F: Future<Output = Result<A, Refusal>> + Send + 'static,
+    {
+        let call = self.call(&request)?;
+        self.detached(use_case(call, request.into_inner())).await.map(Response::new)
+    }
+
+    /// Carries `work` out in a task of its own.
+    pub(super) async fn detached<A, F>(&self, work: F) -> Result<A, Status>
+    where
+        A: Send + 'static,
+        F: Future<Output = Result<A, Refusal>> + Send + 'static,
+    {
+        match self.tasks.spawn(work.in_current_span()).await {
+            Ok(answer) => answer.map_err(Status::from),
+            // The panic's message may hold anything; the hook has printed where it was.
+            Err(error) if error.is_panic() => Err(status::internal(&"a use case panicked")),
+            Err(_) => Err(status::draining()),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! From what went wrong to what the client is told. One function per error type, each exhaustive; an
+//! internal cause goes to the log and never to the client.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, PreconditionViolation, StatusExt as _};
+
+use crate::domain::Violation;
+use crate::domain::run::WrongState;
+use crate::{progress, store};
+
+/// `ErrorInfo.domain` of every error of ours.
+pub const DOMAIN: &str = "trunkline";
+/// How long a client is asked to wait when something of ours is not available.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a client is asked to wait when a limit of this process is reached.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5);
+
+fn details(reason: &str, metadata: &[(&str, &str)]) -> ErrorDetails {
+    let metadata: HashMap<_, _> =
+        metadata.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+    ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+}
+
+/// A status of ours with `ErrorInfo { reason, domain }` and nothing else.
+pub(super) fn plain(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, details(reason, &[]))
+}
+
+/// INTERNAL, with the cause in the log only.
+pub(super) fn internal(cause: &dyn std::fmt::Display) -> Status {
+    tracing::error!(%cause, "internal error");
+    plain(Code::Internal, "INTERNAL", "internal error; the request id names it in the server's log")
+}
+
+/// INVALID_ARGUMENT that names the field.
+pub(super) fn of_violation(violation: &Violation) -> Status {
+    field_violation("INVALID_FIELD", violation)
+}
+
+fn field_violation(reason: &str, violation: &Violation) -> Status {
+    let mut details = details(reason, &[]);
+    details.add_bad_request_violation(&violation.field, &violation.reason);
+    Status::with_error_details(Code::InvalidArgument, violation.to_string(), details)
+}
+
+fn of_wrong_state(wrong: &WrongState) -> Status {
+    let message = wrong.to_string();
+    let (command, state) = (wrong.command.as_str(), wrong.state.as_str());
+    let mut details = details("WRONG_RUN_STATE", &[("command", command), ("state", state)]);
+    details.set_precondition_failure([PreconditionViolation::new("RUN_STATE", state, message.as_str())]);
+    Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+fn unavailable(reason: &str, message: &str, retry_after: Duration) -> Status {
+    let mut details = details(reason, &[]);
+    details.set_retry_info(Some(retry_after));
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// UNAVAILABLE because this process is going away.
+pub(super) fn draining() -> Status {
+    unavailable("DRAINING", "the server is going away; try again, or resume, elsewhere", RETRY_AFTER)
+}
+
+/// The status for a use case's error.
+pub(super) fn of_store(error: &store::Error) -> Status {
+    match error {
+        store::Error::NotFound(what) => Status::with_error_details(
+            Code::NotFound,
+            format!("no such {what}"),
+            details("NOT_FOUND", &[("resource", what)]),
+        ),
+        store::Error::Invalid(violation) => of_violation(violation),
+        store::Error::WrongState(wrong) => of_wrong_state(wrong),
+        store::Error::Closed(why) => {
+            let message = error.to_string();
+            let mut details = details("RUN_CLOSED", &[("state", why)]);
+            details.set_precondition_failure([PreconditionViolation::new(
+                "RUN_TAKES_JOBS",
+                *why,
+                message.as_str(),
+            )]);
+            Status::with_error_details(Code::FailedPrecondition, message, details)
+        }
+        store::Error::RequestReused => field_violation(
+            "REQUEST_ID_REUSED",
+            &Violation::new("request_id", "was used for a different request"),
+        ),
+        store::Error::Unavailable(cause) => {
+            tracing::error!(%cause, "the database is not available");
+            unavailable("DATABASE_UNAVAILABLE", "the database is not available; try again", RETRY_AFTER)
+        }
+        store::Error::Locked(cause) | store::Error::Internal(cause) => internal(cause),
+    }
+}
+
+/// The status for an end of a watch.
+pub(super) fn of_progress(error: &progress::Error) -> Status {
+    match error {
+        progress::Error::NotFound => of_store(&store::Error::NotFound("run")),
+        progress::Error::TokenOutOfRange { reason, oldest } => {
+            let oldest = oldest.as_ref().map(ToString::to_string);
+            let mut metadata = vec![("reason", reason.as_str())];
+            metadata.extend(oldest.as_deref().map(|oldest| ("oldest_resume_token", oldest)));
+            Status::with_error_details(
+                Code::OutOfRange,
+                error.to_string(),
+                details("RESUME_TOKEN_OUT_OF_RANGE", &metadata),
+            )
+        }
+        progress::Error::Draining => draining(),
+        progress::Error::TooMany => {
+            let mut details = details("TOO_MANY_WATCHERS", &[]);
+            details.set_retry_info(Some(RETRY_AFTER_LIMIT));
+            Status::with_error_details(
+                Code::ResourceExhausted,
+                "this server has as many watchers as it takes",
+                details,
+            )
+        }
+        progress::Error::Store(error) => of_store(error),
+    }
+}
+
+/// What a use case of this module fails with: keeps its cause until the last moment.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The request is wrong.
+    Invalid(Violation),
+    /// The store refused.
+    Store(store::Error),
+    /// Already a status.
+    Status(Status),
+}
+
+impl From<Violation> for Refusal {
+    fn from(violation: Violation) -> Self {
+        Self::Invalid(violation)
+    }
+}
+
+impl From<store::Error> for Refusal {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(violation) => of_violation(&violation),
+            Refusal::Store(error) => of_store(&error),
+            Refusal::Status(status) => status,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::RunId;
+    use crate::domain::run::{Command, RunState};
+    use crate::progress::{Cursor, OutOfRange};
+
+    #[test]
+    fn names_field_state_and_reason() {
+        let status = of_violation(&Violation::new("settings.weight", "must be 1 to 1000"));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "settings.weight");
+        assert_eq!(details.error_info().unwrap().domain, DOMAIN);
+
+        let wrong = WrongState { command: Command::Pause, state: RunState::Completed };
+        let status = of_store(&store::Error::WrongState(wrong));
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let details = status.get_error_details();
+        assert_eq!(details.precondition_failure().unwrap().violations[0].subject, "completed");
+    }
+
+    #[test]
+    fn causes_stay_inside() {
+        for error in [
+            store::Error::Internal("relation \"runs\" does not exist".into()),
+            store::Error::Locked("held by process 7".into()),
+            store::Error::Unavailable("db.internal:5432 refused".into()),
+        ] {
+            let status = of_store(&error);
+            for inside in ["relation", "process 7", "5432"] {
+                assert!(!status.message().contains(inside), "{status:?}");
+            }
+        }
+        let status = of_store(&store::Error::Unavailable("x".into()));
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+    }
+
+    #[test]
+    fn out_of_range_carries_the_oldest_token() {
+        let oldest = Cursor { epoch: "e".into(), run: RunId(uuid::Uuid::nil()), revision: 7 };
+        let status = of_progress(&progress::Error::TokenOutOfRange {
+            reason: OutOfRange::Trimmed,
+            oldest: Some(oldest.clone()),
+        });
+        assert_eq!(status.code(), Code::OutOfRange);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.metadata["reason"], "trimmed");
+        assert_eq!(info.metadata["oldest_resume_token"].parse(), Ok(oldest));
+    }
+}
