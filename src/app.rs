@@ -45,6 +45,12 @@ pub enum Error {
     DrainTimeout(Duration),
 }
 
+/// Brings the schema of the database up to date; [`App::prepare`] does so as well.
+pub async fn migrate(database_url: &str) -> Result<(), Error> {
+    Engine::open(database_url).await?;
+    Ok(())
+}
+
 /// The sockets that the server listens on; bound by the caller, so that a port in use is an early error.
 pub struct Listeners {
     /// For gRPC.
@@ -59,7 +65,9 @@ impl Listeners {
         let bind = async |what, setting, address| {
             TcpListener::bind(address).await.map_err(|error| {
                 let way_out = match error.kind() {
-                    io::ErrorKind::AddrInUse => format!("; stop what uses it or set {setting} to another address"),
+                    io::ErrorKind::AddrInUse => {
+                        format!("; stop what uses it or set {setting} to another address")
+                    }
                     _ => String::new(),
                 };
                 Error::Listen(format!("cannot listen on {address} for {what}: {error}{way_out}"))
@@ -114,7 +122,8 @@ impl App {
             accounts: HashMap::from([(config.account.sid.clone(), rest_account(&config.account))]),
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
-        let dialer = tokio::spawn(dialer::run(store.clone(), recorder.clone(), client, dialer_config, dialing));
+        let dialer =
+            tokio::spawn(dialer::run(store.clone(), recorder.clone(), client, dialer_config, dialing));
         servers.spawn({
             let (store, stop) = (store.clone(), shutdown.child_token());
             async move {
@@ -128,7 +137,8 @@ impl App {
             async move {
                 let tokens = vec![webhook_tokens(&config.account)];
                 let served =
-                    webhooks::serve(listeners.webhooks, store, recorder, tokens, &config.public_url, stop).await;
+                    webhooks::serve(listeners.webhooks, store, recorder, tokens, &config.public_url, stop)
+                        .await;
                 served.map_err(|error| Error::Failed("the webhook server", error.to_string()))
             }
         });

@@ -1,5 +1,6 @@
 //! Trunkline: a multi-tenant gRPC telephony control plane. See `docs/ARCHITECTURE.md` for the map.
 
+pub mod app;
 pub mod carrier;
 pub mod cli;
 pub mod config;

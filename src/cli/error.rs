@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic_types::StatusExt;
 
 use super::csv;
-use crate::config;
+use crate::{app, config};
 
 /// The exit code for a command that failed.
 pub const EXIT_RUNTIME: u8 = 1;
@@ -28,6 +28,9 @@ pub enum Error {
     /// A lead file cannot be used.
     #[error(transparent)]
     Csv(#[from] csv::Error),
+    /// The server could not start or go on.
+    #[error(transparent)]
+    App(#[from] app::Error),
     /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -47,7 +50,7 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) => EXIT_USAGE,
-            Self::Status(_) | Self::Csv(_) | Self::Io(_) | Self::Runtime(_) => EXIT_RUNTIME,
+            Self::Status(_) | Self::Csv(_) | Self::App(_) | Self::Io(_) | Self::Runtime(_) => EXIT_RUNTIME,
         }
     }
 

@@ -1,6 +1,10 @@
 //! `trunkline migrate`: the database's schema, up to date.
 
-use crate::config::Flags;
+use secrecy::ExposeSecret;
+
+use super::Error;
+use crate::app;
+use crate::config::{Config, Flags};
 
 /// Brings the database's schema up to date; `serve` does so as well.
 // Has no `Debug`: the database URL may carry a password.
@@ -16,4 +20,11 @@ impl Args {
     pub fn flags(&self, flags: &mut Flags) {
         flags.set("database_url", self.database_url.as_ref());
     }
+}
+
+/// Brings the schema up to date and says so.
+pub async fn execute(config: &Config) -> Result<(), Error> {
+    app::migrate(config.check_database()?.expose_secret()).await?;
+    println!("the schema is up to date");
+    Ok(())
 }

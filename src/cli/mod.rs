@@ -13,6 +13,7 @@ pub mod output;
 pub mod render;
 pub mod run;
 pub mod serve;
+mod signals;
 pub mod simulate;
 pub mod watch;
 pub mod words;
@@ -157,10 +158,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
             let client = Client::connect(&config.check_client()?).await?;
             lead::execute(&client, command, output).await
         }
-        // ---- WIRE HERE: the commands that need `app` and `simulator`, which this branch does not have. ----
-        Command::Serve(_) | Command::Simulate(_) | Command::Migrate(_) | Command::Demo(_) => {
-            Err(Error::Runtime("this build cannot do that yet".into()))
-        }
+        Command::Serve(_) => serve::execute(&config).await,
+        Command::Simulate(args) => simulate::execute(args).await,
+        Command::Migrate(_) => migrate::execute(&config).await,
+        Command::Demo(args) => demo::execute(args, config).await,
     }
 }
 

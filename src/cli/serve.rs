@@ -1,6 +1,10 @@
 //! `trunkline serve`: the control plane.
 
-use crate::config::Flags;
+use secrecy::ExposeSecret;
+
+use super::{Error, signals};
+use crate::app::{App, Listeners};
+use crate::config::{Config, Flags};
 
 /// Runs the control plane; everything else comes from the environment and `trunkline.toml`.
 // Has no `Debug`: the database URL may carry a password.
@@ -28,4 +32,18 @@ impl Args {
         flags.set("webhooks.listen", self.webhooks_listen.as_ref());
         flags.set("public_url", self.public_url.as_ref());
     }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub async fn execute(config: &Config) -> Result<(), Error> {
+    let config = config.check_serve()?;
+    let listeners = Listeners::bind(&config).await?;
+    let tenant = config.tenant.id.clone();
+    let app = App::prepare(config).await?;
+    if let Some(key) = &app.first_key {
+        // To stdout, where it can be kept apart from the log, and only this once.
+        println!("The first API key of tenant {tenant}, shown only now:\n{}", key.expose_secret());
+    }
+    app.serve(listeners, signals::shutdown()).await?;
+    Ok(())
 }

@@ -2,8 +2,13 @@
 
 use std::net::SocketAddr;
 
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+
+use super::{Error, signals};
 use crate::domain::AccountSid;
 use crate::domain::pace::{CALLS_PER_SECOND_MAX, CALLS_PER_SECOND_MIN};
+use crate::simulator::{self, Faults, SimAccount};
 
 /// The fastest that simulated calls may go.
 const SPEED_MAX: f64 = 1_000.0;
@@ -33,6 +38,52 @@ pub struct Args {
     /// Faults to inject: a profile's name, or JSON.
     #[arg(long, value_name = "PROFILE|JSON")]
     pub faults: Option<String>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn execute(args: Args) -> Result<(), Error> {
+    let account = SimAccount {
+        sid: args.account_sid,
+        auth_token: SecretString::from(args.auth_token),
+        calls_per_second: Some(args.calls_per_second),
+    };
+    let config = simulator::Config {
+        accounts: vec![account],
+        seed: args.seed.unwrap_or_else(rand::random),
+        speed: args.speed,
+        faults: faults(args.faults.as_deref())?,
+        ..simulator::Config::default()
+    };
+    let cannot = |error| {
+        Error::Runtime(format!("cannot listen on {}: {error}; name another with --listen", args.listen))
+    };
+    let listener = TcpListener::bind(args.listen).await.map_err(cannot)?;
+    println!("simulating Twilio on http://{} (seed {})", listener.local_addr()?, config.seed);
+    simulator::serve(listener, config, signals::shutdown()).await?;
+    Ok(())
+}
+
+/// Faults by the name of a profile or as JSON.
+pub(super) fn faults(given: Option<&str>) -> Result<Faults, Error> {
+    let lossy = Faults {
+        create_lost: 0.02,
+        create_500_after: 0.01,
+        create_500_before: 0.01,
+        create_429: 0.02,
+        callback_lost: 0.02,
+        callback_duplicated: 0.1,
+        callback_reordered: 0.1,
+        ..Faults::default()
+    };
+    match given {
+        None | Some("none") => Ok(Faults::default()),
+        Some("lossy") => Ok(lossy),
+        Some(json) => serde_json::from_str(json).map_err(|error| {
+            Error::Usage(format!(
+                "--faults must be none, lossy, or JSON such as {{\"create_lost\": 0.02}}: {error}"
+            ))
+        }),
+    }
 }
 
 /// Calls a second, in the range that a tenant can have.

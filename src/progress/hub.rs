@@ -166,7 +166,7 @@ async fn listen(mut wakes: broadcast::Receiver<Wake>, wakers: Weak<Wakers>, end:
             Ok(Wake::Run(tenant, run)) => wakers.wake(&(tenant, run)),
             Ok(Wake::Work) => {}
             // Some wakes were lost; whose is not known.
-            Err(RecvError::Lagged(_)) => wakers.wake_all(),
+            Ok(Wake::Everything) | Err(RecvError::Lagged(_)) => wakers.wake_all(),
             // The store is gone; watchers go on with their poll until it tells them so.
             Err(RecvError::Closed) => return,
         }

@@ -79,7 +79,7 @@ async fn change(call: &Call, run: RunId, wakes: &mut broadcast::Receiver<Wake>) 
             match wakes.recv().await {
                 Ok(Wake::Run(tenant, woken)) if woken == run && tenant == call.tenant => return,
                 Ok(Wake::Run(..) | Wake::Work) => {}
-                Err(RecvError::Lagged(_)) => return,
+                Ok(Wake::Everything) | Err(RecvError::Lagged(_)) => return,
                 Err(RecvError::Closed) => std::future::pending().await,
             }
         }
