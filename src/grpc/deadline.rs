@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Request, Response};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -24,6 +24,8 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// The longest number in a `grpc-timeout`.
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests>
 const TIMEOUT_DIGITS_MAX: usize = 8;
+/// How long a health stream lives on when the server drains, to say NOT_SERVING.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// The layer.
 #[derive(Debug, Clone)]
@@ -140,6 +142,7 @@ where
 
 async fn drained(draining: CancellationToken) -> Status {
     draining.cancelled().await;
+    sleep(LAST_WORD).await;
     status::draining()
 }
 
@@ -237,7 +240,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(350)).await;
             draining.cancel();
         });
-        assert_eq!(read(response).await, (3, Some(Code::Unavailable)));
+        assert_eq!(read(response).await, (4, Some(Code::Unavailable)));
     }
 
     #[tokio::test]

@@ -65,11 +65,52 @@ impl Shared {
         A: Send + 'static,
         F: Future<Output = Result<A, Refusal>> + Send + 'static,
     {
-        match self.tasks.spawn(work.in_current_span()).await {
-            Ok(answer) => answer.map_err(Status::from),
-            // The panic's message may hold anything; the hook has printed where it was.
-            Err(error) if error.is_panic() => Err(status::internal(&"a use case panicked")),
-            Err(_) => Err(status::draining()),
-        }
+        carry_out(&self.tasks, work).await
+    }
+}
+
+async fn carry_out<A, F>(tasks: &TaskTracker, work: F) -> Result<A, Status>
+where
+    A: Send + 'static,
+    F: Future<Output = Result<A, Refusal>> + Send + 'static,
+{
+    match tasks.spawn(work.in_current_span()).await {
+        Ok(answer) => answer.map_err(Status::from),
+        // The panic's message may hold anything; the hook has printed where it was.
+        Err(error) if error.is_panic() => Err(status::internal(&"a use case panicked")),
+        Err(_) => Err(status::draining()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_internal_and_says_nothing() {
+        let tasks = TaskTracker::new();
+        let status = carry_out::<(), _>(&tasks, async { panic!("of +14155550123") }).await.unwrap_err();
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("1415"), "{status:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_away_cancels_nothing() {
+        let (tasks, done) = (TaskTracker::new(), CancellationToken::new());
+        let finished = done.clone();
+        let work = async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            finished.cancel();
+            Ok(())
+        };
+        let gone = tokio::time::timeout(Duration::from_secs(1), carry_out(&tasks, work)).await;
+        assert!(gone.is_err() && !done.is_cancelled());
+        tasks.close();
+        tasks.wait().await;
+        assert!(done.is_cancelled());
     }
 }

@@ -162,13 +162,14 @@ async fn listen(mut wakes: broadcast::Receiver<Wake>, wakers: Weak<Wakers>, end:
             wake = wakes.recv() => wake,
         };
         let Some(wakers) = wakers.upgrade() else { return };
-        match wake {
-            Ok(Wake::Run(tenant, run)) => wakers.wake(&(tenant, run)),
-            Ok(Wake::Work) => {}
-            // Some wakes were lost; whose is not known.
-            Ok(Wake::Everything) | Err(RecvError::Lagged(_)) => wakers.wake_all(),
+        if let Ok(Wake::Run(tenant, run)) = wake {
+            wakers.wake(&(tenant, run));
+        } else if wake == Err(RecvError::Closed) {
             // The store is gone; watchers go on with their poll until it tells them so.
-            Err(RecvError::Closed) => return,
+            return;
+        } else if wake != Ok(Wake::Work) {
+            // Wakes were lost; whose is not known.
+            wakers.wake_all();
         }
     }
 }

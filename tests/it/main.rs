@@ -1,5 +1,6 @@
 //! Integration tests: real stores, real sockets, the real simulator.
 
+mod grpc;
 mod simulator;
 mod store;
 mod support;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::broadcast::{self};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::runs::command;
-use crate::domain::RunId;
 use crate::domain::run::Command;
+use crate::domain::{RunId, TenantId};
 use crate::grpc::idempotency::Keyed;
 use crate::grpc::service::Call;
 use crate::grpc::status::Refusal;
@@ -76,11 +76,14 @@ async fn settled(
 async fn change(call: &Call, run: RunId, wakes: &mut broadcast::Receiver<Wake>) {
     let woken = async {
         loop {
-            match wakes.recv().await {
-                Ok(Wake::Run(tenant, woken)) if woken == run && tenant == call.tenant => return,
-                Ok(Wake::Run(..) | Wake::Work) => {}
-                Ok(Wake::Everything) | Err(RecvError::Lagged(_)) => return,
-                Err(RecvError::Closed) => std::future::pending().await,
+            let wake = wakes.recv().await;
+            if wake == Err(RecvError::Closed) {
+                return std::future::pending().await;
+            }
+            // What is about work or about another run does not concern us; anything else might.
+            let mine = |tenant: &TenantId, woken: &RunId| *woken == run && *tenant == call.tenant;
+            if !matches!(&wake, Ok(Wake::Work)) && !matches!(&wake, Ok(Wake::Run(t, r)) if !mine(t, r)) {
+                return;
             }
         }
     };

@@ -2,7 +2,7 @@
 
 use super::jobs;
 use crate::domain::run::{Command, RunField, RunSettings};
-use crate::domain::{RunId, Violation};
+use crate::domain::{RunId, Timestamp, Violation};
 use crate::grpc::batch::{self, Batch};
 use crate::grpc::idempotency::{self, Keyed};
 use crate::grpc::page::Pager;
@@ -18,10 +18,10 @@ pub(super) async fn create(
     let key = idempotency::key(&request)?;
     batch::check_max("jobs", request.jobs.len())?;
     let settings = convert::run::read(request.settings)?;
-    settings.check(call.store.now().await?).map_err(|violation| violation.under("settings"))?;
+    check_ranges(&settings)?;
     let Batch { good, places } = Batch::read(request.jobs, convert::job::read);
     let new = NewRun { settings, jobs: good, start: request.start, seal: request.seal, parent: None };
-    let created = call.store.create_run(&call.tenant, new, key).await?;
+    let created = call.store.create_run(&call.tenant, new, key).await.map_err(in_settings)?;
     let (results, _) = jobs::results(batch::join(places, created.jobs)?);
     Ok(pb::CreateRunResponse { run: Some(convert::run::write(created.run)), results })
 }
@@ -33,11 +33,17 @@ pub(super) async fn update(
     let key = idempotency::key(&request)?;
     let run: RunId = request.run_id.parse()?;
     let patch = convert::run::patch(request.settings, request.update_mask)?;
-    // The two instants are judged together with the run's own, by the store, under its lock.
-    let alone = RunSettings { starts_at: None, expires_at: None, ..patch.settings.clone() };
-    alone.check(call.store.now().await?).map_err(|violation| violation.under("settings"))?;
+    check_ranges(&patch.settings)?;
     let view = call.store.update_run(&call.tenant, run, patch, key).await.map_err(in_settings)?;
     Ok(pb::UpdateRunResponse { run: Some(convert::run::write(view)) })
+}
+
+/// Checks all that does not depend on the time. The store judges the two instants, with a change against the
+/// run's own, and only after it has looked for the answer to a repeated request: what was in the future when
+/// the request was first made may have passed since.
+fn check_ranges(settings: &RunSettings) -> Result<(), Violation> {
+    let timeless = RunSettings { starts_at: None, expires_at: None, ..settings.clone() };
+    timeless.check(Timestamp::default()).map_err(|violation| violation.under("settings"))
 }
 
 /// What the store refuses of a setting, named as in the request.

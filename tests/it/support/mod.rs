@@ -15,7 +15,6 @@ use uuid::Uuid;
 /// A store of its own for a test, and what keeps it alive.
 pub struct TestStore {
     pub store: Arc<Engine>,
-    pub url: String,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -23,13 +22,13 @@ pub struct TestStore {
 pub async fn sqlite() -> TestStore {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", dir.path().join("trunkline.db").display());
-    TestStore { store: Arc::new(Engine::open(&url).await.unwrap()), url, _dir: Some(dir) }
+    TestStore { store: Arc::new(Engine::open(&url).await.unwrap()), _dir: Some(dir) }
 }
 
 /// A new database on the test server.
 pub async fn postgres() -> TestStore {
     let url = postgres_url().await;
-    TestStore { store: Arc::new(Engine::open(&url).await.unwrap()), url, _dir: None }
+    TestStore { store: Arc::new(Engine::open(&url).await.unwrap()), _dir: None }
 }
 
 /// The URL of a new, empty database on the test server.
