@@ -288,12 +288,16 @@ pub fn decide(state: RunState, command: Command) -> Result<RunState, WrongState>
         (Command::Cancel, S::Canceling | S::Canceled) => Ok(state),
         (Command::Stop, S::Draft | S::Pending | S::Running | S::Paused | S::Canceling) => Ok(S::Stopping),
         (Command::Stop, S::Stopping | S::Stopped) => Ok(state),
-        (Command::Seal, S::Draft | S::Pending | S::Running | S::Paused) => Ok(state),
+        (Command::Seal, S::Draft | S::Pending | S::Running | S::Paused | S::Completed) => Ok(state),
         (Command::Start, S::Paused | S::Canceling | S::Stopping)
         | (Command::Pause | Command::Resume, S::Draft | S::Canceling | S::Stopping)
         | (Command::Cancel, S::Stopping)
         | (Command::Seal, S::Canceling | S::Stopping)
-        | (_, S::Completed | S::Canceled | S::Stopped | S::Failed | S::Expired) => wrong,
+        | (
+            Command::Start | Command::Pause | Command::Resume | Command::Cancel | Command::Stop,
+            S::Completed,
+        )
+        | (_, S::Canceled | S::Stopped | S::Failed | S::Expired) => wrong,
     }
 }
 

@@ -1,7 +1,5 @@
 //! Request ids: repeating a request does nothing twice.
 
-use std::collections::BTreeMap;
-
 use prost::Message;
 use sha2::{Digest as _, Sha256};
 
@@ -18,28 +16,21 @@ pub(super) trait Keyed: Message + Clone {
     const METHOD: &'static str;
     /// Its `request_id`.
     fn request_id(&mut self) -> &mut String;
-    /// Takes out the settings' one map: a hash map has another order in each process, so its bytes do too.
-    fn take_map(&mut self) -> BTreeMap<String, String> {
-        BTreeMap::new()
-    }
 }
 
 macro_rules! keyed {
-    ($($request:ident = $method:literal $($settings:ident)?;)+) => {$(
+    ($($request:ident = $method:literal;)+) => {$(
         impl Keyed for pb::$request {
             const METHOD: &'static str = $method;
             fn request_id(&mut self) -> &mut String {
                 &mut self.request_id
             }
-            $(fn take_map(&mut self) -> BTreeMap<String, String> {
-                take_parameters(self.$settings.as_mut())
-            })?
         }
     )+};
 }
 keyed! {
-    CreateRunRequest = "CreateRun" settings;
-    UpdateRunRequest = "UpdateRun" settings;
+    CreateRunRequest = "CreateRun";
+    UpdateRunRequest = "UpdateRun";
     StartRunRequest = "StartRun";
     PauseRunRequest = "PauseRun";
     ResumeRunRequest = "ResumeRun";
@@ -50,17 +41,6 @@ keyed! {
     CancelJobsRequest = "CancelJobs";
     CreateLeadRequest = "CreateLead";
     BatchCreateLeadsRequest = "BatchCreateLeads";
-}
-
-fn take_parameters(settings: Option<&mut pb::RunSettings>) -> BTreeMap<String, String> {
-    let kind = settings.and_then(|settings| settings.script.as_mut()).and_then(|script| script.kind.as_mut());
-    match kind {
-        Some(pb::script::Kind::Stream(stream)) => {
-            std::mem::take(&mut stream.parameters).into_iter().collect()
-        }
-        Some(pb::script::Kind::Say(_) | pb::script::Kind::Play(_) | pb::script::Kind::FetchTwiml(_))
-        | None => BTreeMap::new(),
-    }
 }
 
 /// The key of `request`; none if the client gave no id.
@@ -76,26 +56,18 @@ pub(super) fn key<R: Keyed>(request: &R) -> Result<Option<RequestKey>, Violation
     if request_id.chars().any(char::is_control) {
         return Err(Violation::new("request_id", "must not contain control characters"));
     }
-    let mut hash = Sha256::new();
-    for (name, value) in request.take_map() {
-        for text in [name, value] {
-            // The length first, so that no two maps give the same bytes.
-            hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text);
-        }
-    }
-    hash.update(request.encode_to_vec());
-    Ok(Some(RequestKey { method: R::METHOD, request_id, payload_hash: hash.finalize().into() }))
+    let payload_hash = Sha256::digest(request.encode_to_vec()).into();
+    Ok(Some(RequestKey { method: R::METHOD, request_id, payload_hash }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
     use super::*;
 
     fn create(request_id: &str, parameters: &[(&str, &str)], weight: u32) -> pb::CreateRunRequest {
-        let parameters: HashMap<_, _> =
+        let parameters: BTreeMap<_, _> =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let stream = pb::script::Stream { url: "wss://a.example".into(), parameters };
         let script = Some(pb::Script { kind: Some(pb::script::Kind::Stream(stream)) });

@@ -86,7 +86,7 @@ pub trait Store: Send + Sync + 'static {
         command: Command,
         key: Option<RequestKey>,
     ) -> Result<RunView>;
-    /// The run, with its revision, from one statement.
+    /// The run, with its revision, from one statement. An ended run's revision never moves again.
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<RunView>;
     /// Newest first. Empty `states` means all.
     async fn list_runs(&self, tenant: &TenantId, states: &[RunState], page: Page) -> Result<Paged<RunView>>;
@@ -103,7 +103,7 @@ pub trait Store: Send + Sync + 'static {
         jobs: Vec<NewJob>,
         key: Option<RequestKey>,
     ) -> Result<Vec<JobAdded>>;
-    /// How far the import got; 0 if it is new. `NotFound` without the run, `Precondition` if it takes no jobs.
+    /// How far the import got; 0 if it is new. [`Error::Closed`] if it is new and the run takes no jobs.
     async fn import_offset(&self, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64>;
     /// Adds a batch of an import and moves its offset to `offset + taken`, in one transaction. `taken` counts
     /// the items of the batch that `jobs` does not hold because they were rejected before, too.

@@ -47,7 +47,7 @@ pub async fn list(engine: &Engine, tenant: &TenantId, of: CallsOf, page: Page) -
     ));
     static BY_JOB: Sql = Sql::new(concat!(
         call_view!(),
-        "WHERE c.tenant_id = $1 AND c.job_id = $2 AND c.call_id > $3 ORDER BY c.attempt LIMIT $4"
+        "WHERE c.tenant_id = $1 AND c.job_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
     ));
     let (sql, id) = match of {
         CallsOf::Run(run) => {

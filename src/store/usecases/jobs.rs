@@ -42,8 +42,12 @@ pub async fn add(
 /// See [`crate::store::Store::import_offset`].
 pub async fn import_offset(engine: &Engine, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    open_run(&mut tx, tenant, run).await?;
-    stored_offset(&mut tx, tenant, run, import_id).await
+    let open = open_run(&mut tx, tenant, run).await;
+    match (stored_offset(&mut tx, tenant, run, import_id).await?, open) {
+        // Whoever was cut off after the last batch asks again, and nothing is left to add.
+        (known, Ok(_) | Err(Error::Closed(_))) if known > 0 => Ok(known),
+        (offset, open) => open.map(|_| offset),
+    }
 }
 
 async fn stored_offset(tx: &mut Tx, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64> {
