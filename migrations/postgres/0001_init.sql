@@ -184,6 +184,7 @@ CREATE TABLE IF NOT EXISTS call_log (
     check_at        BIGINT,
     empty_lookups   BIGINT NOT NULL DEFAULT 0,
     orphaned        BOOLEAN NOT NULL DEFAULT FALSE,
+    intervention    TEXT COLLATE "C" CHECK (intervention IN ('hang_up_orphan', 'hang_up_machine', 'leave_message')),
     hangup_asked_at BIGINT,
     PRIMARY KEY (tenant_id, call_id),
     CONSTRAINT ended_when_final CHECK
@@ -195,8 +196,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid)
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
 CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
--- Calls that turned up after they were given up, and are to be hung up.
-CREATE INDEX IF NOT EXISTS call_log_orphans ON call_log (tenant_id, call_id) WHERE orphaned AND presumed;
+-- Calls about which something is to be done at the carrier.
+CREATE INDEX IF NOT EXISTS call_log_interventions ON call_log (tenant_id, call_id) WHERE intervention IS NOT NULL;
 -- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
 -- a live call's updates touch no index.
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_live ON call_log (tenant_id, phone_to)
@@ -285,8 +286,8 @@ END $$;
 GRANT SELECT, UPDATE (ready_at) ON tenant_dispatch TO trunkline_scheduler;
 GRANT SELECT ON api_keys TO trunkline_scheduler;
 GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, ended_at) ON runs TO trunkline_scheduler;
-GRANT SELECT (tenant_id, call_id, call_sid, run_id, state, worker_id, created_at, check_at, ended_at, direction, orphaned,
-    presumed) ON call_log TO trunkline_scheduler;
+GRANT SELECT (tenant_id, call_id, call_sid, run_id, state, worker_id, created_at, check_at, ended_at, direction,
+    intervention) ON call_log TO trunkline_scheduler;
 GRANT SELECT (tenant_id, account_sid) ON tenants TO trunkline_scheduler;
 GRANT SELECT (tenant_id, method, request_id, created_at), DELETE ON request_ids TO trunkline_scheduler;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO trunkline_scheduler;

@@ -184,6 +184,7 @@ CREATE TABLE IF NOT EXISTS call_log (
     check_at        INTEGER,
     empty_lookups   INTEGER NOT NULL DEFAULT 0,
     orphaned        INTEGER NOT NULL DEFAULT 0,
+    intervention    TEXT CHECK (intervention IN ('hang_up_orphan', 'hang_up_machine', 'leave_message')),
     hangup_asked_at INTEGER,
     PRIMARY KEY (tenant_id, call_id),
     CONSTRAINT ended_when_final CHECK
@@ -195,8 +196,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid)
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
 CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
--- Calls that turned up after they were given up, and are to be hung up.
-CREATE INDEX IF NOT EXISTS call_log_orphans ON call_log (tenant_id, call_id) WHERE orphaned AND presumed;
+-- Calls about which something is to be done at the carrier.
+CREATE INDEX IF NOT EXISTS call_log_interventions ON call_log (tenant_id, call_id) WHERE intervention IS NOT NULL;
 -- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
 -- a live call's updates touch no index.
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_live ON call_log (tenant_id, phone_to)

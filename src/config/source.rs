@@ -20,10 +20,11 @@ const DATABASE_VARIABLE: &str = "DATABASE_URL";
 const FILE_MAX_BYTES: usize = 1 << 20;
 
 /// Every key there is, and the flag that sets it, or "".
-pub(super) const SETTINGS: [(&str, &str); 26] = [
+pub(super) const SETTINGS: [(&str, &str); 27] = [
     ("database_url", "--database-url"),
     ("public_url", "--public-url"),
     ("drain_timeout_ms", ""),
+    ("roles", "--roles"),
     ("grpc.listen", "--grpc-listen"),
     ("webhooks.listen", "--webhooks-listen"),
     ("twilio.base_url", ""),

@@ -11,8 +11,9 @@ use tracing::Instrument;
 use super::Shared;
 use super::lease::BootInstant;
 use crate::carrier::twiml::Response;
-use crate::carrier::{Answer, CreateCall, Created};
+use crate::carrier::{self, Amd, Answer, CreateCall, Created};
 use crate::domain::TenantId;
+use crate::domain::amd::AmdMode;
 use crate::domain::call::{NOT_SENT, News, RejectClass, WITHDRAWN};
 use crate::domain::script::Script;
 use crate::store::{Applied, ClaimedCall, Error};
@@ -109,8 +110,7 @@ fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<Cre
             Answer::Url { url: url.clone(), fallback_url: fallback_url.clone() }
         }
         script @ (Script::Say { .. } | Script::Play { .. } | Script::Stream { .. }) => {
-            let response = Response::for_script(script).ok_or("the script has no TwiML")?;
-            Answer::Twiml(response.to_xml().map_err(|error| error.to_string())?)
+            Answer::Twiml(twiml(script)?)
         }
     };
     let base = shared.config.public_url.as_str().trim_end_matches('/');
@@ -121,8 +121,20 @@ fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<Cre
         status_callback: format!("{base}/twilio/status/{tenant}/{}#{CALLBACK_RETRIES}", call.call_id),
         ring_timeout_s: call.ring_timeout_s,
         time_limit_s: call.time_limit_s,
-        amd: None,
+        amd: call.amd.map(|mode| Amd {
+            mode: match mode {
+                AmdMode::Enable => carrier::AmdMode::Enable,
+                AmdMode::DetectMessageEnd => carrier::AmdMode::DetectMessageEnd,
+            },
+            callback_url: format!("{base}/twilio/amd/{tenant}/{}#{CALLBACK_RETRIES}", call.call_id),
+        }),
     })
+}
+
+/// The TwiML of a script that is not fetched.
+pub(super) fn twiml(script: &Script) -> Result<String, String> {
+    let response = Response::for_script(script).ok_or("the script has no TwiML of ours")?;
+    response.to_xml().map_err(|error| error.to_string())
 }
 
 async fn record(shared: &Shared, tenant: &TenantId, call: &ClaimedCall, news: News) {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{LEASE, Shared, follow_up};
+use super::{LEASE, Shared, follow_up, submit};
 use crate::carrier::{CodeClass, Error, UpdateCall};
 use crate::store::{Hangup, Result};
 
@@ -61,7 +62,8 @@ async fn slow_upkeep(shared: &Shared, shutdown: &CancellationToken) -> Result<()
     Ok(())
 }
 
-/// Hangs up live calls of runs that are stopping. One that fails is asked for again by the store.
+/// Hangs up what is to be hung up: calls of runs that are stopping, orphans, machines (after a message, if there
+/// is one). An update may be repeated; one that fails for longer is asked for again by the store.
 async fn hang_up(shared: &Shared) -> Result<()> {
     let hangups = shared.store.take_hangups(HANGUPS_MAX).await?;
     futures_util::stream::iter(hangups)
@@ -73,8 +75,16 @@ async fn hang_up(shared: &Shared) -> Result<()> {
 async fn hang_up_one(shared: &Shared, hangup: &Hangup) {
     let Some(account) = shared.config.accounts.get(&hangup.account) else { return };
     let Hangup { tenant, call_id, .. } = hangup;
-    match shared.client.update_call(account, &hangup.sid, &UpdateCall::Hangup).await {
-        Ok(_) => tracing::info!(%tenant, %call_id, "hung up"),
+    let message = hangup.message.as_ref().and_then(|script| submit::twiml(script).ok());
+    // TwiML that ends ends the call.
+    let update = message.map_or(UpdateCall::Hangup, UpdateCall::Twiml);
+    let patience = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(2);
+    let updated = (|| shared.client.update_call(account, &hangup.sid, &update))
+        .retry(patience)
+        .when(|error| matches!(error, Error::Unavailable { .. }))
+        .await;
+    match updated {
+        Ok(_) => tracing::info!(%tenant, %call_id, message = hangup.message.is_some(), "hung up"),
         // It ended by itself; its callback says how.
         Err(Error::NotFound | Error::Rejected { class: CodeClass::Race, .. }) => {
             tracing::debug!(%tenant, %call_id, "nothing to hang up");

@@ -235,6 +235,13 @@ pub enum News {
         /// The carrier's error code, if any.
         error_code: Option<String>,
     },
+    /// Detection found out who answered, while the call goes on.
+    AnsweredBy {
+        /// The carrier's name for the call.
+        sid: CallSid,
+        /// Who answered.
+        answered_by: AnsweredBy,
+    },
     /// Nothing was heard for so long that the call is taken to have ended.
     Presumed {
         /// Our code, for example [`STALE_NO_CALL_SID`].
@@ -274,6 +281,15 @@ pub fn decide(call: &Call, news: &News, now: Timestamp) -> Result<Option<Call>, 
             next.error_message = Some(clip(message));
         }
         News::Status { .. } => take_status(&mut next, news, now)?,
+        News::AnsweredBy { sid, answered_by } => {
+            take_sid(&mut next, sid)?;
+            next.answered_by = next.answered_by.or(Some(*answered_by));
+            // Somebody did answer, even if the callback that says so is still on its way.
+            if call.state.rank() < CallState::Answered.rank() {
+                next.state = CallState::Answered;
+                next.answered_at = Some(now);
+            }
+        }
         News::Presumed { code, message } if call.state.is_live() => {
             end_unsent(&mut next, code, message);
             next.presumed = true;

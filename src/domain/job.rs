@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Timestamp;
-use super::call::{AnsweredBy, Call, CallState, News, RejectClass, STALE_NO_CALL_SID};
+use super::amd::{Amd, Intervention};
+use super::call::{Call, CallState, News, RejectClass, STALE_NO_CALL_SID};
 use super::retry::{RetryOn, RetryPolicy};
 use super::run::RunState;
 
@@ -100,6 +101,8 @@ pub struct Context<'a> {
     pub expires_at: Timestamp,
     /// Its retry policy.
     pub retry: &'a RetryPolicy,
+    /// How it treats answering machines.
+    pub amd: Option<&'a Amd>,
     /// Database time.
     pub now: Timestamp,
     /// Uniform in 0.0..1.0, for jitter.
@@ -126,28 +129,17 @@ pub fn after_call(job: &Job, attempt: u32, call: &Call, news: &News, context: Co
 }
 
 fn completed(job: &Job, call: &Call, context: Context<'_>) -> Job {
-    match call.answered_by {
-        Some(
-            AnsweredBy::MachineStart
-            | AnsweredBy::MachineEndBeep
-            | AnsweredBy::MachineEndSilence
-            | AnsweredBy::MachineEndOther
-            | AnsweredBy::Fax,
-        ) => match again(job, Some(RetryOn::Machine), context) {
-            Some(retry) => Job { outcome: Some(Outcome::Machine), ..retry },
-            None => Job {
-                state: JobState::Completed,
-                attempts_used: job.attempts_used + 1,
-                outcome: Some(Outcome::Machine),
-                ..*job
-            },
-        },
-        Some(AnsweredBy::Human | AnsweredBy::Unknown) | None => Job {
-            state: JobState::Completed,
-            attempts_used: job.attempts_used + 1,
-            outcome: Some(Outcome::Answered),
-            ..*job
-        },
+    let done = |outcome| Job {
+        state: JobState::Completed,
+        attempts_used: job.attempts_used + 1,
+        outcome: Some(outcome),
+        ..*job
+    };
+    let intervention = context.amd.zip(call.answered_by).and_then(|(amd, by)| amd.intervention(by));
+    match intervention {
+        None | Some(Intervention::HangUpOrphan) => done(Outcome::Answered),
+        Some(Intervention::LeaveMessage) => done(Outcome::Machine),
+        Some(Intervention::HangUpMachine) => ended(job, Outcome::Machine, Some(RetryOn::Machine), context),
     }
 }
 
@@ -230,7 +222,14 @@ mod tests {
     };
 
     fn context(retry: &RetryPolicy, run: RunState) -> Context<'_> {
-        Context { run, expires_at: Timestamp::from_secs(1_000_000), retry, now: Timestamp(0), draw: 0.5 }
+        Context {
+            run,
+            expires_at: Timestamp::from_secs(1_000_000),
+            retry,
+            amd: None,
+            now: Timestamp(0),
+            draw: 0.5,
+        }
     }
 
     fn step(job: &Job, news: &News, context: Context<'_>) -> Option<Job> {
@@ -291,6 +290,30 @@ mod tests {
             step(&DIALING, &stale, context(&named, RunState::Running)).unwrap().state,
             JobState::Queued
         );
+    }
+
+    #[test]
+    fn a_machine_is_hung_up_on_or_told_or_taken_for_a_person() {
+        use crate::domain::amd::{AmdMode, OnMachine};
+        use crate::domain::script::Script;
+
+        let policy = RetryPolicy { max_attempts: 2, on: vec![RetryOn::Machine], ..RetryPolicy::default() };
+        let call = Call {
+            state: CallState::Completed,
+            answered_by: Some(crate::domain::call::AnsweredBy::MachineEndBeep),
+            ..Call::intent()
+        };
+        let message = Script::Say { text: "bye".into(), voice: None, language: None };
+        for (on_machine, state, outcome) in [
+            (OnMachine::HangUp, JobState::Queued, Outcome::Machine),
+            (OnMachine::LeaveMessage(message), JobState::Completed, Outcome::Machine),
+            (OnMachine::TreatAsAnswered, JobState::Completed, Outcome::Answered),
+        ] {
+            let amd = Amd { mode: AmdMode::DetectMessageEnd, on_machine };
+            let context = Context { amd: Some(&amd), ..context(&policy, RunState::Running) };
+            let next = after_call(&DIALING, 1, &call, &busy(), context).unwrap();
+            assert_eq!((next.state, next.outcome), (state, Some(outcome)));
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ macro_rules! state_words {
 }
 pub(crate) use state_words;
 
+pub mod amd;
 pub mod call;
 pub mod event;
 pub mod ids;

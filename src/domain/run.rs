@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::amd::Amd;
 use super::job::{JobState, Outcome};
 use super::retry::RetryPolicy;
 use super::script::Script;
@@ -92,6 +93,9 @@ pub struct RunSettings {
     pub retry: RetryPolicy,
     /// The number shown to callees; none for the tenant's.
     pub caller_id: Option<Phone>,
+    /// How answering machines are treated; none to not look for them.
+    #[serde(default)]
+    pub amd: Option<Amd>,
     /// Not before.
     pub starts_at: Option<Timestamp>,
     /// Not after; jobs still queued then expire.
@@ -114,6 +118,7 @@ impl RunSettings {
             window: None,
             retry: RetryPolicy::default(),
             caller_id: None,
+            amd: None,
             starts_at: None,
             expires_at: None,
             ring_timeout_s: 30,
@@ -140,6 +145,9 @@ impl RunSettings {
             window.check().map_err(|violation| violation.under("window"))?;
         }
         self.retry.check().map_err(|violation| violation.under("retry"))?;
+        if let Some(amd) = &self.amd {
+            amd.check().map_err(|violation| violation.under("amd"))?;
+        }
         if !(5..=600).contains(&self.ring_timeout_s) {
             return Err(Violation::new("ring_timeout", "must be 5 to 600 seconds"));
         }
@@ -197,6 +205,8 @@ super::state_words! {
         Retry = "retry",
         /// [`RunSettings::caller_id`].
         CallerId = "caller_id",
+        /// [`RunSettings::amd`].
+        Amd = "amd",
         /// [`RunSettings::starts_at`].
         StartsAt = "starts_at",
         /// [`RunSettings::expires_at`].
@@ -222,6 +232,7 @@ impl RunSettings {
                 RunField::Window => self.window = other.window,
                 RunField::Retry => self.retry.clone_from(&other.retry),
                 RunField::CallerId => self.caller_id.clone_from(&other.caller_id),
+                RunField::Amd => self.amd.clone_from(&other.amd),
                 RunField::StartsAt => self.starts_at = other.starts_at,
                 RunField::ExpiresAt => self.expires_at = other.expires_at,
                 RunField::RingTimeout => self.ring_timeout_s = other.ring_timeout_s,

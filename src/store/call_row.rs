@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::database::Tx;
 use super::sql::{Row, Rows, Sql, args};
 use super::{CallView, Direction, Result};
+use crate::domain::amd::Intervention;
 use crate::domain::call::{self, AnsweredBy, Call, CallState};
 use crate::domain::event::Event;
 use crate::domain::{CallId, JobId, Phone, RunId, TenantId, Timestamp};
@@ -22,6 +23,8 @@ pub struct CallRow {
     pub attempt: u32,
     /// How long it may last once answered, in seconds.
     pub time_limit_s: u32,
+    /// What is to be done to it at the carrier.
+    pub intervention: Option<Intervention>,
     /// What is known of it.
     pub call: Call,
 }
@@ -29,7 +32,8 @@ pub struct CallRow {
 macro_rules! call_columns {
     () => {
         "c.call_id, c.run_id, c.job_id, c.attempt, c.state, c.call_sid, c.sequence, c.presumed, c.answered_at, \
-         c.duration_s, c.answered_by, c.error_code, c.error_message, c.orphaned, c.time_limit_s"
+         c.duration_s, c.answered_by, c.error_code, c.error_message, c.orphaned, c.time_limit_s, \
+         c.intervention"
     };
 }
 pub(super) use call_columns;
@@ -55,6 +59,7 @@ impl CallRow {
             job_id: row.opt_uuid("job_id")?.map(JobId),
             attempt: row.narrow("attempt")?,
             time_limit_s: row.narrow("time_limit_s")?,
+            intervention: row.opt_text("intervention")?.and_then(|word| Intervention::from_word(&word)),
             call,
         })
     }
@@ -75,6 +80,15 @@ impl CallRow {
             created_at: Timestamp(row.int("created_at")?),
             ended_at: row.opt_int("ended_at")?.map(Timestamp),
         })
+    }
+
+    /// What is still to be done to it: an orphan until its end is known, any other call while it is live.
+    fn open_intervention(&self) -> Option<Intervention> {
+        match (self.call.orphaned && self.call.presumed, self.call.state.is_live()) {
+            (true, _) => Some(Intervention::HangUpOrphan),
+            (false, true) => self.intervention,
+            (false, false) => None,
+        }
     }
 
     /// What the log says of it now, if it belongs to a job.
@@ -115,9 +129,10 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, calls: &[&CallRow], now: Times
     static UPDATE: Sql = Sql::new(
         "UPDATE call_log SET call_sid = r.call_sid, state = r.state, presumed = r.presumed, sequence = r.sequence,
              answered_at = r.answered_at, duration_s = r.duration_s, answered_by = r.answered_by,
-             error_code = r.error_code, error_message = r.error_message, orphaned = r.orphaned, check_at = r.check_at,
+             error_code = r.error_code, error_message = r.error_message, orphaned = r.orphaned, intervention = r.intervention,
+             check_at = r.check_at,
              ended_at = COALESCE(call_log.ended_at, r.ended_at), updated_at = $2
-         FROM {rows 3 r: call_id uuid, call_sid text, state text, presumed boolean, sequence bigint, answered_at bigint, duration_s bigint, answered_by text, error_code text, error_message text, orphaned boolean, check_at bigint, ended_at bigint}
+         FROM {rows 3 r: call_id uuid, call_sid text, state text, presumed boolean, sequence bigint, answered_at bigint, duration_s bigint, answered_by text, error_code text, error_message text, orphaned boolean, intervention text, check_at bigint, ended_at bigint}
          WHERE call_log.tenant_id = $1 AND call_log.call_id = r.call_id",
     );
     if calls.is_empty() {
@@ -136,6 +151,7 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, calls: &[&CallRow], now: Times
         .texts(calls.iter().map(|(_, call)| call.error_code.clone()))
         .texts(calls.iter().map(|(_, call)| call.error_message.clone()))
         .bools(calls.iter().map(|(_, call)| call.orphaned))
+        .texts(calls.iter().map(|(row, _)| row.open_intervention().map(|it| it.as_str().to_owned())))
         .ints(calls.iter().map(|(row, call)| call::check_at(call, row.time_limit_s, now).map(|at| at.0)))
         .ints(calls.iter().map(|(_, call)| (!call.state.is_live()).then_some(now.0)));
     tx.execute(&UPDATE, args![tenant, now, rows]).await?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::domain::amd::AmdMode;
 use crate::domain::call::{Call, CallState};
 use crate::domain::event::Progress;
 use crate::domain::job::{JobState, Outcome};
@@ -392,6 +393,8 @@ pub struct ClaimedCall {
     pub from: Phone,
     /// What the callee hears.
     pub script: Arc<Script>,
+    /// When the carrier reports who answered; none to not look.
+    pub amd: Option<AmdMode>,
     /// The account to dial through.
     pub account: AccountSid,
     /// How long to let it ring.
@@ -428,6 +431,8 @@ pub struct Hangup {
     pub sid: CallSid,
     /// The account it runs on.
     pub account: AccountSid,
+    /// To be said or played before hanging up, to a machine; none to hang up at once.
+    pub message: Option<Script>,
 }
 
 /// A live call of which news is overdue.

@@ -2,7 +2,7 @@
 //! <https://www.twilio.com/docs/usage/webhooks/webhooks-security>
 
 mod accounts;
-mod status;
+mod callback;
 
 use std::io;
 use std::sync::Arc;
@@ -52,7 +52,8 @@ pub async fn serve(
         public_url: public_url.as_str().trim_end_matches('/').to_owned(),
     });
     let app = Router::new()
-        .route("/twilio/status/{tenant}/{call_id}", post(status::receive))
+        .route("/twilio/status/{tenant}/{call_id}", post(callback::status))
+        .route("/twilio/amd/{tenant}/{call_id}", post(callback::amd))
         .layer(ServiceBuilder::new().layer(GlobalConcurrencyLimitLayer::new(IN_HAND_MAX)))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .route("/healthz", get(|| async { StatusCode::NO_CONTENT }))

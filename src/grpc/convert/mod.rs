@@ -1,6 +1,7 @@
 //! Between the wire and the domain. What comes in is checked, and a violation names the field as the proto
 //! does; what goes out cannot fail.
 
+mod amd;
 pub(super) mod call;
 pub(super) mod event;
 pub(super) mod job;

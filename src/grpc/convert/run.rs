@@ -1,6 +1,6 @@
 //! Runs and their settings.
 
-use super::{non_empty, script, time, twins};
+use super::{amd, non_empty, script, time, twins};
 use crate::domain::event::Progress;
 use crate::domain::retry::{DELAY_MAX_S, RetryOn, RetryPolicy};
 use crate::domain::run::{CONCURRENCY_MAX, RunField, RunSettings, RunState};
@@ -36,6 +36,7 @@ fn read_settings(from: pb::RunSettings) -> Result<RunSettings, Violation> {
         window: from.window.map(window).transpose().map_err(|violation| violation.under("window"))?,
         retry: from.retry.map_or(Ok(RetryPolicy::default()), retry).map_err(|v| v.under("retry"))?,
         caller_id: non_empty(from.caller_id).map(|text| caller_id(&text)).transpose()?,
+        amd: from.amd.map(amd::read).transpose().map_err(|violation| violation.under("amd"))?,
         starts_at: time::read_some("starts_at", from.starts_at)?,
         expires_at: time::read_some("expires_at", from.expires_at)?,
         ring_timeout_s: seconds("ring_timeout", from.ring_timeout, defaults.ring_timeout_s)?,
@@ -128,6 +129,7 @@ fn take(mut to: pb::RunSettings, field: RunField, from: &pb::RunSettings) -> pb:
         RunField::Window => to.window.clone_from(&from.window),
         RunField::Retry => to.retry.clone_from(&from.retry),
         RunField::CallerId => to.caller_id.clone_from(&from.caller_id),
+        RunField::Amd => to.amd.clone_from(&from.amd),
         RunField::StartsAt => to.starts_at = from.starts_at,
         RunField::ExpiresAt => to.expires_at = from.expires_at,
         RunField::RingTimeout => to.ring_timeout = from.ring_timeout,
@@ -159,6 +161,7 @@ pub(in crate::grpc) fn write_settings(settings: RunSettings) -> pb::RunSettings 
             jitter: Some(retry.jitter),
         }),
         caller_id: settings.caller_id.map(|phone| phone.expose().to_owned()).unwrap_or_default(),
+        amd: settings.amd.map(amd::write),
         starts_at: settings.starts_at.and_then(time::write),
         expires_at: settings.expires_at.and_then(time::write),
         ring_timeout: Some(time::write_seconds(settings.ring_timeout_s)),

@@ -144,6 +144,7 @@ prop_compose! {
         timeouts in (5u32..=600, 10u32..=14_400),
     ) -> RunSettings {
         RunSettings {
+            amd: None,
             name, script, retry,
             concurrency: numbers.0, weight: numbers.1, priority: numbers.2,
             window: window.map(|(opens_minute, closes_minute, weekdays)| CallingWindow {

@@ -105,8 +105,11 @@ impl Batch {
 
     /// Takes the news on to the call's job and run.
     fn move_job(&mut self, call: CallId, news: &News) {
-        let row = &self.calls[&call];
+        let Some(row) = self.calls.get_mut(&call) else { return };
         let Some(run) = self.runs.iter_mut().find(|run| Some(run.id) == row.run_id) else { return };
+        if let News::AnsweredBy { answered_by, .. } = news {
+            row.intervention = run.settings.amd.as_ref().and_then(|amd| amd.intervention(*answered_by));
+        }
         if run.state.is_ended() {
             // The terminal event is the log's last; the call's row keeps the facts.
             return;
@@ -124,6 +127,7 @@ impl Batch {
             run: run.state,
             expires_at: run.expires_at,
             retry: &run.settings.retry,
+            amd: run.settings.amd.as_ref(),
             now: self.now,
             draw: draw(call),
         };

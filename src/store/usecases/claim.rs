@@ -301,6 +301,7 @@ async fn commit_intents(
             to: candidate.phone,
             from: run.settings.caller_id.clone().unwrap_or_else(|| tenant.caller_id.clone()),
             script: scripts[&run.id].clone(),
+            amd: run.settings.amd.as_ref().map(|amd| amd.mode),
             account: tenant.account_sid.clone(),
             ring_timeout_s: run.settings.ring_timeout_s,
             time_limit_s: run.settings.time_limit_s,

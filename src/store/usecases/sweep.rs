@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use super::{apply, requests, runs};
+use crate::domain::amd::{Intervention, OnMachine};
 use crate::domain::call::{News, STALE_NO_CALL_SID};
+use crate::domain::run::RunSettings;
+use crate::domain::script::Script;
 use crate::domain::{AccountSid, CallId, CallSid, RunId, TenantId, Timestamp, WorkerId};
-use crate::store::database::Scope;
+use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::run_row;
-use crate::store::sql::{Sql, args};
+use crate::store::sql::{Row, Sql, args};
 use crate::store::{BATCH_MAX, Hangup, Result};
 
 /// Runs that one sweep works on.
@@ -128,19 +131,20 @@ async fn forget_answers(engine: &Engine) -> Result<()> {
 pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
     static STOPPING: Sql = Sql::new(
         "SELECT DISTINCT tenant_id FROM runs WHERE ended_at IS NULL AND state = 'stopping'
-         UNION SELECT DISTINCT tenant_id FROM call_log WHERE orphaned AND presumed LIMIT $1",
+         UNION SELECT DISTINCT tenant_id FROM call_log WHERE intervention IS NOT NULL LIMIT $1",
     );
-    // Asked again when nothing came of it. Evidence of the ending makes `presumed` false.
+    // Asked again when nothing came of it, but for a message, which must not be left twice.
     static MARK: Sql = Sql::new(
         "UPDATE call_log SET hangup_asked_at = {now} WHERE tenant_id = $1 AND call_id IN
              (SELECT c.call_id FROM call_log c JOIN runs r ON r.tenant_id = c.tenant_id AND r.run_id = c.run_id
               WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction = 'outbound' AND r.state = 'stopping'
                   AND c.call_sid IS NOT NULL AND (c.hangup_asked_at IS NULL OR c.hangup_asked_at < {now} - $2)
               UNION ALL
-              SELECT c.call_id FROM call_log c WHERE c.tenant_id = $1 AND c.orphaned AND c.presumed
-                  AND (c.hangup_asked_at IS NULL OR c.hangup_asked_at < {now} - $2)
+              SELECT c.call_id FROM call_log c WHERE c.tenant_id = $1 AND c.intervention IS NOT NULL
+                  AND (c.hangup_asked_at IS NULL
+                       OR c.hangup_asked_at < {now} - $2 AND c.intervention <> 'leave_message')
               LIMIT $3)
-         RETURNING call_id, call_sid, account_sid",
+         RETURNING call_id, call_sid, account_sid, run_id, intervention",
     );
     let mut tx = engine.db.read(Scope::Scheduler).await?;
     let tenants = tx.fetch(&STOPPING, args![RUNS_MAX]).await?;
@@ -157,11 +161,26 @@ pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
                 call_id: CallId(call.uuid("call_id")?),
                 sid: call.text("call_sid")?.parse::<CallSid>()?,
                 account: call.text("account_sid")?.parse::<AccountSid>()?,
+                message: message(&mut tx, &tenant, &call).await?,
             });
         }
         tx.commit(&engine.wakes).await?;
     }
     Ok(hangups)
+}
+
+/// What is to be said to the machine that answered, if that is what is to be done.
+async fn message(tx: &mut Tx, tenant: &TenantId, call: &Row) -> Result<Option<Script>> {
+    static SELECT: Sql = Sql::new("SELECT settings FROM runs WHERE tenant_id = $1 AND run_id = $2");
+    if call.opt_text("intervention")?.as_deref() != Some(Intervention::LeaveMessage.as_str()) {
+        return Ok(None);
+    }
+    let row = tx.fetch_one(&SELECT, args![tenant, call.opt_uuid("run_id")?]).await?;
+    Ok(match row.json::<RunSettings>("settings")?.amd.map(|amd| amd.on_machine) {
+        Some(OnMachine::LeaveMessage(script)) => Some(script),
+        // The setting was changed since; the machine is not worth an error.
+        Some(OnMachine::HangUp | OnMachine::TreatAsAnswered) | None => None,
+    })
 }
 
 /// See [`crate::store::Store::lose_abandoned_intents`].

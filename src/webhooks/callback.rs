@@ -1,4 +1,4 @@
-//! Status callbacks: a call moved.
+//! Callbacks about a call: it moved, or it is known who answered.
 
 use std::sync::Arc;
 
@@ -8,29 +8,65 @@ use axum::http::{HeaderMap, StatusCode};
 use tracing::Instrument;
 
 use super::{ANSWER_WITHIN, Shared};
-use crate::carrier::callback::StatusCallback;
+use crate::carrier::callback::{AmdCallback, StatusCallback};
 use crate::carrier::signature::{self, Body};
 use crate::domain::call::News;
-use crate::domain::{CallId, TenantId};
+use crate::domain::{CallId, TenantId, Violation};
 use crate::store::Applied;
 
 /// The header that carries the signature.
 const SIGNATURE: &str = "x-twilio-signature";
 
-/// Answers 204 once the news is committed, and also when it changes nothing: a repetition would not either.
-/// 403 for a bad signature, 400 for what cannot be read, 503 to be tried again.
-pub(super) async fn receive(
-    State(shared): State<Arc<Shared>>,
-    Path((tenant, call_id)): Path<(String, String)>,
-    OriginalUri(uri): OriginalUri,
+/// What identifies the call, and what came.
+type Incoming = (State<Arc<Shared>>, Path<(String, String)>, OriginalUri, HeaderMap, Bytes);
+
+/// A status callback. Answers 204 once the news is committed, and also when it changes nothing: a repetition would
+/// not either. 403 for a bad signature, 400 for what cannot be read, 503 to be tried again.
+pub(super) async fn status(
+    state: State<Arc<Shared>>,
+    path: Path<(String, String)>,
+    uri: OriginalUri,
     headers: HeaderMap,
     body: Bytes,
+) -> StatusCode {
+    receive((state, path, uri, headers, body), |params| {
+        let callback = StatusCallback::parse(params)?;
+        Ok(News::Status {
+            sid: callback.call_sid,
+            status: callback.status,
+            sequence: callback.sequence_number,
+            duration_s: callback.call_duration_s,
+            answered_by: callback.answered_by,
+            error_code: callback.error_code.map(|code| code.to_string()),
+        })
+    })
+    .await
+}
+
+/// Who answered, found out while the call goes on; answers as [`status`] does.
+pub(super) async fn amd(
+    state: State<Arc<Shared>>,
+    path: Path<(String, String)>,
+    uri: OriginalUri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    receive((state, path, uri, headers, body), |params| {
+        let callback = AmdCallback::parse(params)?;
+        Ok(News::AnsweredBy { sid: callback.call_sid, answered_by: callback.answered_by })
+    })
+    .await
+}
+
+async fn receive(
+    (State(shared), Path((tenant, call_id)), OriginalUri(uri), headers, body): Incoming,
+    parse: impl FnOnce(&[(String, String)]) -> Result<News, Violation>,
 ) -> StatusCode {
     // A tenant or call id that is none was never in a URL of ours; to a stranger that is a bad signature.
     let (Ok(tenant), Ok(call_id)) = (tenant.parse::<TenantId>(), call_id.parse::<CallId>()) else {
         return StatusCode::FORBIDDEN;
     };
-    let span = tracing::info_span!("status_callback", %tenant, %call_id);
+    let span = tracing::info_span!("callback", %tenant, %call_id);
     async {
         let params: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
         let path = uri.path_and_query().map_or("", |path| path.as_str());
@@ -42,7 +78,13 @@ pub(super) async fn receive(
             }
             Err(status) => return status,
         }
-        take(shared, tenant, call_id, &params).await
+        match parse(&params) {
+            Ok(news) => record(shared, tenant, call_id, news).await,
+            Err(violation) => {
+                tracing::warn!(%violation, "cannot read the callback");
+                StatusCode::BAD_REQUEST
+            }
+        }
     }
     .instrument(span)
     .await
@@ -65,27 +107,7 @@ async fn is_signed(
     Ok(signature::verify(&tokens, &url, Body::Form(params), given))
 }
 
-async fn take(
-    shared: Arc<Shared>,
-    tenant: TenantId,
-    call_id: CallId,
-    params: &[(String, String)],
-) -> StatusCode {
-    let callback = match StatusCallback::parse(params) {
-        Ok(callback) => callback,
-        Err(violation) => {
-            tracing::warn!(%violation, "cannot read the callback");
-            return StatusCode::BAD_REQUEST;
-        }
-    };
-    let news = News::Status {
-        sid: callback.call_sid,
-        status: callback.status,
-        sequence: callback.sequence_number,
-        duration_s: callback.call_duration_s,
-        answered_by: callback.answered_by,
-        error_code: callback.error_code.map(|code| code.to_string()),
-    };
+async fn record(shared: Arc<Shared>, tenant: TenantId, call_id: CallId, news: News) -> StatusCode {
     // A task of its own: Twilio hanging up must not stop a commit half-way to its answer.
     let recording =
         tokio::spawn(async move { shared.recorder.record(&tenant, call_id, news).await }.in_current_span());
