@@ -10,7 +10,7 @@ use super::Shared;
 use crate::carrier::{Account, CallResource, Error, ListCalls, UpdateCall};
 use crate::domain::call::{self, CarrierStatus, News};
 use crate::domain::unknown::{Candidate, Verdict};
-use crate::domain::{CallSid, Timestamp};
+use crate::domain::{CallId, CallSid, TenantId, Timestamp};
 use crate::store::{DueCall, Result};
 
 /// Calls taken, and asked about, at a time.
@@ -41,12 +41,23 @@ pub async fn run(shared: &Shared) -> Result<()> {
 async fn follow_up(shared: &Shared, due: &DueCall, now: Timestamp) {
     let Some(account) = shared.config.accounts.get(&due.account) else { return };
     match &due.sid {
-        Some(sid) => fetch(shared, account, due, sid, now).await,
+        Some(sid) => {
+            let goes_on = fetch(shared, account, (&due.tenant, due.call_id), sid).await;
+            if goes_on && call::is_overtime(due.answered_at, due.time_limit_s, now) {
+                end_overtime(shared, account, sid).await;
+            }
+        }
         None => look_up(shared, account, due).await,
     }
 }
 
-async fn fetch(shared: &Shared, account: &Account, due: &DueCall, sid: &CallSid, now: Timestamp) {
+/// Asks for the call and records the answer. Returns whether the call goes on.
+pub(super) async fn fetch(
+    shared: &Shared,
+    account: &Account,
+    (tenant, call_id): (&TenantId, CallId),
+    sid: &CallSid,
+) -> bool {
     let news = match shared.client.fetch_call(account, sid).await {
         Ok(call) => status_news(&call),
         Err(Error::NotFound) => News::Presumed {
@@ -55,18 +66,21 @@ async fn fetch(shared: &Shared, account: &Account, due: &DueCall, sid: &CallSid,
         },
         Err(error) => {
             tracing::warn!(%error, "cannot ask about the call");
-            return;
+            return false;
         }
     };
     let goes_on = matches!(news, News::Status { status: CarrierStatus::InProgress, .. });
-    if goes_on && call::is_overtime(due.answered_at, due.time_limit_s, now) {
-        match shared.client.update_call(account, sid, &UpdateCall::Hangup).await {
-            Ok(_) => tracing::warn!("ended a call that was past its time limit"),
-            Err(error) => tracing::warn!(%error, "cannot end a call that is past its time limit"),
-        }
-    }
-    if let Err(error) = shared.recorder.record(&due.tenant, due.call_id, news).await {
+    if let Err(error) = shared.recorder.record(tenant, call_id, news).await {
         tracing::warn!(%error, "cannot record what the carrier said");
+    }
+    goes_on
+}
+
+/// The carrier should have ended it.
+async fn end_overtime(shared: &Shared, account: &Account, sid: &CallSid) {
+    match shared.client.update_call(account, sid, &UpdateCall::Hangup).await {
+        Ok(_) => tracing::warn!("ended a call that was past its time limit"),
+        Err(error) => tracing::warn!(%error, "cannot end a call that is past its time limit"),
     }
 }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// An intent is sent within this of the moment before its claim began, or never. With the request's own timeout
-/// it bounds how long anybody has to wait until no request for an old intent can still be under way.
-pub const LEASE: Duration = Duration::from_secs(20);
+use crate::domain::call::SEND_WITHIN;
 
 /// A moment on the boot-time clock: unlike the monotonic one it goes on while the machine is suspended, and
 /// unlike the wall clock nobody sets it.
@@ -28,7 +26,7 @@ impl BootInstant {
 
     /// Whether an intent whose claim began then may still be sent.
     pub fn may_send(self) -> bool {
-        self.age(Self::now()) < LEASE
+        self.age(Self::now()) < SEND_WITHIN
     }
 
     fn age(self, now: Self) -> Duration {
@@ -43,7 +41,7 @@ mod tests {
     #[test]
     fn a_lease_ends() {
         assert!(BootInstant::now().may_send());
-        let long_ago = BootInstant(BootInstant::now().0.saturating_sub(LEASE));
+        let long_ago = BootInstant(BootInstant::now().0.saturating_sub(SEND_WITHIN));
         assert!(!long_ago.may_send());
     }
 }

@@ -19,8 +19,6 @@ use crate::carrier::{Account, Client};
 use crate::domain::{AccountSid, WorkerId};
 use crate::store::{Recorder, Store};
 
-pub use lease::LEASE;
-
 use breakers::Breakers;
 
 /// What the worker runs on.

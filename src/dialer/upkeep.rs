@@ -5,54 +5,63 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use futures_util::StreamExt;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{LEASE, Shared, follow_up, submit};
+use super::{Shared, follow_up, submit};
+use crate::domain::call::SEND_WITHIN;
 use crate::carrier::{CodeClass, Error, UpdateCall};
 use crate::store::{Hangup, Result};
 
 /// How often hang-ups and overdue calls are looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// How often the rest is done.
+/// How often the worker says that it lives.
+const BEAT: Duration = Duration::from_secs(5);
+/// How often what a crash or an expiry left is looked for.
 const SLOW_TICK: Duration = Duration::from_secs(5);
 /// A worker that was not heard of for this long counts as dead.
 const LIVES_FOR: Duration = Duration::from_secs(15);
 /// After the lease and the longest request no request for an intent can be under way; a little more for commits.
-const ABANDONED_AFTER: Duration = LEASE.saturating_add(Duration::from_secs(25));
+const ABANDONED_AFTER: Duration = SEND_WITHIN.saturating_add(Duration::from_secs(25));
 /// An unknown call of which nothing was heard for this long is given up.
 const STALE_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Hang-ups taken, and sent, at a time.
 const HANGUPS_MAX: u32 = 64;
 const HANGUPS_AT_ONCE: usize = 8;
 
-/// Keeps up until `shutdown`.
+/// Keeps up until `shutdown`. The three go on side by side: a slow carrier must not make a living worker look dead.
 pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
-    let mut ticks = interval(TICK);
+    let shared = &*shared;
+    tokio::join!(
+        every(BEAT, &shutdown, || async { shared.store.heartbeat(&shared.worker, LIVES_FOR).await }),
+        every(TICK, &shutdown, || async {
+            hang_up(shared).await?;
+            follow_up::run(shared).await
+        }),
+        every(SLOW_TICK, &shutdown, || sweep(shared, &shutdown)),
+    );
+}
+
+/// Does `work` at once and then every `period`; a failure is logged, and the next turn comes all the same.
+async fn every<F: Future<Output = Result<()>>>(
+    period: Duration,
+    shutdown: &CancellationToken,
+    work: impl Fn() -> F,
+) {
+    let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut slow = None;
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = hang_up(&shared).await {
-            tracing::warn!(%error, "cannot look for calls to hang up");
-        }
-        if let Err(error) = follow_up::run(&shared).await {
-            tracing::warn!(%error, "cannot look for calls to ask about");
-        }
-        if slow.is_none_or(|last: Instant| last.elapsed() >= SLOW_TICK) {
-            slow = Some(Instant::now());
-            if let Err(error) = slow_upkeep(&shared, &shutdown).await {
-                tracing::warn!(%error, "upkeep failed; it is tried again");
-            }
+        if let Err(error) = work().await {
+            tracing::warn!(%error, "upkeep failed; it is tried again");
         }
     }
 }
 
-async fn slow_upkeep(shared: &Shared, shutdown: &CancellationToken) -> Result<()> {
+async fn sweep(shared: &Shared, shutdown: &CancellationToken) -> Result<()> {
     let store = &shared.store;
-    store.heartbeat(&shared.worker, LIVES_FOR).await?;
     let lost = store.lose_abandoned_intents(ABANDONED_AFTER).await?;
     if lost > 0 {
-        tracing::warn!(calls = lost, "intents of a worker that is gone are unknown now");
+        tracing::warn!(event = "takeover", calls = lost, "intents of a worker that is gone are unknown now");
     }
     let stale = store.presume_stale(STALE_AFTER).await?;
     if stale > 0 {
@@ -85,9 +94,9 @@ async fn hang_up_one(shared: &Shared, hangup: &Hangup) {
         .await;
     match updated {
         Ok(_) => tracing::info!(%tenant, %call_id, message = hangup.message.is_some(), "hung up"),
-        // It ended by itself; its callback says how.
+        // It ended by itself. Its callback says how, unless that was lost.
         Err(Error::NotFound | Error::Rejected { class: CodeClass::Race, .. }) => {
-            tracing::debug!(%tenant, %call_id, "nothing to hang up");
+            follow_up::fetch(shared, account, (tenant, *call_id), &hangup.sid).await;
         }
         Err(error) => tracing::warn!(%tenant, %call_id, %error, "cannot hang up"),
     }

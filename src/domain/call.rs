@@ -133,6 +133,9 @@ impl CallState {
 
 const ENDED: u8 = 5;
 
+/// An intent is sent within this of the moment before its claim began, or never. With the request's own timeout it
+/// bounds how long anybody has to wait until no request for an old intent can still be under way.
+pub const SEND_WITHIN: Duration = Duration::from_secs(20);
 /// How long after its time limit a call is ended by us: the carrier ends it first.
 pub const OVERTIME: Duration = Duration::from_secs(30);
 /// Between two look-ups of a call whose creation went unanswered.
@@ -354,12 +357,12 @@ pub fn check_at(call: &Call, time_limit_s: u32, now: Timestamp) -> Option<Timest
     let after = |seconds| Some(now + Duration::from_secs(seconds));
     match call.state {
         CallState::Unknown => Some(now + LOOKUP_INTERVAL),
-        CallState::Submitted => after(60),
-        CallState::Ringing => after(90),
+        CallState::Submitted => after(30),
+        CallState::Ringing => after(45),
         CallState::Answered => {
             let over =
                 call.answered_at.unwrap_or(now) + Duration::from_secs(u64::from(time_limit_s)) + OVERTIME;
-            Some(over.min(now + Duration::from_secs(300)).max(now + LOOKUP_INTERVAL))
+            Some(over.min(now + Duration::from_secs(60)).max(now + LOOKUP_INTERVAL))
         }
         CallState::Intent
         | CallState::Completed

@@ -1,7 +1,7 @@
 //! What can go wrong in a use case, by what the caller can do about it.
 
 use crate::domain::Violation;
-use crate::domain::run::WrongState;
+use crate::domain::run::{RunState, WrongState};
 
 /// The result of a use case.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,6 +22,9 @@ pub enum Error {
     /// The run takes no more jobs, because it is sealed or over.
     #[error("the run takes no more jobs: {0}")]
     Closed(&'static str),
+    /// The run has ended or is ending, so that nothing about it changes any more.
+    #[error("the run is {}: its settings change no more", .0.as_str())]
+    Over(RunState),
     /// The request id was used for another request.
     #[error("request_id was used for a different request")]
     RequestReused,

@@ -45,6 +45,7 @@ impl Sqlite {
             ));
         }
         let lock = lock(&path)?;
+        create_private(&path)?;
         let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
@@ -88,6 +89,16 @@ impl Sqlite {
     pub async fn read(&self) -> Result<Transaction<'static, Db>> {
         self.readers.begin().await.map_err(error)
     }
+}
+
+/// The file holds phone numbers: only its owner reads it. SQLite gives its other files the same mode.
+fn create_private(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let created = options.open(path).map(drop);
+    created.map_err(|error| Error::Unavailable(format!("cannot open {}: {error}", path.display())))
 }
 
 /// Two servers on one file would each meter the pace and own the queue alone.

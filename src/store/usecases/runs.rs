@@ -75,7 +75,7 @@ pub async fn update(
     let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
     let now = tx.now().await?;
     if !run.state.may_dial() {
-        return Err(Error::Closed("it has ended or is ending"));
+        return Err(Error::Over(run.state));
     }
     let settings = run.settings.clone().with(&patch.fields, &patch.settings);
     settings.check_change(&run.settings, now)?;

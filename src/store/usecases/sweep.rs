@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::{apply, requests, runs};
 use crate::domain::amd::{Intervention, OnMachine};
-use crate::domain::call::{News, STALE_NO_CALL_SID};
+use crate::domain::call::{News, SEND_WITHIN, STALE_NO_CALL_SID};
 use crate::domain::run::RunSettings;
 use crate::domain::script::Script;
 use crate::domain::{AccountSid, CallId, CallSid, RunId, TenantId, Timestamp, WorkerId};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::run_row;
-use crate::store::sql::{Row, Sql, args};
+use crate::store::sql::{Row, Sql, Value, args};
 use crate::store::{BATCH_MAX, Hangup, Result};
 
 /// Runs that one sweep works on.
@@ -185,15 +185,16 @@ async fn message(tx: &mut Tx, tenant: &TenantId, call: &Row) -> Result<Option<Sc
 
 /// See [`crate::store::Store::lose_abandoned_intents`].
 pub async fn lose_abandoned_intents(engine: &Engine, older_than: Duration) -> Result<u64> {
-    // A worker that never sent a heartbeat counts by the age of its intents alone.
+    // A worker that never sent a heartbeat counts by the age of its intents alone. One that seems dead may be
+    // only suspended, and send what it claimed less than a lease ago.
     static SELECT: Sql = Sql::new(
         "SELECT c.tenant_id, c.call_id FROM call_log c LEFT JOIN workers w ON w.worker_id = c.worker_id
          WHERE c.ended_at IS NULL AND c.direction = 'outbound' AND c.state = 'intent'
-             AND (c.created_at < {now} - $1 OR w.expires_at < {now})
+             AND (c.created_at < {now} - $1 OR w.expires_at < {now} AND c.created_at < {now} - $3)
          ORDER BY c.tenant_id LIMIT $2",
     );
     let lost = News::Lost { message: "the worker was gone before it recorded an answer".to_owned() };
-    tell_calls(engine, &SELECT, older_than, &lost).await
+    tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX, micros(SEND_WITHIN)], &lost).await
 }
 
 /// See [`crate::store::Store::presume_stale`].
@@ -207,14 +208,17 @@ pub async fn presume_stale(engine: &Engine, older_than: Duration) -> Result<u64>
         code: STALE_NO_CALL_SID,
         message: "the carrier's answer was lost and nothing was heard of the call since".to_owned(),
     };
-    tell_calls(engine, &SELECT, older_than, &stale).await
+    tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX], &stale).await
 }
 
-/// Brings `news` to every call that `select` finds for an age. Returns to how many.
-async fn tell_calls(engine: &Engine, select: &Sql, older_than: Duration, news: &News) -> Result<u64> {
-    let age = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX);
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Brings `news` to every call that `select` finds. Returns to how many.
+async fn tell_calls(engine: &Engine, select: &Sql, args: Vec<Value>, news: &News) -> Result<u64> {
     let mut tx = engine.db.read(Scope::Scheduler).await?;
-    let rows = tx.fetch(select, args![age, CALLS_MAX]).await?;
+    let rows = tx.fetch(select, args).await?;
     drop(tx);
     let calls: Vec<(TenantId, CallId)> = rows
         .iter()
