@@ -38,12 +38,15 @@ impl Args {
 pub async fn execute(config: &Config) -> Result<(), Error> {
     let config = config.check_serve()?;
     let listeners = Listeners::bind(&config).await?;
+    // The real ports, also where port 0 was asked for.
+    let (grpc, webhooks) = (listeners.grpc.local_addr()?, listeners.webhooks.local_addr()?);
     let tenant = config.tenant.id.clone();
     let app = App::prepare(config).await?;
     if let Some(key) = &app.first_key {
         // To stdout, where it can be kept apart from the log, and only this once.
         println!("The first API key of tenant {tenant}, shown only now:\n{}", key.expose_secret());
     }
+    tracing::info!(%grpc, %webhooks, "listening");
     app.serve(listeners, signals::shutdown()).await?;
     Ok(())
 }
