@@ -118,7 +118,8 @@ mod tests {
         assert_eq!(rendered(&status), "INVALID_ARGUMENT: no [INVALID]\n  settings.weight: must be 1 to 1000");
         assert_eq!(Error::from(status).exit_code(), EXIT_RUNTIME);
         let details = ErrorDetails::with_bad_request_violation("run_id", "must be a UUID");
-        let status = Status::with_error_details(tonic::Code::InvalidArgument, "run_id: must be a UUID", details);
+        let status =
+            Status::with_error_details(tonic::Code::InvalidArgument, "run_id: must be a UUID", details);
         assert_eq!(rendered(&status), "INVALID_ARGUMENT: run_id: must be a UUID");
     }
 }

@@ -139,7 +139,10 @@ mod tests {
 
     #[test]
     fn rejections_name_the_column() {
-        assert_eq!(of_the_file("leads[2].phone: must be in E.164: + first."), "phone: must be in E.164: + first.");
+        assert_eq!(
+            of_the_file("leads[2].phone: must be in E.164: + first."),
+            "phone: must be in E.164: + first."
+        );
         assert_eq!(of_the_file("lead.time_zone: is no zone"), "time_zone: is no zone");
         assert_eq!(of_the_file("phone: is required"), "phone: is required");
     }
