@@ -152,6 +152,7 @@ CREATE TABLE IF NOT EXISTS ready_jobs (
 );
 
 -- A row is committed as 'intent' before the request to the carrier is sent, and is never deleted.
+-- check_at: when the carrier is to be asked about the call unless news comes first.
 CREATE TABLE IF NOT EXISTS call_log (
     tenant_id       TEXT COLLATE "C" NOT NULL,
     call_id         UUID NOT NULL,
@@ -177,6 +178,10 @@ CREATE TABLE IF NOT EXISTS call_log (
                         'machine_end_silence', 'machine_end_other', 'fax', 'unknown')),
     error_code      VARCHAR(64) COLLATE "C",
     error_message   TEXT COLLATE "C",
+    time_limit_s    BIGINT NOT NULL DEFAULT 0,
+    check_at        BIGINT,
+    empty_lookups   BIGINT NOT NULL DEFAULT 0,
+    orphaned        BOOLEAN NOT NULL DEFAULT FALSE,
     hangup_asked_at BIGINT,
     PRIMARY KEY (tenant_id, call_id),
     CONSTRAINT ended_when_final CHECK
@@ -188,6 +193,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid)
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
 CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
+-- Calls that turned up after they were given up, and are to be hung up.
+CREATE INDEX IF NOT EXISTS call_log_orphans ON call_log (tenant_id, call_id) WHERE orphaned AND presumed;
 -- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
 -- a live call's updates touch no index.
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_live ON call_log (tenant_id, phone_to)
@@ -268,7 +275,7 @@ GRANT SELECT ON workers, meta TO trunkline_app;
 DO $$
 DECLARE routed TEXT;
 BEGIN
-    FOREACH routed IN ARRAY ARRAY['tenant_dispatch', 'api_keys', 'runs', 'call_log', 'request_ids'] LOOP
+    FOREACH routed IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'runs', 'call_log', 'request_ids'] LOOP
         EXECUTE format('DROP POLICY IF EXISTS all_rows ON %I', routed);
         EXECUTE format('CREATE POLICY all_rows ON %I TO trunkline_scheduler USING (true)', routed);
     END LOOP;
@@ -276,7 +283,9 @@ END $$;
 GRANT SELECT, UPDATE (ready_at) ON tenant_dispatch TO trunkline_scheduler;
 GRANT SELECT ON api_keys TO trunkline_scheduler;
 GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, ended_at) ON runs TO trunkline_scheduler;
-GRANT SELECT (tenant_id, call_id, run_id, state, created_at, ended_at, direction) ON call_log TO trunkline_scheduler;
+GRANT SELECT (tenant_id, call_id, call_sid, run_id, state, worker_id, created_at, check_at, ended_at, direction, orphaned,
+    presumed) ON call_log TO trunkline_scheduler;
+GRANT SELECT (tenant_id, account_sid) ON tenants TO trunkline_scheduler;
 GRANT SELECT (tenant_id, method, request_id, created_at), DELETE ON request_ids TO trunkline_scheduler;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO trunkline_scheduler;
 GRANT SELECT ON meta TO trunkline_scheduler;

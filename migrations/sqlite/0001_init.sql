@@ -152,6 +152,7 @@ CREATE TABLE IF NOT EXISTS ready_jobs (
 ) STRICT, WITHOUT ROWID;
 
 -- A row is committed as 'intent' before the request to the carrier is sent, and is never deleted.
+-- check_at: when the carrier is to be asked about the call unless news comes first.
 CREATE TABLE IF NOT EXISTS call_log (
     tenant_id       TEXT NOT NULL,
     call_id         TEXT NOT NULL,
@@ -177,6 +178,10 @@ CREATE TABLE IF NOT EXISTS call_log (
                         'machine_end_silence', 'machine_end_other', 'fax', 'unknown')),
     error_code      TEXT CHECK (length(error_code) <= 64),
     error_message   TEXT,
+    time_limit_s    INTEGER NOT NULL DEFAULT 0,
+    check_at        INTEGER,
+    empty_lookups   INTEGER NOT NULL DEFAULT 0,
+    orphaned        INTEGER NOT NULL DEFAULT 0,
     hangup_asked_at INTEGER,
     PRIMARY KEY (tenant_id, call_id),
     CONSTRAINT ended_when_final CHECK
@@ -188,6 +193,8 @@ CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid)
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
 CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
+-- Calls that turned up after they were given up, and are to be hung up.
+CREATE INDEX IF NOT EXISTS call_log_orphans ON call_log (tenant_id, call_id) WHERE orphaned AND presumed;
 -- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
 -- a live call's updates touch no index.
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_live ON call_log (tenant_id, phone_to)

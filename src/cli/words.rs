@@ -173,6 +173,10 @@ pub fn event_json(event: &pb::RunEvent) -> Value {
             "event": "job_changed", "job_id": e.job_id, "lead_id": e.lead_id, "state": job_state(e.state()),
             "attempt": e.attempt, "outcome": outcome(e.outcome()), "eligible_time": time(e.eligible_time.as_ref()),
         }),
+        Some(Kind::OrphanCall(e)) => json!({
+            "event": "orphan_call", "call_id": e.call_id, "job_id": e.job_id, "attempt": e.attempt,
+            "call_sid": e.call_sid,
+        }),
         Some(Kind::CallChanged(e)) => json!({
             "event": "call_changed", "call_id": e.call_id, "job_id": e.job_id, "attempt": e.attempt,
             "state": call_state(e.state()), "call_sid": e.call_sid, "seconds": e.duration.as_ref().map(seconds),
@@ -200,6 +204,7 @@ pub fn event_line(event: &pb::RunEvent) -> String {
             };
             format!("job {} attempt {} {}{outcome}", e.job_id, e.attempt, job_state(e.state()))
         }
+        Some(Kind::OrphanCall(e)) => format!("orphan call {} {} hung up", e.call_id, e.call_sid),
         Some(Kind::CallChanged(e)) => {
             let error = if e.error_code.is_empty() { String::new() } else { format!(" [{}]", e.error_code) };
             format!("call {} {} {}{error}", e.call_id, e.call_sid, call_state(e.state()))

@@ -1,5 +1,6 @@
 //! The worker: claims what may be dialed now, sends each intent once, records what became of it.
 
+mod follow_up;
 mod lease;
 mod pool;
 mod submit;

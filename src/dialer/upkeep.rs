@@ -1,4 +1,4 @@
-//! What a worker does besides dialing: heartbeat, hang-ups, sweeps.
+//! What a worker does besides dialing: heartbeat, hang-ups, questions to the carrier, sweeps.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{LEASE, Shared};
+use super::{LEASE, Shared, follow_up};
 use crate::carrier::{CodeClass, Error, UpdateCall};
 use crate::store::{Hangup, Result};
 
-/// How often hang-ups are looked for.
+/// How often hang-ups and overdue calls are looked for.
 const TICK: Duration = Duration::from_secs(1);
 /// How often the rest is done.
 const SLOW_TICK: Duration = Duration::from_secs(5);
@@ -33,6 +33,9 @@ pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Err(error) = hang_up(&shared).await {
             tracing::warn!(%error, "cannot look for calls to hang up");
+        }
+        if let Err(error) = follow_up::run(&shared).await {
+            tracing::warn!(%error, "cannot look for calls to ask about");
         }
         if slow.is_none_or(|last: Instant| last.elapsed() >= SLOW_TICK) {
             slow = Some(Instant::now());

@@ -1,5 +1,7 @@
 //! One phone call: what the carrier says of it, and what that makes of our row.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{CallSid, Timestamp};
@@ -131,10 +133,16 @@ impl CallState {
 
 const ENDED: u8 = 5;
 
+/// How long after its time limit a call is ended by us: the carrier ends it first.
+pub const OVERTIME: Duration = Duration::from_secs(30);
+/// Between two look-ups of a call whose creation went unanswered.
+pub const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 /// `error_code` of a call whose request was proven never to have been sent.
 pub const NOT_SENT: &str = "not_sent";
 /// `error_code` of a call of which nothing was ever heard again.
 pub const STALE_NO_CALL_SID: &str = "stale_no_call_sid";
+/// `error_code` of a call that the carrier took and later did not know.
+pub const GONE_AT_CARRIER: &str = "gone_at_carrier";
 /// `error_code` of a call whose run moved on before its intent was sent.
 pub const WITHDRAWN: &str = "withdrawn";
 /// Longest `error_message` kept, in characters.
@@ -161,6 +169,8 @@ pub struct Call {
     pub error_code: Option<String>,
     /// The same in words, without personal data.
     pub error_message: Option<String>,
+    /// Whether it turned up after it was given up, and is to be hung up.
+    pub orphaned: bool,
 }
 
 impl Call {
@@ -176,6 +186,7 @@ impl Call {
             answered_by: None,
             error_code: None,
             error_message: None,
+            orphaned: false,
         }
     }
 }
@@ -254,7 +265,8 @@ pub fn decide(call: &Call, news: &News, now: Timestamp) -> Result<Option<Call>, 
         News::Rejected { code, message, .. } if call.sid.is_none() => {
             end_unsent(&mut next, code, message);
         }
-        News::NotSent { code, message } if call.state == CallState::Intent => {
+        // Its own worker's word, which nobody else can give: it holds also after the intent was taken for lost.
+        News::NotSent { code, message } if call.sid.is_none() => {
             end_unsent(&mut next, code, message);
         }
         News::Lost { message } if call.state == CallState::Intent => {
@@ -306,6 +318,9 @@ fn take_status(call: &mut Call, news: &News, now: Timestamp) -> Result<(), Rejec
         call.error_code.clone_from(error_code);
         call.error_message = None;
     }
+    if state.is_live() && call.presumed {
+        call.orphaned = true;
+    }
     if state == CallState::Answered && call.answered_at.is_none() {
         call.answered_at = Some(now);
     }
@@ -315,6 +330,34 @@ fn take_status(call: &mut Call, news: &News, now: Timestamp) -> Result<(), Rejec
     call.duration_s = call.duration_s.or(*duration_s);
     call.answered_by = call.answered_by.or(*answered_by);
     Ok(())
+}
+
+/// When the carrier is to be asked about a call that stays as it is, because news may have been lost: Twilio
+/// repeats a callback only when the connection failed.
+pub fn check_at(call: &Call, time_limit_s: u32, now: Timestamp) -> Option<Timestamp> {
+    let after = |seconds| Some(now + Duration::from_secs(seconds));
+    match call.state {
+        CallState::Unknown => Some(now + LOOKUP_INTERVAL),
+        CallState::Submitted => after(60),
+        CallState::Ringing => after(90),
+        CallState::Answered => {
+            let over =
+                call.answered_at.unwrap_or(now) + Duration::from_secs(u64::from(time_limit_s)) + OVERTIME;
+            Some(over.min(now + Duration::from_secs(300)).max(now + LOOKUP_INTERVAL))
+        }
+        CallState::Intent
+        | CallState::Completed
+        | CallState::Busy
+        | CallState::NoAnswer
+        | CallState::Failed
+        | CallState::Canceled => None,
+    }
+}
+
+/// Whether an answered call has gone on for longer than it may; the carrier should have ended it.
+pub fn is_overtime(answered_at: Option<Timestamp>, time_limit_s: u32, now: Timestamp) -> bool {
+    let limit = Duration::from_secs(u64::from(time_limit_s)) + OVERTIME;
+    answered_at.is_some_and(|answered| now >= answered + limit)
 }
 
 fn clip(message: &str) -> String {

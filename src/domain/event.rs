@@ -52,6 +52,17 @@ pub enum Event {
         /// Not before, when queued.
         eligible_at: Option<Timestamp>,
     },
+    /// A call turned up after its job had moved on; it is hung up at once.
+    OrphanCall {
+        /// The call.
+        call_id: CallId,
+        /// Its job.
+        job_id: JobId,
+        /// Which attempt at the job.
+        attempt: u32,
+        /// The carrier's name for it.
+        call_sid: CallSid,
+    },
     /// A call moved.
     CallChanged {
         /// The call.

@@ -54,6 +54,7 @@ pub mod script;
 pub mod share;
 pub mod tenant;
 pub mod time;
+pub mod unknown;
 pub mod window;
 
 pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TenantId, WorkerId};

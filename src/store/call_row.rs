@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::database::Tx;
 use super::sql::{Row, Rows, Sql, args};
 use super::{CallView, Direction, Result};
-use crate::domain::call::{AnsweredBy, Call, CallState};
+use crate::domain::call::{self, AnsweredBy, Call, CallState};
 use crate::domain::event::Event;
 use crate::domain::{CallId, JobId, Phone, RunId, TenantId, Timestamp};
 
@@ -20,6 +20,8 @@ pub struct CallRow {
     pub job_id: Option<JobId>,
     /// Which attempt at the job.
     pub attempt: u32,
+    /// How long it may last once answered, in seconds.
+    pub time_limit_s: u32,
     /// What is known of it.
     pub call: Call,
 }
@@ -27,7 +29,7 @@ pub struct CallRow {
 macro_rules! call_columns {
     () => {
         "c.call_id, c.run_id, c.job_id, c.attempt, c.state, c.call_sid, c.sequence, c.presumed, c.answered_at, \
-         c.duration_s, c.answered_by, c.error_code, c.error_message"
+         c.duration_s, c.answered_by, c.error_code, c.error_message, c.orphaned, c.time_limit_s"
     };
 }
 pub(super) use call_columns;
@@ -45,12 +47,14 @@ impl CallRow {
             answered_by: row.opt_text("answered_by")?.and_then(|word| AnsweredBy::from_word(&word)),
             error_code: row.opt_text("error_code")?,
             error_message: row.opt_text("error_message")?,
+            orphaned: row.bool("orphaned")?,
         };
         Ok(Self {
             id: CallId(row.uuid("call_id")?),
             run_id: row.opt_uuid("run_id")?.map(RunId),
             job_id: row.opt_uuid("job_id")?.map(JobId),
             attempt: row.narrow("attempt")?,
+            time_limit_s: row.narrow("time_limit_s")?,
             call,
         })
     }
@@ -111,9 +115,9 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, calls: &[&CallRow], now: Times
     static UPDATE: Sql = Sql::new(
         "UPDATE call_log SET call_sid = r.call_sid, state = r.state, presumed = r.presumed, sequence = r.sequence,
              answered_at = r.answered_at, duration_s = r.duration_s, answered_by = r.answered_by,
-             error_code = r.error_code, error_message = r.error_message,
+             error_code = r.error_code, error_message = r.error_message, orphaned = r.orphaned, check_at = r.check_at,
              ended_at = COALESCE(call_log.ended_at, r.ended_at), updated_at = $2
-         FROM {rows 3 r: call_id uuid, call_sid text, state text, presumed boolean, sequence bigint, answered_at bigint, duration_s bigint, answered_by text, error_code text, error_message text, ended_at bigint}
+         FROM {rows 3 r: call_id uuid, call_sid text, state text, presumed boolean, sequence bigint, answered_at bigint, duration_s bigint, answered_by text, error_code text, error_message text, orphaned boolean, check_at bigint, ended_at bigint}
          WHERE call_log.tenant_id = $1 AND call_log.call_id = r.call_id",
     );
     if calls.is_empty() {
@@ -131,6 +135,8 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, calls: &[&CallRow], now: Times
         .texts(calls.iter().map(|(_, call)| call.answered_by.map(|by| by.as_str().to_owned())))
         .texts(calls.iter().map(|(_, call)| call.error_code.clone()))
         .texts(calls.iter().map(|(_, call)| call.error_message.clone()))
+        .bools(calls.iter().map(|(_, call)| call.orphaned))
+        .ints(calls.iter().map(|(row, call)| call::check_at(call, row.time_limit_s, now).map(|at| at.0)))
         .ints(calls.iter().map(|(_, call)| (!call.state.is_live()).then_some(now.0)));
     tx.execute(&UPDATE, args![tenant, now, rows]).await?;
     Ok(())

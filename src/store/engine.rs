@@ -9,11 +9,11 @@ use tokio::sync::broadcast;
 use super::database::{Database, Scope};
 use super::sql::Sql;
 use super::usecases::queue::LowWater;
-use super::usecases::{access, apply, calls, claim, jobs, leads, runs, sweep};
+use super::usecases::{access, apply, calls, claim, follow_up, jobs, leads, runs, sweep};
 use super::wake::Wakes;
 use super::{
-    ApiKey, Applied, CallView, CallsOf, Claim, ClaimLimits, Hangup, ImportStep, InFlight, JobAdded, JobView,
-    JobsCanceled, LeadCreated, LeadView, LogPage, NewJob, NewRun, Page, Paged, RequestKey, Result,
+    ApiKey, Applied, CallView, CallsOf, Claim, ClaimLimits, DueCall, Hangup, ImportStep, InFlight, JobAdded,
+    JobView, JobsCanceled, LeadCreated, LeadView, LogPage, NewJob, NewRun, Page, Paged, RequestKey, Result,
     RunCreated, RunPatch, RunView, Store, Wake,
 };
 use crate::domain::call::News;
@@ -21,6 +21,7 @@ use crate::domain::job::JobState;
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{Command, RunState};
 use crate::domain::tenant::Tenant;
+use crate::domain::unknown::{Candidate, Verdict};
 use crate::domain::{
     AccountSid, CallId, CallSid, JobId, LeadId, Phone, RunId, TenantId, Timestamp, WorkerId,
 };
@@ -234,6 +235,14 @@ impl Store for Engine {
 
     async fn sweep(&self) -> Result<bool> {
         sweep::sweep(self).await
+    }
+
+    async fn take_due_calls(&self, limit: u32) -> Result<Vec<DueCall>> {
+        follow_up::take_due(self, limit).await
+    }
+
+    async fn resolve_unknown(&self, due: &DueCall, found: Vec<Candidate>) -> Result<Verdict> {
+        follow_up::resolve_unknown(self, due, found).await
     }
 
     async fn take_hangups(&self, limit: u32) -> Result<Vec<Hangup>> {

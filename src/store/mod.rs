@@ -30,6 +30,7 @@ use crate::domain::event::Commit;
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{Command, RunState};
 use crate::domain::tenant::Tenant;
+use crate::domain::unknown::{Candidate, Verdict};
 use crate::domain::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TenantId, Timestamp, WorkerId};
 
 /// The most items in one batch: jobs added, leads created, news applied, jobs ended by a sweep.
@@ -182,10 +183,16 @@ pub trait Store: Send + Sync + 'static {
     /// Ends a page of queued jobs of runs that were called off or expired, settles runs that are done, and
     /// recomputes when tenants have work. Returns whether there is more to do at once.
     async fn sweep(&self) -> Result<bool>;
-    /// Live calls, with a SID, of runs that are stopping and whose hang-up was not asked for yet; they are
-    /// marked as asked for.
+    /// Live calls of which news is overdue, and calls whose creation went unanswered; each comes again after
+    /// [`LOOKUP_INTERVAL`](crate::domain::call::LOOKUP_INTERVAL) unless something is learned of it before.
+    async fn take_due_calls(&self, limit: u32) -> Result<Vec<DueCall>>;
+    /// Resolves an unknown call by a *successful* look-up of the account's calls between its two numbers; `found`
+    /// are all outbound API calls of the list that may be it, whether they are in our rows or not.
+    async fn resolve_unknown(&self, due: &DueCall, found: Vec<Candidate>) -> Result<Verdict>;
+    /// Calls to hang up, with a SID: live ones of runs that are stopping, and orphans. They are marked as asked
+    /// for, and come again if nothing comes of it.
     async fn take_hangups(&self, limit: u32) -> Result<Vec<Hangup>>;
-    /// Intents of workers that are gone, or older than a request can take, become unknown. Returns how many.
+    /// Intents of workers whose life has expired, or older than `older_than`, become unknown. Returns how many.
     async fn lose_abandoned_intents(&self, older_than: std::time::Duration) -> Result<u64>;
     /// Unknown calls older than `older_than` are presumed failed. Returns how many.
     async fn presume_stale(&self, older_than: std::time::Duration) -> Result<u64>;

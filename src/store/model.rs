@@ -427,3 +427,24 @@ pub struct Hangup {
     /// The account it runs on.
     pub account: AccountSid,
 }
+
+/// A live call of which news is overdue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueCall {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub call_id: CallId,
+    /// The carrier's name for it; none while it is unknown.
+    pub sid: Option<CallSid>,
+    /// The account it runs on.
+    pub account: AccountSid,
+    /// The number shown.
+    pub from: Phone,
+    /// The number dialed.
+    pub to: Phone,
+    /// When it was answered.
+    pub answered_at: Option<Timestamp>,
+    /// How long it may last once answered.
+    pub time_limit_s: u32,
+}

@@ -4,3 +4,4 @@ mod grpc;
 mod simulator;
 mod store;
 mod support;
+mod unknown;

@@ -63,6 +63,20 @@ fn evidence_overrules_a_presumed_ending() {
 }
 
 #[test]
+fn a_call_that_turns_up_after_it_was_given_up_is_an_orphan() {
+    let presumed = after(&[News::Presumed { code: STALE_NO_CALL_SID, message: "x".into() }]);
+    let late = decide(&presumed, &status(CarrierStatus::Ringing, 1), NOW).unwrap().unwrap();
+    assert!(late.orphaned && !late.state.is_live() && late.sid == Some(sid(1)));
+}
+
+#[test]
+fn a_withdrawn_intent_resolves_an_unknown_call() {
+    let lost = News::Lost { message: "the worker is gone".into() };
+    let call = after(&[lost, News::NotSent { code: WITHDRAWN, message: "came back".into() }]);
+    assert_eq!((call.state, call.error_code.as_deref()), (CallState::Failed, Some(WITHDRAWN)));
+}
+
+#[test]
 fn a_reject_after_lost_ends_it() {
     let call = after(&[News::Rejected {
         class: RejectClass::LeadDead,

@@ -49,6 +49,12 @@ fn event(event: Event) -> pb::RunEvent {
                 eligible_time: eligible_at.and_then(time::write),
             })
         }
+        Event::OrphanCall { call_id, job_id, attempt, call_sid } => Kind::OrphanCall(wire::OrphanCall {
+            call_id: call_id.to_string(),
+            job_id: job_id.to_string(),
+            attempt,
+            call_sid: call_sid.to_string(),
+        }),
         Event::CallChanged {
             call_id,
             job_id,

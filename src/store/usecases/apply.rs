@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 use crate::domain::call::{self, CallState, News, RejectClass};
+use crate::domain::event::Event;
 use crate::domain::job::{self, Context, JobState};
 use crate::domain::run::RunState;
 use crate::domain::{CallId, TenantId, Timestamp};
@@ -77,14 +78,29 @@ impl Batch {
             Ok(Some(next)) => next,
         };
         let ended = row.call.state.is_live() && !next.state.is_live();
+        let orphaned = next.orphaned && !row.call.orphaned;
         row.call = next;
         self.changed_calls.insert(call);
         if ended {
             self.work_at = self.now;
         }
         let state = row.call.state;
+        if orphaned {
+            self.log_orphan(call);
+        }
         self.move_job(call, news);
         Applied::Changed(state)
+    }
+
+    fn log_orphan(&mut self, call: CallId) {
+        let row = &self.calls[&call];
+        tracing::warn!(event = "orphan_call_terminated", %call, "a call turned up after it was given up; hanging up");
+        let run = self.runs.iter_mut().find(|run| Some(run.id) == row.run_id);
+        if let (Some(run), Some(job_id), Some(call_sid)) = (run, row.job_id, row.call.sid.clone())
+            && !run.state.is_ended()
+        {
+            run.log(Event::OrphanCall { call_id: row.id, job_id, attempt: row.attempt, call_sid });
+        }
     }
 
     /// Takes the news on to the call's job and run.

@@ -304,10 +304,10 @@ async fn insert_intents(
 ) -> Result<()> {
     static INSERT: Sql = Sql::new(
         "INSERT INTO call_log (tenant_id, call_id, direction, run_id, job_id, attempt, account_sid, worker_id, state,
-             phone_from, phone_to, created_at, updated_at)
+             phone_from, phone_to, time_limit_s, created_at, updated_at)
          SELECT $1, r.call_id, 'outbound', r.run_id, r.job_id, r.attempt, $2, $3, 'intent', r.phone_from,
-             r.phone_to, $4, $4
-         FROM {rows 5 r: call_id uuid, run_id uuid, job_id uuid, attempt bigint, phone_from text, phone_to text}",
+             r.phone_to, r.time_limit_s, $4, $4
+         FROM {rows 5 r: call_id uuid, run_id uuid, job_id uuid, attempt bigint, phone_from text, phone_to text, time_limit_s bigint}",
     );
     let rows = Rows::new()
         .uuids(calls.iter().map(|call| call.call_id.0))
@@ -315,7 +315,8 @@ async fn insert_intents(
         .uuids(calls.iter().map(|call| call.job_id.0))
         .ints(calls.iter().map(|call| i64::from(call.attempt)))
         .texts(calls.iter().map(|call| call.from.expose().to_owned()))
-        .texts(calls.iter().map(|call| call.to.expose().to_owned()));
+        .texts(calls.iter().map(|call| call.to.expose().to_owned()))
+        .ints(calls.iter().map(|call| i64::from(call.time_limit_s)));
     tx.execute(&INSERT, args![&tenant.id, tenant.account_sid.as_str(), worker.0.as_str(), now, rows]).await?;
     Ok(())
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod apply;
 pub mod calls;
 pub mod claim;
+pub mod follow_up;
 pub mod jobs;
 pub mod leads;
 pub mod queue;

@@ -6,16 +6,18 @@ use std::time::Duration;
 use super::{apply, requests, runs};
 use crate::domain::call::{News, STALE_NO_CALL_SID};
 use crate::domain::{AccountSid, CallId, CallSid, RunId, TenantId, Timestamp, WorkerId};
-use crate::store::database::{Scope, Tx};
+use crate::store::database::Scope;
 use crate::store::engine::Engine;
 use crate::store::run_row;
-use crate::store::sql::{Sql, Value, args};
+use crate::store::sql::{Sql, args};
 use crate::store::{BATCH_MAX, Hangup, Result};
 
 /// Runs that one sweep works on.
 const RUNS_MAX: i64 = 64;
 /// Calls that one clean-up works on.
 const CALLS_MAX: i64 = 500;
+/// A hang-up of which nothing came is asked for again after this.
+const HANGUP_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Kept answers that one sweep deletes.
 const ANSWERS_MAX: i64 = 1_000;
 
@@ -124,25 +126,32 @@ async fn forget_answers(engine: &Engine) -> Result<()> {
 
 /// See [`crate::store::Store::take_hangups`].
 pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
-    static RUNS: Sql =
-        Sql::new("SELECT tenant_id, run_id FROM runs WHERE ended_at IS NULL AND state = 'stopping' LIMIT $1");
-    // Asked again when nothing came of it.
+    static STOPPING: Sql = Sql::new(
+        "SELECT DISTINCT tenant_id FROM runs WHERE ended_at IS NULL AND state = 'stopping'
+         UNION SELECT DISTINCT tenant_id FROM call_log WHERE orphaned AND presumed LIMIT $1",
+    );
+    // Asked again when nothing came of it. Evidence of the ending makes `presumed` false.
     static MARK: Sql = Sql::new(
         "UPDATE call_log SET hangup_asked_at = {now} WHERE tenant_id = $1 AND call_id IN
-             (SELECT call_id FROM call_log WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL
-                  AND call_sid IS NOT NULL AND (hangup_asked_at IS NULL OR hangup_asked_at < {now} - 10000000)
-              ORDER BY call_id LIMIT $3)
+             (SELECT c.call_id FROM call_log c JOIN runs r ON r.tenant_id = c.tenant_id AND r.run_id = c.run_id
+              WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction = 'outbound' AND r.state = 'stopping'
+                  AND c.call_sid IS NOT NULL AND (c.hangup_asked_at IS NULL OR c.hangup_asked_at < {now} - $2)
+              UNION ALL
+              SELECT c.call_id FROM call_log c WHERE c.tenant_id = $1 AND c.orphaned AND c.presumed
+                  AND (c.hangup_asked_at IS NULL OR c.hangup_asked_at < {now} - $2)
+              LIMIT $3)
          RETURNING call_id, call_sid, account_sid",
     );
     let mut tx = engine.db.read(Scope::Scheduler).await?;
-    let stopping = tx.fetch(&RUNS, args![RUNS_MAX]).await?;
+    let tenants = tx.fetch(&STOPPING, args![RUNS_MAX]).await?;
     drop(tx);
+    let again_after = i64::try_from(HANGUP_AGAIN_AFTER.as_micros()).unwrap_or(i64::MAX);
     let mut hangups = Vec::new();
-    for row in stopping {
+    for row in tenants {
         let tenant: TenantId = row.text("tenant_id")?.parse()?;
         let left = i64::from(limit).saturating_sub(i64::try_from(hangups.len()).unwrap_or(i64::MAX));
         let mut tx = engine.db.begin(Scope::Tenant(&tenant)).await?;
-        for call in tx.fetch(&MARK, args![&tenant, row.uuid("run_id")?, left]).await? {
+        for call in tx.fetch(&MARK, args![&tenant, again_after, left]).await? {
             hangups.push(Hangup {
                 tenant: tenant.clone(),
                 call_id: CallId(call.uuid("call_id")?),
@@ -157,40 +166,44 @@ pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
 
 /// See [`crate::store::Store::lose_abandoned_intents`].
 pub async fn lose_abandoned_intents(engine: &Engine, older_than: Duration) -> Result<u64> {
+    // A worker that never sent a heartbeat counts by the age of its intents alone.
+    static SELECT: Sql = Sql::new(
+        "SELECT c.tenant_id, c.call_id FROM call_log c LEFT JOIN workers w ON w.worker_id = c.worker_id
+         WHERE c.ended_at IS NULL AND c.direction = 'outbound' AND c.state = 'intent'
+             AND (c.created_at < {now} - $1 OR w.expires_at < {now})
+         ORDER BY c.tenant_id LIMIT $2",
+    );
     let lost = News::Lost { message: "the worker was gone before it recorded an answer".to_owned() };
-    tell_old_calls(engine, "intent", older_than, &lost).await
+    tell_calls(engine, &SELECT, older_than, &lost).await
 }
 
 /// See [`crate::store::Store::presume_stale`].
 pub async fn presume_stale(engine: &Engine, older_than: Duration) -> Result<u64> {
+    static SELECT: Sql = Sql::new(
+        "SELECT tenant_id, call_id FROM call_log
+         WHERE ended_at IS NULL AND direction = 'outbound' AND state = 'unknown' AND created_at < {now} - $1
+         ORDER BY tenant_id LIMIT $2",
+    );
     let stale = News::Presumed {
         code: STALE_NO_CALL_SID,
         message: "the carrier's answer was lost and nothing was heard of the call since".to_owned(),
     };
-    tell_old_calls(engine, "unknown", older_than, &stale).await
+    tell_calls(engine, &SELECT, older_than, &stale).await
 }
 
-async fn tell_old_calls(engine: &Engine, state: &str, older_than: Duration, news: &News) -> Result<u64> {
-    let mut told = 0;
+/// Brings `news` to every call that `select` finds for an age. Returns to how many.
+async fn tell_calls(engine: &Engine, select: &Sql, older_than: Duration, news: &News) -> Result<u64> {
+    let age = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX);
     let mut tx = engine.db.read(Scope::Scheduler).await?;
-    let calls = old_calls(&mut tx, state, older_than).await?;
+    let rows = tx.fetch(select, args![age, CALLS_MAX]).await?;
     drop(tx);
+    let calls: Vec<(TenantId, CallId)> = rows
+        .iter()
+        .map(|row| Ok((row.text("tenant_id")?.parse()?, CallId(row.uuid("call_id")?))))
+        .collect::<Result<_>>()?;
     for batch in calls.chunk_by(|a, b| a.0 == b.0) {
         let news: Vec<_> = batch.iter().map(|(_, call)| (*call, news.clone())).collect();
         apply::apply(engine, &batch[0].0, &news).await?;
-        told += u64::try_from(news.len()).unwrap_or(0);
     }
-    Ok(told)
-}
-
-async fn old_calls(tx: &mut Tx, state: &str, older_than: Duration) -> Result<Vec<(TenantId, CallId)>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT tenant_id, call_id FROM call_log
-         WHERE ended_at IS NULL AND direction = 'outbound' AND state = $1 AND created_at < {now} - $2
-         ORDER BY tenant_id LIMIT $3",
-    );
-    let age = i64::try_from(older_than.as_micros()).unwrap_or(i64::MAX);
-    let args: Vec<Value> = args![state, age, CALLS_MAX];
-    let rows = tx.fetch(&SELECT, args).await?;
-    rows.iter().map(|row| Ok((row.text("tenant_id")?.parse()?, CallId(row.uuid("call_id")?)))).collect()
+    Ok(u64::try_from(calls.len()).unwrap_or(u64::MAX))
 }
