@@ -53,17 +53,20 @@ pub async fn migrate(database_url: &str) -> Result<(), Error> {
 
 /// The sockets that the server listens on; bound by the caller, so that a port in use is an early error.
 pub struct Listeners {
-    /// For gRPC.
-    pub grpc: TcpListener,
-    /// For the carrier.
-    pub webhooks: TcpListener,
+    /// For gRPC; none without the role `api`.
+    pub grpc: Option<TcpListener>,
+    /// For the carrier; none without the role `webhooks`.
+    pub webhooks: Option<TcpListener>,
 }
 
 impl Listeners {
     /// Binds what the settings name.
     pub async fn bind(config: &Serve) -> Result<Self, Error> {
-        let bind = async |what, setting, address| {
-            TcpListener::bind(address).await.map_err(|error| {
+        let bind = async |wanted: bool, what, setting, address| {
+            if !wanted {
+                return Ok(None);
+            }
+            TcpListener::bind(address).await.map(Some).map_err(|error| {
                 let way_out = match error.kind() {
                     io::ErrorKind::AddrInUse => {
                         format!("; stop what uses it or set {setting} to another address")
@@ -74,8 +77,9 @@ impl Listeners {
             })
         };
         Ok(Self {
-            grpc: bind("gRPC", "grpc.listen", config.grpc_listen).await?,
-            webhooks: bind("webhooks", "webhooks.listen", config.webhooks_listen).await?,
+            grpc: bind(config.roles.api, "gRPC", "grpc.listen", config.grpc_listen).await?,
+            webhooks: bind(config.roles.webhooks, "webhooks", "webhooks.listen", config.webhooks_listen)
+                .await?,
         })
     }
 }
@@ -122,36 +126,37 @@ impl App {
             accounts: HashMap::from([(config.account.sid.clone(), rest_account(&config.account))]),
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
-        let dialer =
-            tokio::spawn(dialer::run(store.clone(), recorder.clone(), client, dialer_config, dialing));
-        servers.spawn({
+        let dialer = config.roles.dialer.then(|| {
+            tokio::spawn(dialer::run(store.clone(), recorder.clone(), client, dialer_config, dialing))
+        });
+        if let Some(listener) = listeners.grpc {
             let (store, stop) = (store.clone(), shutdown.child_token());
-            async move {
+            servers.spawn(async move {
                 let hub = Hub::new(store.clone());
-                let served = grpc::serve(listeners.grpc, store, hub, grpc::Config::default(), stop).await;
+                let served = grpc::serve(listener, store, hub, grpc::Config::default(), stop).await;
                 served.map_err(|error| Error::Failed("the gRPC server", error.to_string()))
-            }
-        });
-        servers.spawn({
-            let (store, stop) = (store.clone(), hearing.clone());
-            async move {
-                let tokens = vec![webhook_tokens(&config.account)];
-                let served =
-                    webhooks::serve(listeners.webhooks, store, recorder, tokens, &config.public_url, stop)
-                        .await;
+            });
+        }
+        if let Some(listener) = listeners.webhooks {
+            let (stop, tokens, public_url) =
+                (hearing.clone(), vec![webhook_tokens(&config.account)], config.public_url.clone());
+            servers.spawn(async move {
+                let served = webhooks::serve(listener, store, recorder, tokens, &public_url, stop).await;
                 served.map_err(|error| Error::Failed("the webhook server", error.to_string()))
-            }
-        });
+            });
+        }
         // A server that ends before it is told to takes everything down, orderly.
         let early = tokio::select! {
             () = shutdown.cancelled() => None,
-            ended = servers.join_next() => ended,
+            Some(ended) = servers.join_next() => Some(ended),
         };
         tracing::info!("draining");
         shutdown.cancel();
         let drained = tokio::time::timeout(config.drain_timeout, async {
             // A panic of the dialer was logged where it happened; draining goes on.
-            let _ = dialer.await;
+            if let Some(dialer) = dialer {
+                let _ = dialer.await;
+            }
             hearing.cancel();
             let mut result = early.map_or(Ok(()), flatten);
             while let Some(ended) = servers.join_next().await {

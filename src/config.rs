@@ -14,7 +14,7 @@ use std::fmt;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
-pub use check::{Account, ApiKey, Endpoint, Pool, Serve};
+pub use check::{Account, ApiKey, Endpoint, Pool, Roles, Serve};
 pub use source::{File, Flags, Source};
 
 use crate::domain::tenant::{DEFAULT_CALLS_PER_SECOND, DEFAULT_MAX_CONCURRENT_CALLS};
@@ -35,6 +35,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// How long calls in hand may take to finish at shutdown, in milliseconds, 0 to 600,000.
     pub drain_timeout_ms: u64,
+    /// What this process does: any of `api`, `webhooks`, `dialer`, separated by commas.
+    pub roles: String,
     /// The gRPC server.
     pub grpc: Grpc,
     /// The webhook server.
@@ -57,6 +59,7 @@ impl Default for Config {
             database_url: SecretString::from("sqlite://trunkline.db"),
             public_url: None,
             drain_timeout_ms: 25_000,
+            roles: "api,webhooks,dialer".into(),
             grpc: Grpc::default(),
             webhooks: Webhooks::default(),
             twilio: Twilio::default(),

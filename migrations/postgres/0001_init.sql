@@ -7,10 +7,12 @@ CREATE TABLE IF NOT EXISTS meta (
 );
 
 -- A Twilio account. Tenants may share one, so it has no tenant; its pace is metered here for all of them.
+-- breaker_open_until: the circuit breaker is open until then, and lets single probes through after it.
 CREATE TABLE IF NOT EXISTS carrier_accounts (
     account_sid                TEXT COLLATE "C" PRIMARY KEY,
     calls_per_second           DOUBLE PRECISION NOT NULL CHECK (calls_per_second > 0),
     next_call_at               BIGINT NOT NULL DEFAULT 0,
+    breaker_open_until         BIGINT,
     credential_sealed          BYTEA,
     auth_token_sealed          BYTEA,
     previous_auth_token_sealed BYTEA,
@@ -267,7 +269,7 @@ BEGIN
 END $$;
 GRANT DELETE ON ready_jobs TO trunkline_app;
 REVOKE UPDATE ON run_events FROM trunkline_app;
-GRANT SELECT (account_sid, calls_per_second, next_call_at), UPDATE (next_call_at)
+GRANT SELECT (account_sid, calls_per_second, next_call_at, breaker_open_until), UPDATE (next_call_at, breaker_open_until)
     ON carrier_accounts TO trunkline_app;
 GRANT SELECT ON workers, meta TO trunkline_app;
 
@@ -289,3 +291,4 @@ GRANT SELECT (tenant_id, account_sid) ON tenants TO trunkline_scheduler;
 GRANT SELECT (tenant_id, method, request_id, created_at), DELETE ON request_ids TO trunkline_scheduler;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO trunkline_scheduler;
 GRANT SELECT ON meta TO trunkline_scheduler;
+GRANT SELECT (account_sid, breaker_open_until), UPDATE (breaker_open_until) ON carrier_accounts TO trunkline_scheduler;

@@ -7,10 +7,12 @@ CREATE TABLE IF NOT EXISTS meta (
 ) STRICT;
 
 -- A Twilio account. Tenants may share one, so it has no tenant; its pace is metered here for all of them.
+-- breaker_open_until: the circuit breaker is open until then, and lets single probes through after it.
 CREATE TABLE IF NOT EXISTS carrier_accounts (
     account_sid                TEXT PRIMARY KEY,
     calls_per_second           REAL NOT NULL CHECK (calls_per_second > 0),
     next_call_at               INTEGER NOT NULL DEFAULT 0,
+    breaker_open_until         INTEGER,
     credential_sealed          BLOB,
     auth_token_sealed          BLOB,
     previous_auth_token_sealed BLOB,

@@ -146,16 +146,14 @@ impl World {
             let (simulator, stop) = (simulator.clone(), stop.clone());
             async move { simulator.serve(carrier, stop).await }
         });
-        let listeners = Listeners {
-            grpc: TcpListener::bind("127.0.0.1:0").await?,
-            webhooks: TcpListener::bind("127.0.0.1:0").await?,
-        };
+        let (grpc, webhooks) =
+            (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
         let scratch = if args.database_url.is_none() { Some(scratch(args.keep)?) } else { None };
         if let Some((url, _)) = &scratch {
             config.database_url = SecretString::from(url.clone());
         }
-        let endpoint = format!("http://{}", listeners.grpc.local_addr()?);
-        config.public_url = Some(format!("http://{}", listeners.webhooks.local_addr()?));
+        let endpoint = format!("http://{}", grpc.local_addr()?);
+        config.public_url = Some(format!("http://{}", webhooks.local_addr()?));
         config.twilio.base_url = carrier_url;
         config.twilio.account_sid = Some(ACCOUNT_SID.into());
         config.twilio.auth_token = Some(SecretString::from(token));
@@ -169,6 +167,7 @@ impl World {
             .first_key
             .clone()
             .ok_or_else(|| Error::Runtime("the demo tenant has a key already".into()))?;
+        let listeners = Listeners { grpc: Some(grpc), webhooks: Some(webhooks) };
         let server = tokio::spawn(app.serve(listeners, stop.clone()));
         config.client.endpoint.clone_from(&endpoint);
         config.client.api_key = Some(key.clone());

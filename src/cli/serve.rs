@@ -19,6 +19,9 @@ pub struct Args {
     /// Where the webhook server listens [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub webhooks_listen: Option<String>,
+    /// What this process does: any of api, webhooks, dialer, separated by commas [default: all]
+    #[arg(long, value_name = "ROLES")]
+    pub roles: Option<String>,
     /// Where Twilio reaches the webhooks; https unless the host is this machine.
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
@@ -30,6 +33,7 @@ impl Args {
         flags.set("database_url", self.database_url.as_ref());
         flags.set("grpc.listen", self.grpc_listen.as_ref());
         flags.set("webhooks.listen", self.webhooks_listen.as_ref());
+        flags.set("roles", self.roles.as_ref());
         flags.set("public_url", self.public_url.as_ref());
     }
 }

@@ -42,6 +42,38 @@ pub struct Serve {
     pub dialer: Pool,
     /// How long calls in hand may take to finish at shutdown.
     pub drain_timeout: Duration,
+    /// What this process does.
+    pub roles: Roles,
+}
+
+/// What a process does; at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Serves gRPC.
+    pub api: bool,
+    /// Hears the carrier's callbacks.
+    pub webhooks: bool,
+    /// Dials.
+    pub dialer: bool,
+}
+
+impl Roles {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let mut roles = Self { api: false, webhooks: false, dialer: false };
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word {
+                "api" => roles.api = true,
+                "webhooks" => roles.webhooks = true,
+                "dialer" => roles.dialer = true,
+                _ => return Err("must be any of api, webhooks and dialer, separated by commas"),
+            }
+        }
+        if roles.api || roles.webhooks || roles.dialer {
+            Ok(roles)
+        } else {
+            Err("must name at least one role")
+        }
+    }
 }
 
 /// A carrier account.
@@ -114,6 +146,7 @@ impl Config {
     pub fn check_serve(&self) -> Result<Serve, Error> {
         let mut problems = Problems::default();
         let database_url = problems.take("database_url", self.checked_database_url());
+        let roles = problems.take("roles", Roles::parse(&self.roles));
         let grpc_listen = problems.take("grpc.listen", address(&self.grpc.listen));
         let webhooks_listen = problems.take("webhooks.listen", address(&self.webhooks.listen));
         let what = "the URL at which Twilio reaches the webhooks, for example https://calls.example.com";
@@ -126,9 +159,10 @@ impl Config {
         problems.within("dialer.request_timeout_ms", self.dialer.request_timeout_ms, &REQUEST_TIMEOUT_MS);
         problems.within("dialer.horizon_ms", self.dialer.horizon_ms, &HORIZON_MS);
         problems.within("drain_timeout_ms", self.drain_timeout_ms, &DRAIN_TIMEOUT_MS);
-        let all = (database_url, grpc_listen, webhooks_listen, public_url, account, tenant);
+        let all = (database_url, roles, grpc_listen, webhooks_listen, public_url, account, tenant);
         let (
             Some(database_url),
+            Some(roles),
             Some(grpc_listen),
             Some(webhooks_listen),
             Some(public_url),
@@ -154,6 +188,7 @@ impl Config {
                 horizon: Duration::from_millis(self.dialer.horizon_ms),
             },
             drain_timeout: Duration::from_millis(self.drain_timeout_ms),
+            roles,
         })
     }
 

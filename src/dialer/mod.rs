@@ -1,5 +1,6 @@
 //! The worker: claims what may be dialed now, sends each intent once, records what became of it.
 
+mod breakers;
 mod follow_up;
 mod lease;
 mod pool;
@@ -20,6 +21,8 @@ use crate::store::{Recorder, Store};
 
 pub use lease::LEASE;
 
+use breakers::Breakers;
+
 /// What the worker runs on.
 pub struct Config {
     /// Requests to the carrier at a time; also the most calls that one claim takes.
@@ -38,6 +41,7 @@ struct Shared {
     recorder: Recorder,
     client: Client,
     worker: WorkerId,
+    breakers: Breakers,
     config: Config,
 }
 
@@ -51,7 +55,7 @@ pub async fn run(
 ) {
     let worker = worker_id();
     tracing::info!(%worker, permits = config.permits, "dialing");
-    let shared = Arc::new(Shared { store, recorder, client, worker, config });
+    let shared = Arc::new(Shared { store, recorder, client, worker, breakers: Breakers::default(), config });
     let upkeep = tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()));
     pool::run(shared, shutdown).await;
     // It has nothing to finish; an error would be its panic, which is logged where it happens.

@@ -72,7 +72,17 @@ async fn send(shared: &Shared, tenant: &TenantId, call: &ClaimedCall, began: Boo
         tracing::warn!("claimed too long ago; not sent");
         return News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() };
     }
-    match shared.client.create_call(account, &request).await {
+    if !shared.breakers.may_send(&call.account) {
+        return News::NotSent {
+            code: NOT_SENT,
+            message: "the carrier account's circuit breaker is open".to_owned(),
+        };
+    }
+    let created = shared.client.create_call(account, &request).await;
+    // A refusal is an answer, too.
+    let answered = matches!(created, Created::Submitted { .. } | Created::Rejected { .. });
+    shared.breakers.report(&*shared.store, call, answered).await;
+    match created {
         Created::Submitted { sid, .. } => {
             tracing::debug!(call_sid = %sid, "submitted");
             News::Submitted { sid }

@@ -229,6 +229,14 @@ impl Store for Engine {
         claim::claim(self, worker, limits).await
     }
 
+    async fn open_breaker(&self, account: &AccountSid, open_for: Duration) -> Result<()> {
+        access::set_breaker(self, account, Some(open_for)).await
+    }
+
+    async fn close_breaker(&self, account: &AccountSid) -> Result<()> {
+        access::set_breaker(self, account, None).await
+    }
+
     async fn apply(&self, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>> {
         apply::apply(self, tenant, news).await
     }

@@ -177,6 +177,10 @@ pub trait Store: Send + Sync + 'static {
     async fn heartbeat(&self, worker: &WorkerId, lives_for: std::time::Duration) -> Result<()>;
     /// Picks the tenant that has waited longest and commits intents for what it may dial now.
     async fn claim(&self, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim>;
+    /// Opens the account's circuit breaker: claims through it take nothing for this long, then one probe at a time.
+    async fn open_breaker(&self, account: &AccountSid, open_for: std::time::Duration) -> Result<()>;
+    /// Closes the account's circuit breaker.
+    async fn close_breaker(&self, account: &AccountSid) -> Result<()>;
     /// Applies up to [`BATCH_MAX`] pieces of news of one tenant's calls in one transaction; the answer is in
     /// the order of `news`. News of one call is applied in the order given.
     async fn apply(&self, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>>;

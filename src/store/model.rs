@@ -400,6 +400,8 @@ pub struct ClaimedCall {
     pub time_limit_s: u32,
     /// Database time before which it must not be sent.
     pub send_at: Timestamp,
+    /// Whether it probes an account whose circuit breaker is half open.
+    pub probe: bool,
 }
 
 /// What became of a piece of news.

@@ -1,5 +1,7 @@
 //! Tenants, carrier accounts and keys.
 
+use std::time::Duration;
+
 use crate::domain::tenant::Tenant;
 use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace};
 use crate::store::database::{Scope, Tx};
@@ -18,6 +20,16 @@ pub async fn put_account(engine: &Engine, account: &AccountSid, calls_per_second
     pace::Meter::new(calls_per_second, Timestamp(0))?;
     let mut tx = engine.db.begin(Scope::Owner).await?;
     tx.execute(&PUT, args![account.as_str(), calls_per_second]).await?;
+    tx.commit(&engine.wakes).await
+}
+
+/// See [`crate::store::Store::open_breaker`] and [`crate::store::Store::close_breaker`].
+pub async fn set_breaker(engine: &Engine, account: &AccountSid, open_for: Option<Duration>) -> Result<()> {
+    static SET: Sql =
+        Sql::new("UPDATE carrier_accounts SET breaker_open_until = {now} + $2 WHERE account_sid = $1");
+    let open_for = open_for.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+    let mut tx = engine.db.begin(Scope::Scheduler).await?;
+    tx.execute(&SET, args![account.as_str(), open_for]).await?;
     tx.commit(&engine.wakes).await
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use uuid::Uuid;
@@ -37,7 +38,12 @@ struct Dispatch {
     virtual_time: i64,
     /// The tenant's and its account's.
     meters: [Meter; 2],
+    /// The account's circuit breaker.
+    breaker_open_until: Option<Timestamp>,
 }
+
+/// A probe that is not heard of for this long is followed by another: longer than a request can take.
+const PROBE_EVERY: Duration = Duration::from_secs(20);
 
 /// See [`crate::store::Store::claim`].
 pub async fn claim(engine: &Engine, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim> {
@@ -48,9 +54,9 @@ pub async fn claim(engine: &Engine, worker: &WorkerId, limits: ClaimLimits) -> R
     };
     tx.become_tenant(&tenant_id).await?;
     let tenant = access::tenant(&mut tx, &tenant_id).await?;
-    let account_meter = lock_account(&mut tx, &tenant).await?;
+    let (account_meter, breaker_open_until) = lock_account(&mut tx, &tenant).await?;
     let meters = [Meter::new(tenant.calls_per_second, next_call_at)?, account_meter];
-    let mut dispatch = Dispatch { tenant, now, virtual_time, meters };
+    let mut dispatch = Dispatch { tenant, now, virtual_time, meters, breaker_open_until };
     let taken = take(engine, &mut tx, &mut dispatch, worker, limits).await?;
     save_dispatch(&mut tx, &dispatch, taken.ready_at).await?;
     tx.commit(&engine.wakes).await?;
@@ -75,6 +81,13 @@ async fn take(
     limits: ClaimLimits,
 ) -> Result<Taken> {
     let (tenant, now) = (dispatch.tenant.id.clone(), dispatch.now);
+    let probe = match dispatch.breaker_open_until {
+        Some(open_until) if open_until > now => {
+            return Ok(Taken { ready_at: open_until, ..Taken::default() });
+        }
+        half_open => half_open.is_some(),
+    };
+    let limits = if probe { ClaimLimits { max_calls: 1, ..limits } } else { limits };
     let live = live_calls(tx, &tenant).await?;
     let free = (dispatch.tenant.max_concurrent_calls as usize).saturating_sub(live.values().sum());
     if free == 0 {
@@ -107,7 +120,11 @@ async fn take(
         claimed.extend(picked.jobs);
     }
     let slots = pace::reserve(&mut dispatch.meters, now, limits.horizon, claimed.len());
-    let calls = commit_intents(tx, dispatch, &mut runs, claimed, &slots, worker).await?;
+    let mut calls = commit_intents(tx, dispatch, &mut runs, claimed, &slots, worker).await?;
+    if probe && !calls.is_empty() {
+        dispatch.breaker_open_until = Some(now + PROBE_EVERY);
+        calls.iter_mut().for_each(|call| call.probe = true);
+    }
     run_row::save_hints(tx, &tenant, &runs).await?;
     run_row::save(tx, &tenant, &mut runs, now).await?;
     let ready_at = if free > calls.len() {
@@ -137,12 +154,14 @@ async fn next_ready(tx: &mut Tx) -> Result<(Timestamp, Timestamp)> {
 }
 
 /// After the tenant's row: the account's, shared with other tenants, so that its pace is exact as well.
-async fn lock_account(tx: &mut Tx, tenant: &Tenant) -> Result<Meter> {
+async fn lock_account(tx: &mut Tx, tenant: &Tenant) -> Result<(Meter, Option<Timestamp>)> {
     static LOCK: Sql = Sql::new(
-        "SELECT calls_per_second, next_call_at FROM carrier_accounts WHERE account_sid = $1 {for_update}",
+        "SELECT calls_per_second, next_call_at, breaker_open_until FROM carrier_accounts
+         WHERE account_sid = $1 {for_update}",
     );
     let row = tx.fetch_one(&LOCK, args![tenant.account_sid.as_str()]).await?;
-    Ok(Meter::new(row.float("calls_per_second")?, Timestamp(row.int("next_call_at")?))?)
+    let meter = Meter::new(row.float("calls_per_second")?, Timestamp(row.int("next_call_at")?))?;
+    Ok((meter, row.opt_int("breaker_open_until")?.map(Timestamp)))
 }
 
 /// Live calls by run; derived from the index of live calls, never from a counter.
@@ -286,6 +305,7 @@ async fn commit_intents(
             ring_timeout_s: run.settings.ring_timeout_s,
             time_limit_s: run.settings.time_limit_s,
             send_at: *send_at,
+            probe: false,
         });
         jobs.push(row);
     }
@@ -351,10 +371,16 @@ async fn save_dispatch(tx: &mut Tx, dispatch: &Dispatch, ready_at: Timestamp) ->
     static TENANT: Sql = Sql::new(
         "UPDATE tenant_dispatch SET ready_at = $2, next_call_at = $3, virtual_time = $4 WHERE tenant_id = $1",
     );
-    static ACCOUNT: Sql = Sql::new("UPDATE carrier_accounts SET next_call_at = $2 WHERE account_sid = $1");
+    static ACCOUNT: Sql = Sql::new(
+        "UPDATE carrier_accounts SET next_call_at = $2, breaker_open_until = $3 WHERE account_sid = $1",
+    );
     let [tenant_meter, account_meter] = dispatch.meters;
     tx.execute(&TENANT, args![&dispatch.tenant.id, ready_at, tenant_meter.next, dispatch.virtual_time])
         .await?;
-    tx.execute(&ACCOUNT, args![dispatch.tenant.account_sid.as_str(), account_meter.next]).await?;
+    tx.execute(
+        &ACCOUNT,
+        args![dispatch.tenant.account_sid.as_str(), account_meter.next, dispatch.breaker_open_until],
+    )
+    .await?;
     Ok(())
 }
