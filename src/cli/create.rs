@@ -37,10 +37,10 @@ pub struct Args {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTEMPTS_MAX)))]
     max_attempts: u32,
     /// Not before, for example 2026-09-01T08:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     starts_at: Option<jiff::Timestamp>,
     /// Jobs still queued then expire [default: 7 days after the start]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     expires_at: Option<jiff::Timestamp>,
     /// The number shown to callees, E.164 [default: the tenant's]
     #[arg(long, value_name = "PHONE")]
@@ -89,6 +89,10 @@ impl ScriptArgs {
             .or_else(|| self.twiml_url.map(fetch));
         Script { kind }
     }
+}
+
+fn instant(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse().map_err(|_| "must be a date and time with an offset, for example 2026-09-01T08:00:00Z")
 }
 
 /// Creates the run, and does with it what else was asked.

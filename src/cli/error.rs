@@ -68,7 +68,11 @@ pub fn rendered(status: &Status) -> String {
         let _ = write!(text, " [{}]", info.reason);
     }
     for violation in details.bad_request().iter().flat_map(|bad| &bad.field_violations) {
-        let _ = write!(text, "\n  {}: {}", violation.field, violation.description);
+        let line = format!("{}: {}", violation.field, violation.description);
+        // A single violation is usually the message itself.
+        if line != status.message() {
+            let _ = write!(text, "\n  {line}");
+        }
     }
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
         let _ = write!(text, "\n  try again in {:.1} s", delay.as_secs_f64());
@@ -113,5 +117,9 @@ mod tests {
         let status = Status::with_error_details(tonic::Code::InvalidArgument, "no", details);
         assert_eq!(rendered(&status), "INVALID_ARGUMENT: no [INVALID]\n  settings.weight: must be 1 to 1000");
         assert_eq!(Error::from(status).exit_code(), EXIT_RUNTIME);
+        let details = ErrorDetails::with_bad_request_violation("run_id", "must be a UUID");
+        let status =
+            Status::with_error_details(tonic::Code::InvalidArgument, "run_id: must be a UUID", details);
+        assert_eq!(rendered(&status), "INVALID_ARGUMENT: run_id: must be a UUID");
     }
 }

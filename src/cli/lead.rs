@@ -92,10 +92,16 @@ pub(super) fn show_tally(
     let row = [created, duplicate, rejected].map(|count| count.to_string()).to_vec();
     output.show(&value, &["created", "duplicate", "rejected"], vec![row])?;
     for (line, error) in shown {
-        output.note(&format!("line {line}: {error}"))?;
+        output.note(&format!("line {line}: {}", of_the_file(error)))?;
     }
     let hidden = rejected.saturating_sub(shown.len() as u64);
     if hidden > 0 { output.note(&format!("and {hidden} more")) } else { Ok(()) }
+}
+
+/// A rejection without its place in the request, such as `leads[2].`: the line says where in the file.
+fn of_the_file(error: &str) -> &str {
+    let field_end = error.find(": ").unwrap_or(error.len());
+    error[..field_end].rfind('.').map_or(error, |dot| &error[dot + 1..])
 }
 
 async fn list(client: &Client, phone: Option<String>, limit: u32, output: Output) -> Result<(), Error> {
@@ -125,4 +131,19 @@ async fn list(client: &Client, phone: Option<String>, limit: u32, output: Output
         })
         .collect();
     Ok(output.show(&value, &["lead", "phone", "name", "time zone", "created"], rows)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejections_name_the_column() {
+        assert_eq!(
+            of_the_file("leads[2].phone: must be in E.164: + first."),
+            "phone: must be in E.164: + first."
+        );
+        assert_eq!(of_the_file("lead.time_zone: is no zone"), "time_zone: is no zone");
+        assert_eq!(of_the_file("phone: is required"), "phone: is required");
+    }
 }

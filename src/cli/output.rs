@@ -30,7 +30,11 @@ impl Output {
 
 fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec()).add_rows(rows);
+    table.set_content_arrangement(ContentArrangement::Dynamic).add_rows(rows);
+    // Names and values side by side need no header.
+    if header.iter().any(|name| !name.is_empty()) {
+        table.set_header(header.to_vec());
+    }
     table
 }
 

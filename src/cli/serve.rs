@@ -1,6 +1,9 @@
 //! `trunkline serve`: the control plane.
 
+use std::net::SocketAddr;
+
 use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
 
 use super::{Error, signals};
 use crate::app::{App, Listeners};
@@ -42,12 +45,17 @@ impl Args {
 pub async fn execute(config: &Config) -> Result<(), Error> {
     let config = config.check_serve()?;
     let listeners = Listeners::bind(&config).await?;
+    // The real ports, also where port 0 was asked for; none for a role that this process does not have.
+    let port = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+    let address = |address: Option<SocketAddr>| address.map_or("-".to_owned(), |address| address.to_string());
+    let (grpc, webhooks) = (address(port(&listeners.grpc)?), address(port(&listeners.webhooks)?));
     let tenant = config.tenant.id.clone();
     let app = App::prepare(config).await?;
     if let Some(key) = &app.first_key {
         // To stdout, where it can be kept apart from the log, and only this once.
         println!("The first API key of tenant {tenant}, shown only now:\n{}", key.expose_secret());
     }
+    tracing::info!(grpc, webhooks, "listening");
     app.serve(listeners, signals::shutdown()).await?;
     Ok(())
 }
