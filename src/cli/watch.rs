@@ -108,12 +108,15 @@ pub async fn follow<S: Source>(
     let mut seen = Summary::default();
     let mut waits = client::backoff();
     let mut heard = Instant::now();
+    let mut trimmed = false;
     loop {
         let request = WatchRunRequest {
             run_id: run_id.to_owned(),
             resume_token: token.clone(),
             view: view.into(),
             bookmark_interval: None,
+            // Whoever wants events wants all of them.
+            from_start: token.is_empty() && view == WatchView::Full && !trimmed,
         };
         let before = token.clone();
         let end = match source.open(request).await {
@@ -129,7 +132,8 @@ pub async fn follow<S: Source>(
                 renderer.finish(&seen)?;
                 return Ok(seen);
             }
-            End::Cut(Some(status)) if status.code() == Code::OutOfRange && !token.is_empty() => {
+            End::Cut(Some(status)) if status.code() == Code::OutOfRange && !trimmed => {
+                trimmed = true;
                 token.clear();
                 status
             }

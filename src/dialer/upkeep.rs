@@ -9,8 +9,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{Shared, follow_up, submit};
-use crate::domain::call::SEND_WITHIN;
 use crate::carrier::{CodeClass, Error, UpdateCall};
+use crate::domain::call::SEND_WITHIN;
 use crate::store::{Hangup, Result};
 
 /// How often hang-ups and overdue calls are looked for.

@@ -106,8 +106,17 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_be_dialed() {
-        for bad in ["", "+", "+1", "hello", "+1415867267111111", "+1415 867 2671 ext 5", "+00000000000", "12", "+1212CALLNOW"]
-        {
+        for bad in [
+            "",
+            "+",
+            "+1",
+            "hello",
+            "+1415867267111111",
+            "+1415 867 2671 ext 5",
+            "+00000000000",
+            "12",
+            "+1212CALLNOW",
+        ] {
             assert!(Phone::parse(bad, None).is_err(), "{bad}");
         }
         assert_eq!(Phone::parse("x", Some("nowhere")).unwrap_err().field, "region");

@@ -85,6 +85,13 @@ pub(super) fn of_store(error: &store::Error) -> Status {
             )]);
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
+        store::Error::Over(state) => {
+            let message = error.to_string();
+            let mut details = details("RUN_OVER", &[("state", state.as_str())]);
+            let violation = PreconditionViolation::new("RUN_MAY_DIAL", state.as_str(), message.as_str());
+            details.set_precondition_failure([violation]);
+            Status::with_error_details(Code::FailedPrecondition, message, details)
+        }
         store::Error::RequestReused => field_violation(
             "REQUEST_ID_REUSED",
             &Violation::new("request_id", "was used for a different request"),

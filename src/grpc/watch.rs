@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status};
 
 use super::service::Shared;
 use super::{convert, pb, status};
-use crate::domain::Violation;
-use crate::progress::{self, Start, View, Watch};
+use crate::domain::{TenantId, Violation};
+use crate::progress::{self, Cursor, Start, View, Watch};
 
 /// What a watcher is sent.
 pub(super) type Updates = Pin<Box<dyn Stream<Item = Result<pb::WatchRunResponse, Status>> + Send>>;
@@ -19,7 +19,8 @@ pub(super) fn watch(
     request: &Request<pb::WatchRunRequest>,
 ) -> Result<Response<Updates>, Status> {
     let call = shared.call(request)?;
-    let watch = read(call.tenant, request.get_ref()).map_err(|violation| status::of_violation(&violation))?;
+    let watch = read(call.tenant, call.store.epoch(), request.get_ref())
+        .map_err(|violation| status::of_violation(&violation))?;
     let updates = shared
         .hub
         .watch(watch, shared.draining.clone())
@@ -28,17 +29,17 @@ pub(super) fn watch(
     Ok(Response::new(Box::pin(updates)))
 }
 
-fn read(tenant: crate::domain::TenantId, request: &pb::WatchRunRequest) -> Result<Watch, Violation> {
+fn read(tenant: TenantId, epoch: &str, request: &pb::WatchRunRequest) -> Result<Watch, Violation> {
     let run = request.run_id.parse()?;
-    let start =
-        if request.resume_token.is_empty() {
-            Start::Snapshot
-        } else {
-            let cursor = request.resume_token.parse();
-            Start::After(cursor.map_err(|error: progress::cursor::Error| {
-                Violation::new("resume_token", error.to_string())
-            })?)
-        };
+    let refuse = |reason: String| Violation::new("resume_token", reason);
+    let start = match (request.resume_token.as_str(), request.from_start) {
+        ("", false) => Start::Snapshot,
+        ("", true) => Start::After(Cursor { epoch: epoch.to_owned(), run, revision: 0 }),
+        (_, true) => return Err(refuse("must be empty with from_start".to_owned())),
+        (token, false) => {
+            Start::After(token.parse().map_err(|error: progress::cursor::Error| refuse(error.to_string()))?)
+        }
+    };
     let view = match pb::WatchView::try_from(request.view) {
         Ok(pb::WatchView::Unspecified | pb::WatchView::Full) => View::Full,
         Ok(pb::WatchView::Progress) => View::Progress,
@@ -65,13 +66,13 @@ fn bookmark_interval(interval: prost_types::Duration) -> Result<Duration, Violat
 mod tests {
     use super::*;
     use crate::domain::RunId;
-    use crate::progress::Cursor;
 
     fn field(change: impl FnOnce(&mut pb::WatchRunRequest)) -> String {
         let run_id = uuid::Uuid::nil().to_string();
         let mut request = pb::WatchRunRequest { run_id, ..Default::default() };
         change(&mut request);
-        read("acme".parse().unwrap(), &request).map_or_else(|violation| violation.field, |_| String::new())
+        read("acme".parse().unwrap(), "e", &request)
+            .map_or_else(|violation| violation.field, |_| String::new())
     }
 
     #[test]
@@ -79,6 +80,11 @@ mod tests {
         assert_eq!(field(|_| ()), "");
         assert_eq!(field(|request| request.run_id.clear()), "run_id");
         assert_eq!(field(|request| request.resume_token = "???".into()), "resume_token");
+        assert_eq!(field(|request| request.from_start = true), "");
+        let both = |request: &mut pb::WatchRunRequest| {
+            (request.from_start, request.resume_token) = (true, "x".into());
+        };
+        assert_eq!(field(both), "resume_token");
         assert_eq!(field(|request| request.view = 9), "view");
         for (seconds, nanos) in [(0, 0), (61, 0), (1, 1), (-1, 0)] {
             let interval = prost_types::Duration { seconds, nanos };

@@ -134,6 +134,7 @@ impl From<store::Error> for Error {
             store::Error::Invalid(_)
             | store::Error::WrongState(_)
             | store::Error::Closed(_)
+            | store::Error::Over(_)
             | store::Error::RequestReused
             | store::Error::Unavailable(_)
             | store::Error::Locked(_)

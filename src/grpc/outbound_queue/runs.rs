@@ -56,6 +56,7 @@ fn in_settings(error: store::Error) -> store::Error {
         | store::Error::Invalid(_)
         | store::Error::WrongState(_)
         | store::Error::Closed(_)
+        | store::Error::Over(_)
         | store::Error::RequestReused
         | store::Error::Unavailable(_)
         | store::Error::Locked(_)
