@@ -4,3 +4,5 @@ mod grpc;
 mod simulator;
 mod store;
 mod support;
+mod system;
+mod tidy;

@@ -1,0 +1,6 @@
+//! The system as a whole: the composed server, the simulated carrier, clients over sockets, on both stores.
+
+mod dial;
+mod halt;
+mod webhooks;
+pub mod world;
