@@ -7,7 +7,7 @@ mod runs;
 
 use std::time::{Duration, Instant};
 
-use crate::support::{job, worker};
+use crate::support::worker;
 use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::run::JobCounts;
 use trunkline::domain::{CallId, CallSid, RunId, TenantId};

@@ -2,5 +2,6 @@
 
 mod dial;
 mod halt;
+mod watch;
 mod webhooks;
 pub mod world;

@@ -8,7 +8,7 @@ use trunkline::store::Engine;
 use super::world::{
     Setup, TENANT, TOKEN, World, create, endless_carrier, jobs, list_calls, run, settings, until,
 };
-use crate::support::{TestDatabase, make_tenant, on_both_databases};
+use crate::support::{ACCOUNT, TestDatabase, make_tenant, on_both_databases};
 
 on_both_databases!(
     forged_callbacks_are_refused,
@@ -60,6 +60,7 @@ impl Attack {
     fn params(&self) -> Params {
         [
             ("CallSid", self.call.call_sid.as_str()),
+            ("AccountSid", ACCOUNT),
             ("CallStatus", "completed"),
             ("SequenceNumber", "3"),
             ("CallDuration", "7"),
@@ -174,7 +175,7 @@ async fn nonsense_changes_nothing(database: TestDatabase) {
         ("CallStatus", "exploded"),
         ("CallSid", "CA1"),
         ("CallSid", ""),
-        ("CallDuration", "long"),
+        ("AccountSid", "nobody"),
     ] {
         let status = attack.post_signed(&attack.path(), &attack.with(name, value)).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{name}={value}");
@@ -189,6 +190,8 @@ async fn nonsense_changes_nothing(database: TestDatabase) {
     let health = attack.http.get(format!("{}/healthz", attack.world.webhooks)).send().await.unwrap();
     assert_eq!(health.status(), StatusCode::NO_CONTENT);
     attack.assert_unchanged().await;
+    // What failed above failed for what was changed in it.
+    assert_eq!(attack.post_signed(&attack.path(), &attack.params()).await, StatusCode::NO_CONTENT);
     attack.world.stop().await;
 }
 
