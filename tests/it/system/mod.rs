@@ -1,7 +1,13 @@
 //! The system as a whole: the composed server, the simulated carrier, clients over sockets, on both stores.
 
+mod child;
 mod dial;
+mod drain;
 mod halt;
+mod isolation;
+mod rejections;
+mod secrets;
+mod startup;
 mod watch;
 mod webhooks;
 pub mod world;
