@@ -34,6 +34,8 @@ pub struct Setup {
     pub tweak: fn(&mut Config),
     /// Whether the carrier listens from the start.
     pub carrier_listens: bool,
+    /// Where the server is told that the carrier is, if not where it is.
+    pub carrier_at: Option<String>,
 }
 
 impl Default for Setup {
@@ -44,6 +46,7 @@ impl Default for Setup {
             carrier: quick_carrier(),
             tweak: |_| {},
             carrier_listens: true,
+            carrier_at: None,
         }
     }
 }
@@ -154,7 +157,7 @@ pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
 pub fn settings_of(database: &TestDatabase, setup: &Setup, carrier: &Carrier) -> Config {
     let mut config = Config::load(&Source::default()).unwrap();
     config.database_url = SecretString::from(database.url.clone());
-    config.twilio.base_url.clone_from(&carrier.origin);
+    config.twilio.base_url.clone_from(setup.carrier_at.as_ref().unwrap_or(&carrier.origin));
     config.twilio.account_sid = Some(ACCOUNT.into());
     config.twilio.auth_token = Some(TOKEN.into());
     config.twilio.calls_per_second = setup.per_second;
