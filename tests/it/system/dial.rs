@@ -117,3 +117,16 @@ async fn callbacks_come_twice_and_out_of_order(database: TestDatabase) {
     assert_as_in_ledger(&world, &run_id).await;
     world.stop().await;
 }
+
+/// DESIGN §3: "lost callbacks are normal: fetching the call is the repair".
+#[tokio::test]
+#[ignore = "nothing fetches a call of which no callback comes: its job never ends, nor does its run"]
+async fn lost_callbacks_are_made_up_for() {
+    let faults = Faults { callback_lost: 0.3, ..Faults::default() };
+    let carrier = trunkline::simulator::Config { faults, ..quick_carrier() };
+    let world = World::start(TestDatabase::sqlite().await, Setup { carrier, ..Setup::default() }).await;
+    let run_id = create(&world.queue(), settings(), jobs(0..24)).await;
+    assert_eq!(state(&ended(&world.queue(), &run_id).await), RunState::Completed);
+    assert_as_in_ledger(&world, &run_id).await;
+    world.stop().await;
+}

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tonic::Code;
 use trunkline::carrier::{self, Account, Client, Credential, UpdateCall};
-use trunkline::domain::RunId;
 use trunkline::domain::call::{CallState, CarrierStatus};
+use trunkline::domain::{RunId, Timestamp};
 use trunkline::grpc::pb::{self, RunState, WatchView};
 use trunkline::simulator::{Config, Faults, Range};
 use trunkline::store::{CallView, CallsOf, Engine, Page, Store as _};
@@ -62,6 +62,7 @@ async fn a_drain_finishes_what_it_began(database: TestDatabase) {
     let run_id = create(&client.queue, settings(), jobs(0..LEADS)).await;
     let mut watching = watch(&client.queue, &run_id, "", WatchView::Full).await;
     carrier.accepted(5).await;
+    let told = Timestamp::from_micros(jiff::Timestamp::now().as_microsecond());
     server.terminate().await;
     let cut = loop {
         match watching.message().await {
@@ -75,6 +76,9 @@ async fn a_drain_finishes_what_it_began(database: TestDatabase) {
     assert_eq!(status.code(), Some(0), "{log}");
     let at_exit = carrier.creates();
     assert!(at_exit.len() < LEADS, "too late to be a test");
+    // Only what was claimed before the signal, which is a quarter of a second ahead at most.
+    let last = at_exit.iter().map(|entry| entry.arrived_at_us).max().unwrap();
+    assert!(last < told + Duration::from_secs(1), "{} µs after the signal", last.micros() - told.micros());
     let calls = calls_at_rest(&site.database, &run_id).await;
     assert_eq!(calls.len(), at_exit.len(), "what was claimed was sent, and nothing else");
     let ledger = by_call_id(at_exit.clone());
