@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
 pub use check::{Account, ApiKey, Endpoint, Pool, Roles, Serve};
-pub use source::{File, Flags, Source};
+pub use source::{File, Flags, Source, this_program};
 
 use crate::domain::tenant::{DEFAULT_CALLS_PER_SECOND, DEFAULT_MAX_CONCURRENT_CALLS};
 

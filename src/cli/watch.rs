@@ -132,7 +132,10 @@ pub async fn follow<S: Source>(
                 renderer.finish(&seen)?;
                 return Ok(seen);
             }
-            End::Cut(Some(status)) if status.code() == Code::OutOfRange && !trimmed => {
+            End::Cut(Some(status))
+                if status.code() == Code::OutOfRange
+                    && (!token.is_empty() || view == WatchView::Full && !trimmed) =>
+            {
                 trimmed = true;
                 token.clear();
                 status
@@ -347,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn other_errors_end_it() {
-        for status in [Status::not_found("x"), Status::unauthenticated("x"), Status::out_of_range("x")] {
+        for status in [Status::not_found("x"), Status::unauthenticated("x"), Status::permission_denied("x")] {
             let (result, script, kept) = play(vec![Err(status)]).await;
             assert!(matches!(result, Err(Error::Status(_))));
             assert_eq!((script.tokens.len(), kept.finished), (1, false));

@@ -19,6 +19,14 @@ const DATABASE_VARIABLE: &str = "DATABASE_URL";
 /// The largest settings file, in bytes.
 const FILE_MAX_BYTES: usize = 1 << 20;
 
+/// The file that this process runs.
+///
+/// # Errors
+/// When the system does not say.
+pub fn this_program() -> std::io::Result<std::path::PathBuf> {
+    std::env::current_exe()
+}
+
 /// Every key there is, and the flag that sets it, or "".
 pub(super) const SETTINGS: [(&str, &str); 27] = [
     ("database_url", "--database-url"),

@@ -347,6 +347,10 @@ fn take_status(call: &mut Call, news: &News, now: Timestamp) -> Result<(), Rejec
         call.sequence = *sequence;
     }
     call.duration_s = call.duration_s.or(*duration_s);
+    if call.state == CallState::Completed && call.answered_at.is_none() {
+        // The news of the answer was lost; the bill says how long ago it was.
+        call.answered_at = Some(now - Duration::from_secs(u64::from(call.duration_s.unwrap_or(0))));
+    }
     call.answered_by = call.answered_by.or(*answered_by);
     Ok(())
 }

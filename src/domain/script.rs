@@ -60,19 +60,27 @@ impl Script {
                 if text.chars().count() > SAY_MAX_CHARS {
                     return Err(Violation::new("script.say.text", "is longer than 3,000 characters"));
                 }
-                if text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
-                    return Err(Violation::new("script.say.text", "must not contain control characters"));
+                if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+                    let reason = "must not contain control characters besides tab and line feed";
+                    return Err(Violation::new("script.say.text", reason));
                 }
                 check_token("script.say.voice", voice.as_deref())?;
-                check_token("script.say.language", language.as_deref())
+                check_token("script.say.language", language.as_deref())?;
+                check_inline("script.say.text", escaped_text(text), 0)
             }
-            Self::Play { url } => check_url("script.play.url", url, &["https", "http"]),
+            Self::Play { url } => {
+                check_url("script.play.url", url, &["https", "http"])?;
+                check_inline("script.play.url", escaped_text(url), 0)
+            }
             Self::Stream { url, parameters } => {
                 if parameters.len() > STREAM_PARAMETERS_MAX {
                     return Err(Violation::new("script.stream.parameters", "has more than 20 entries"));
                 }
                 check_stream_parameters(parameters)?;
-                check_url("script.stream.url", url, &["wss", "ws"])
+                check_url("script.stream.url", url, &["wss", "ws"])?;
+                let texts = parameters.iter().flat_map(|(name, value)| [name, value]).chain([url]);
+                let chars = texts.map(|text| escaped_attribute(text)).sum();
+                check_inline("script.stream.parameters", chars, parameters.len())
             }
             Self::FetchTwiml { url, fallback_url } => {
                 check_url("script.fetch_twiml.url", url, &["https", "http"])?;
@@ -82,6 +90,37 @@ impl Script {
             }
         }
     }
+}
+
+/// Whether texts that take `chars` when escaped fit into inline TwiML together with their markup.
+fn check_inline(field: &str, chars: usize, parameters: usize) -> Result<(), Violation> {
+    // `<Response>` and its verb with voice and language, and each `<Parameter name="" value=""/>`.
+    let markup = 300 + 40 * parameters;
+    if markup + chars <= INLINE_TWIML_MAX_CHARS {
+        return Ok(());
+    }
+    Err(Violation::new(field, "is longer than the 4,000 characters that Twilio takes, written as TwiML"))
+}
+
+/// Characters of `text` between tags.
+fn escaped_text(text: &str) -> usize {
+    let escaped = |c| match c {
+        '&' => 5,
+        '<' | '>' => 4,
+        _ => 1,
+    };
+    text.chars().map(escaped).sum()
+}
+
+/// Characters of `text` between quotation marks.
+fn escaped_attribute(text: &str) -> usize {
+    let escaped = |c| match c {
+        '&' => 5,
+        '<' | '>' => 4,
+        '"' | '\'' => 6,
+        _ => 1,
+    };
+    text.chars().map(escaped).sum()
 }
 
 /// Twilio bounds a `<Parameter>`'s name and value together at 500 characters.

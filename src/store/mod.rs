@@ -5,6 +5,7 @@
 
 mod call_row;
 mod database;
+pub mod dispatch;
 pub mod engine;
 pub mod error;
 pub mod group;
@@ -20,6 +21,7 @@ mod wake;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+pub use dispatch::*;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use group::Recorder;

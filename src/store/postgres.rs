@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgListener, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor, Postgres as Db, Transaction};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, Executor, Postgres as Db, Transaction};
 use uuid::Uuid;
 
 use super::database::Scope;
@@ -49,15 +49,20 @@ impl Postgres {
             .map_err(|error| Error::Invalid(Violation::new("database_url", error.to_string())))?
             .application_name("trunkline")
             .statement_cache_capacity(STATEMENTS_MAX);
-        let pool = PgPoolOptions::new()
+        let connecting = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(|connection, _| {
                 Box::pin(async move { connection.execute(SESSION).await.map(drop) })
             })
-            .connect_with(options)
-            .await
-            .map_err(|error| Error::Unavailable(format!("cannot connect to PostgreSQL: {error}")))?;
+            .connect_with(options.clone());
+        let pool = match connecting.await {
+            Ok(pool) => pool,
+            Err(error) => {
+                let why = why_not(&options, error).await;
+                return Err(Error::Unavailable(format!("cannot connect to PostgreSQL: {why}")));
+            }
+        };
         MIGRATIONS.run(&pool).await.map_err(|error| Error::Internal(format!("migration failed: {error}")))?;
         Ok(Self { pool })
     }
@@ -73,6 +78,17 @@ impl Postgres {
         let origin = Uuid::new_v4();
         tokio::spawn(flush_loop(self.pool.clone(), Arc::downgrade(wakes), origin));
         tokio::spawn(listen_loop(self.pool.clone(), Arc::downgrade(wakes), origin));
+    }
+}
+
+/// The pool is patient with a server that refuses, and then says only that it waited; one more try says why.
+async fn why_not(options: &PgConnectOptions, error: sqlx::Error) -> sqlx::Error {
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    match tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(options)).await {
+        Ok(Err(why)) => why,
+        Ok(Ok(_)) | Err(_) => error,
     }
 }
 

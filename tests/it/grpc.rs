@@ -19,7 +19,18 @@ use trunkline::grpc::{Config, serve};
 use trunkline::progress::{Cursor, Hub};
 use trunkline::store::{ApiKey, ClaimLimits, Store};
 
-use crate::support::{self, TestStore};
+use crate::support::{self, TestStore, on_both_stores};
+
+on_both_stores!(
+    keys_scopes_and_tenants,
+    request_ids_repeat_and_refuse,
+    pages_jobs_and_leads,
+    imports_resume,
+    watches_to_the_end_and_resumes_anywhere,
+    deadlines_are_ours,
+    unary_deadlines_beat_tonics,
+    drains,
+);
 
 struct Server {
     channel: Channel,
@@ -43,8 +54,7 @@ async fn key(store: &dyn Store, id: &str, tenant: &str, scopes: &[&str]) {
     store.put_key(&key).await.unwrap();
 }
 
-async fn server() -> Server {
-    let test = support::sqlite().await;
+async fn server(test: TestStore) -> Server {
     let store: Arc<dyn Store> = test.store.clone();
     for tenant in ["one", "two"] {
         support::make_tenant(store.as_ref(), tenant, 3, 10.0).await;
@@ -102,9 +112,8 @@ fn field(status: &Status) -> String {
     status.get_details_bad_request().unwrap().field_violations[0].field.clone()
 }
 
-#[tokio::test]
-async fn keys_scopes_and_tenants() {
-    let server = server().await;
+async fn keys_scopes_and_tenants(test: TestStore) {
+    let server = server(test).await;
     let run_id = server.run(1).await;
     let get = || pb::GetRunRequest { run_id: run_id.clone() };
     let mut queue = server.queue();
@@ -119,9 +128,8 @@ async fn keys_scopes_and_tenants() {
     assert!(denied.message().contains("outbound:write"));
 }
 
-#[tokio::test]
-async fn request_ids_repeat_and_refuse() {
-    let server = server().await;
+async fn request_ids_repeat_and_refuse(test: TestStore) {
+    let server = server(test).await;
     let mut queue = server.queue();
     let request = |n: usize| pb::CreateRunRequest {
         request_id: "once".into(),
@@ -141,9 +149,8 @@ async fn request_ids_repeat_and_refuse() {
     assert_eq!(field(&past), "settings.expires_at");
 }
 
-#[tokio::test]
-async fn pages_jobs_and_leads() {
-    let server = server().await;
+async fn pages_jobs_and_leads(test: TestStore) {
+    let server = server(test).await;
     let run_id = server.run(25).await;
     let (mut token, mut seen) = (String::new(), Vec::new());
     loop {
@@ -166,9 +173,8 @@ async fn pages_jobs_and_leads() {
     assert!(!leads.create_lead(with("one", create)).await.unwrap().into_inner().created);
 }
 
-#[tokio::test]
-async fn imports_resume() {
-    let server = server().await;
+async fn imports_resume(test: TestStore) {
+    let server = server(test).await;
     let run_id = server.run(0).await;
     let header = |seal| import::Header { run_id: run_id.clone(), import_id: "a".into(), seal };
     let part = |part| pb::ImportJobsRequest { part: Some(part) };
@@ -205,13 +211,13 @@ async fn watch(
         resume_token: resume_token.into(),
         view: view.into(),
         bookmark_interval: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        ..Default::default()
     };
     server.queue().watch_run(with("one", request)).await.unwrap().into_inner()
 }
 
-#[tokio::test]
-async fn watches_to_the_end_and_resumes_anywhere() {
-    let server = server().await;
+async fn watches_to_the_end_and_resumes_anywhere(test: TestStore) {
+    let server = server(test).await;
     let run_id = server.run(5).await;
     let mut full = watch(&server, &run_id, "", pb::WatchView::Full).await;
     let first = full.message().await.unwrap().unwrap();
@@ -274,9 +280,8 @@ async fn watches_to_the_end_and_resumes_anywhere() {
     }
 }
 
-#[tokio::test]
-async fn deadlines_are_ours() {
-    let server = server().await;
+async fn deadlines_are_ours(test: TestStore) {
+    let server = server(test).await;
     let run_id = server.run(1).await;
     for _ in 0..20 {
         let mut request = with("one", pb::WatchRunRequest { run_id: run_id.clone(), ..Default::default() });
@@ -294,9 +299,8 @@ async fn deadlines_are_ours() {
 }
 
 /// Without tonic's client, which has a timer of its own for the same header.
-#[tokio::test]
-async fn unary_deadlines_beat_tonics() {
-    let server = server().await;
+async fn unary_deadlines_beat_tonics(test: TestStore) {
+    let server = server(test).await;
     let run_id = server.run(1).await;
     let start = pb::StartRunRequest { run_id: run_id.clone(), ..Default::default() };
     server.queue().start_run(with("one", start)).await.unwrap();
@@ -340,9 +344,8 @@ async fn unary_deadlines_beat_tonics() {
     assert_eq!(paused.run.unwrap().progress.unwrap().state, pb::RunState::Paused as i32);
 }
 
-#[tokio::test]
-async fn drains() {
-    let server = server().await;
+async fn drains(test: TestStore) {
+    let server = server(test).await;
     let run_id = server.run(1).await;
     let mut health = tonic_health::pb::health_client::HealthClient::new(server.channel.clone());
     let check = |service: &str| tonic_health::pb::HealthCheckRequest { service: service.into() };

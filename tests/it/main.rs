@@ -4,4 +4,6 @@ mod grpc;
 mod simulator;
 mod store;
 mod support;
+mod system;
+mod tidy;
 mod unknown;

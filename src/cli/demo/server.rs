@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::app;
 use crate::cli::Error;
 use crate::cli::client::Client;
-use crate::config::{Config, Endpoint};
+use crate::config::{self, Config, Endpoint};
 
 /// How long a server may take to answer after its start.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
@@ -74,10 +74,10 @@ impl Server {
 
 /// Nothing but the settings is handed over: a setting in our own environment is not the demo's.
 fn start(settings: &[(&'static str, OsString)]) -> Result<Child, Error> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(config::this_program()?);
     command.arg("serve").env_clear().envs(settings.iter().cloned());
     // No trunkline.toml of the working directory either.
-    command.current_dir(std::env::temp_dir()).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     Ok(command.spawn()?)
 }
 

@@ -12,23 +12,46 @@ use trunkline::domain::{Phone, TenantId, WorkerId};
 use trunkline::store::{Engine, NewJob, NewRun, Store, Who};
 use uuid::Uuid;
 
-/// A store of its own for a test, and what keeps it alive.
-pub struct TestStore {
-    pub store: Arc<Engine>,
+/// An empty database of its own for a test, and what keeps it alive.
+pub struct TestDatabase {
+    pub url: String,
     _dir: Option<tempfile::TempDir>,
 }
 
-/// A new SQLite file.
-pub async fn sqlite() -> TestStore {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", dir.path().join("trunkline.db").display());
-    TestStore { store: Arc::new(Engine::open(&url).await.unwrap()), _dir: Some(dir) }
+impl TestDatabase {
+    /// A new SQLite file.
+    pub async fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("trunkline.db").display());
+        Self { url, _dir: Some(dir) }
+    }
+
+    /// A new database on the test server.
+    pub async fn postgres() -> Self {
+        Self { url: postgres_url().await, _dir: None }
+    }
 }
 
-/// A new database on the test server.
-pub async fn postgres() -> TestStore {
-    let url = postgres_url().await;
-    TestStore { store: Arc::new(Engine::open(&url).await.unwrap()), _dir: None }
+/// A store of its own for a test, and what keeps it alive.
+pub struct TestStore {
+    pub store: Arc<Engine>,
+    _database: TestDatabase,
+}
+
+impl TestStore {
+    /// On a new SQLite file.
+    pub async fn sqlite() -> Self {
+        Self::on(TestDatabase::sqlite().await).await
+    }
+
+    /// On a new database of the test server.
+    pub async fn postgres() -> Self {
+        Self::on(TestDatabase::postgres().await).await
+    }
+
+    async fn on(database: TestDatabase) -> Self {
+        Self { store: Arc::new(Engine::open(&database.url).await.unwrap()), _database: database }
+    }
 }
 
 /// The URL of a new, empty database on the test server.
@@ -44,18 +67,25 @@ pub async fn postgres_url() -> String {
 
 /// Declares each test once and runs it on both stores.
 macro_rules! on_both_stores {
-    ($($name:ident),+ $(,)?) => {
+    ($($name:ident),+ $(,)?) => { crate::support::on_both!(TestStore: $($name),+); };
+}
+/// The same for tests that open the database themselves.
+macro_rules! on_both_databases {
+    ($($name:ident),+ $(,)?) => { crate::support::on_both!(TestDatabase: $($name),+); };
+}
+macro_rules! on_both {
+    ($given:ident: $($name:ident),+) => {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::support::sqlite().await).await; })+
+            async fn $name() { super::$name(crate::support::$given::sqlite().await).await; })+
         }
         mod on_postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() { super::$name(crate::support::postgres().await).await; })+
+            async fn $name() { super::$name(crate::support::$given::postgres().await).await; })+
         }
     };
 }
-pub(crate) use on_both_stores;
+pub(crate) use {on_both, on_both_databases, on_both_stores};
 
 pub const ACCOUNT: &str = "AC00000000000000000000000000000001";
 

@@ -1,0 +1,87 @@
+//! The conformance suite: every use case, the same on both stores.
+
+mod claims;
+mod leads;
+mod news;
+mod runs;
+
+use std::time::{Duration, Instant};
+
+use crate::support::worker;
+use trunkline::domain::call::{CarrierStatus, News};
+use trunkline::domain::run::JobCounts;
+use trunkline::domain::{CallId, CallSid, RunId, TenantId};
+use trunkline::store::{Claim, ClaimLimits, Engine, Page, Store};
+
+pub const LIMITS: ClaimLimits = ClaimLimits { max_calls: 32, horizon: Duration::from_millis(250) };
+pub const FAST: f64 = 10_000.0;
+
+pub fn sid(call: CallId) -> CallSid {
+    format!("CA{}", call.0.simple()).parse().unwrap()
+}
+
+pub fn status(call: CallId, status: CarrierStatus, sequence: u32) -> (CallId, News) {
+    let news = News::Status {
+        sid: sid(call),
+        status,
+        sequence: Some(sequence),
+        duration_s: status.is_final().then_some(7),
+        answered_by: None,
+        error_code: None,
+    };
+    (call, news)
+}
+
+pub async fn claim(store: &Engine) -> Claim {
+    store.claim(&worker("1"), LIMITS).await.unwrap()
+}
+
+/// Claims until there are `n` calls; pace and wake-ups are real, so it may take a moment.
+pub async fn claim_n(store: &Engine, n: usize) -> Vec<trunkline::store::ClaimedCall> {
+    let mut calls = Vec::new();
+    let end = Instant::now() + Duration::from_secs(5);
+    while calls.len() < n && Instant::now() < end {
+        calls.extend(claim(store).await.calls);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    calls
+}
+
+/// Claims until long after every wake-up was passed on, and gets nothing.
+pub async fn assert_claims_nothing(store: &Engine) {
+    let end = Instant::now() + Duration::from_millis(300);
+    while Instant::now() < end {
+        assert!(claim(store).await.calls.is_empty());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub async fn finish(store: &Engine, tenant: &TenantId, call: CallId, end: CarrierStatus) {
+    let news = [
+        (call, News::Submitted { sid: sid(call) }),
+        status(call, CarrierStatus::Ringing, 1),
+        status(call, CarrierStatus::InProgress, 2),
+        status(call, end, 3),
+    ];
+    let skip = usize::from(end != CarrierStatus::Completed);
+    let news: Vec<_> =
+        news.into_iter().enumerate().filter(|(i, _)| skip == 0 || *i != 2).map(|(_, n)| n).collect();
+    store.apply(tenant, &news).await.unwrap();
+}
+
+/// Invariant 5, from the rows themselves.
+pub async fn assert_nothing_lost(store: &Engine, tenant: &TenantId, run: RunId) -> JobCounts {
+    let view = store.run(tenant, run).await.unwrap();
+    let mut counts = JobCounts::default();
+    let mut page = Page { size: 1_000, after: None };
+    loop {
+        let jobs = store.list_jobs(tenant, run, &[], page).await.unwrap();
+        jobs.items.iter().for_each(|job| *counts.of_mut(job.state) += 1);
+        page.after = jobs.next;
+        if jobs.next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(counts, view.progress.counts);
+    counts
+}

@@ -1,0 +1,17 @@
+//! The system as a whole: the composed server, the simulated carrier, clients over sockets, on both stores.
+
+mod child;
+mod dial;
+mod drain;
+mod halt;
+mod isolation;
+mod lost;
+mod machines;
+mod rejections;
+mod scripts;
+mod secrets;
+mod startup;
+mod watch;
+mod webhooks;
+mod window;
+pub mod world;

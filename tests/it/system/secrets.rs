@@ -1,0 +1,119 @@
+//! Neither people's numbers nor secrets, in no log line, no event, no stored answer.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sqlx::{Connection, PgConnection, Row, SqliteConnection};
+use trunkline::grpc::pb::{self, RunState};
+use trunkline::simulator::{Config, Faults, SimAccount};
+
+use super::child::Site;
+use super::world::{Carrier, TOKEN, create, ended, job_to, jobs, quick_carrier, retrying, settings, state};
+use crate::support::{ACCOUNT, TestDatabase, on_both_databases, phone};
+
+on_both_databases!(nothing_personal_is_told);
+
+const API_KEY: &str = "SK00000000000000000000000000000001";
+const CURRENT: &str = "c0ffeec0ffeec0ffeec0ffeec0ffee00";
+
+async fn stored(url: &str) -> Vec<(String, String)> {
+    const QUERIES: [&str; 4] = [
+        "SELECT progress || events AS text FROM run_events",
+        "SELECT answer AS text FROM request_ids",
+        "SELECT coalesce(last_error, '') AS text FROM runs",
+        "SELECT coalesce(error_code, '') || coalesce(error_message, '') AS text FROM call_log",
+    ];
+    let mut texts = Vec::new();
+    for query in QUERIES {
+        let found: Vec<String> = if url.starts_with("sqlite:") {
+            let mut sql = SqliteConnection::connect(url).await.unwrap();
+            let rows = sqlx::query(query).fetch_all(&mut sql).await.unwrap();
+            rows.iter().map(|row| row.get("text")).collect()
+        } else {
+            let mut sql = PgConnection::connect(url).await.unwrap();
+            let rows = sqlx::query(query).fetch_all(&mut sql).await.unwrap();
+            rows.iter().map(|row| row.get("text")).collect()
+        };
+        assert!(!found.is_empty(), "{query}");
+        texts.extend(found.into_iter().map(|text| (query.to_owned(), text)));
+    }
+    texts
+}
+
+async fn nothing_personal_is_told(database: TestDatabase) {
+    let faults = Faults {
+        create_lost: 0.1,
+        create_500_before: 0.1,
+        create_429: 0.1,
+        callback_duplicated: 0.3,
+        ..Faults::default()
+    };
+    let account =
+        SimAccount { sid: ACCOUNT.parse().unwrap(), auth_token: TOKEN.into(), calls_per_second: None };
+    let mut carrier = Carrier::new(Config { faults, accounts: vec![account], ..quick_carrier() });
+    carrier.listen();
+    let mut site = Site::new(database, &carrier);
+    site.set("LOG__FILTER", "trace");
+    // Every secret is in use: the carrier knows one, which is here the API key's and the token before a rotation.
+    site.set("TWILIO__API_KEY_SID", API_KEY);
+    site.set("TWILIO__API_KEY_SECRET", TOKEN);
+    site.set("TWILIO__PREVIOUS_AUTH_TOKEN", TOKEN);
+    site.set("TWILIO__AUTH_TOKEN", CURRENT);
+    let server = site.serve();
+    let key = server.first_key().await;
+    let client = site.client(&key).await;
+    let queue = &client.queue;
+    let dead = create(queue, settings(), vec![job_to("+15005550001"), job_to("+15005550003")]).await;
+    assert_eq!(state(&ended(queue, &dead).await), RunState::Completed);
+    let leads = jobs(0..12).into_iter().map(|mut job| {
+        if let Some(pb::new_job::Who::Lead(lead)) = &mut job.who {
+            lead.name = "Quentin Personal".into();
+        }
+        job
+    });
+    let request = pb::CreateRunRequest {
+        request_id: "once".into(),
+        settings: Some(retrying()),
+        jobs: leads.collect(),
+        start: true,
+        ..Default::default()
+    };
+    let run_id = queue.clone().create_run(request).await.unwrap().into_inner().run.unwrap().run_id;
+    let lead = pb::LeadFacts {
+        phone: phone(99).expose().into(),
+        name: "Quentin Personal".into(),
+        ..Default::default()
+    };
+    let lead = pb::CreateLeadRequest { request_id: "lead".into(), lead: Some(lead) };
+    client.leads.clone().create_lead(lead).await.unwrap();
+    // Refused requests are logged as well.
+    let bad = pb::CreateRunRequest {
+        settings: Some(pb::RunSettings { caller_id: phone(98).expose()[..6].into(), ..settings() }),
+        ..Default::default()
+    };
+    queue.clone().create_run(bad).await.unwrap_err();
+    carrier.accepted(8).await;
+    let (request_id, id) = (String::from("stop"), run_id.clone());
+    queue.clone().stop_run(pb::StopRunRequest { request_id, run_id: id }).await.unwrap();
+    server.terminate().await;
+    let stdout = server.stdout.get();
+    let (status, log) = server.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.lines().count() > 100 && log.contains("TRACE"), "hardly traced");
+    assert_eq!(stdout.matches(&key).count(), 1);
+
+    let mut texts: Vec<(String, String)> =
+        log.lines().map(|line| ("the log".to_owned(), line.to_owned())).collect();
+    texts.extend(stored(&site.database.url).await);
+    let mut hidden: Vec<String> =
+        [TOKEN, CURRENT, key.split_once('.').unwrap().1, "Quentin"].map(str::to_owned).into();
+    hidden.push(STANDARD.encode(format!("{API_KEY}:{TOKEN}")));
+    let numbers = (0..12).chain([98, 99]).map(|n| phone(n).expose().to_owned());
+    let numbers = numbers.chain(["+15005550001", "+15005550003", "+15005550006"].map(str::to_owned));
+    // As digits, so that no other spelling of a number passes.
+    hidden.extend(numbers.map(|number| number.trim_start_matches('+').to_owned()));
+    for (place, text) in &texts {
+        for word in &hidden {
+            assert!(!text.contains(word.as_str()), "{word} is in {place}: {text}");
+        }
+    }
+}
