@@ -43,11 +43,13 @@ pub(crate) use state_words;
 
 pub mod call;
 pub mod event;
+pub mod explain;
 pub mod ids;
 pub mod job;
 pub mod lead;
 pub mod pace;
 pub mod phone;
+pub mod repair;
 pub mod retry;
 pub mod run;
 pub mod script;

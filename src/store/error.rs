@@ -1,7 +1,9 @@
 //! What can go wrong in a use case, by what the caller can do about it.
 
+use std::time::Duration;
+
 use crate::domain::Violation;
-use crate::domain::run::WrongState;
+use crate::domain::run::{RunState, WrongState};
 
 /// The result of a use case.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -22,6 +24,18 @@ pub enum Error {
     /// The run takes no more jobs, because it is sealed or over.
     #[error("the run takes no more jobs: {0}")]
     Closed(&'static str),
+    /// Only jobs of a run that has ended can be retried.
+    #[error("the run has not ended: it is {}", .0.as_str())]
+    NotEnded(RunState),
+    /// The run has no job to be retried.
+    #[error("the run has no job in these states with these outcomes")]
+    NothingToRetry,
+    /// The tenant had this done less than a minute ago.
+    #[error("this was done less than a minute ago")]
+    TooSoon {
+        /// It may be done again after this.
+        retry_after: Duration,
+    },
     /// The request id was used for another request.
     #[error("request_id was used for a different request")]
     RequestReused,
