@@ -67,8 +67,7 @@ pub(super) async fn reconcile(client: &Client, run_ids: Vec<String>, output: Out
             })
         })
         .collect();
-    let value =
-        json!({ "repaired": runs, "repaired_count": answer.repaired_count, "unchanged": answer.unchanged_count });
+    let value = json!({ "repaired": runs, "repaired_count": answer.repaired_count, "unchanged": answer.unchanged_count });
     let rows = answer
         .repaired_runs
         .iter()
@@ -98,8 +97,11 @@ pub(super) async fn cleanup(client: &Client, output: Output) -> Result<(), Error
         ("ended_jobs", answer.ended_job_count),
         ("ended_runs", answer.ended_run_count),
     ];
-    let value: Value =
-        counts.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect::<serde_json::Map<_, _>>().into();
+    let value: Value = counts
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), json!(count)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     let rows = counts.iter().map(|(name, count)| pair(name, &count.to_string())).collect();
     Ok(output.show(&value, &["", ""], rows)?)
 }

@@ -369,7 +369,8 @@ mod tests {
         let id = CallId(uuid::Uuid::from_u128(9));
         assert_eq!(reasons(|_| ()), [Reason::Ready]);
         assert_eq!(reasons(|f| f.run.state = RunState::Draft), [Reason::RunNotStarted]);
-        let paused = |f: &mut Facts| (f.run.state, f.run.last_error) = (RunState::Paused, Some("21205".into()));
+        let paused =
+            |f: &mut Facts| (f.run.state, f.run.last_error) = (RunState::Paused, Some("21205".into()));
         assert_eq!(reasons(paused), [Reason::RunPaused { last_error: Some("21205".into()) }]);
         let starts = |f: &mut Facts| f.run.starts_at = Some(later);
         assert_eq!(reasons(starts), [Reason::RunStartsLater { at: later }]);
@@ -404,7 +405,10 @@ mod tests {
             f.job.eligible_at = opens + SECOND;
         };
         let at = opens + SECOND;
-        assert_eq!(reasons(both), [Reason::WaitingForRetry { at }, Reason::OutsideWindow { opens_at: opens }]);
+        assert_eq!(
+            reasons(both),
+            [Reason::WaitingForRetry { at }, Reason::OutsideWindow { opens_at: opens }]
+        );
     }
 
     #[test]
@@ -450,7 +454,8 @@ mod tests {
             (f.job.state, f.job.outcome) = (JobState::Failed, Some(Outcome::LeadDead));
             f.call = Some(LastCall { error_code: Some("21211".into()), ..call(CallState::Failed) });
         };
-        let why = Reason::Ended { outcome: Some(Outcome::LeadDead), at: now, error_code: Some("21211".into()) };
+        let why =
+            Reason::Ended { outcome: Some(Outcome::LeadDead), at: now, error_code: Some("21211".into()) };
         assert_eq!(reasons(ended), [why]);
         let mut facts = ready();
         ended(&mut facts);

@@ -238,8 +238,7 @@ mod tests {
     #[test]
     fn jobs_go_where_their_call_went_or_back_for_nothing() {
         let retry = RetryPolicy::default();
-        let context =
-            |run| Context { run, expires_at: LATER, retry: &retry, now: Timestamp(0), draw: 0.5 };
+        let context = |run| Context { run, expires_at: LATER, retry: &retry, now: Timestamp(0), draw: 0.5 };
         let job = Job {
             state: JobState::Dialing,
             attempt: 1,
@@ -249,7 +248,10 @@ mod tests {
         };
         let end = |call: Call| without_live_call(&job, Some(&call), context(RunState::Running)).unwrap();
         let busy = end(Call { state: CallState::Busy, ..Call::intent() });
-        assert_eq!((busy.state, busy.outcome, busy.attempts_used), (JobState::Failed, Some(Outcome::Busy), 1));
+        assert_eq!(
+            (busy.state, busy.outcome, busy.attempts_used),
+            (JobState::Failed, Some(Outcome::Busy), 1)
+        );
         let failed = |code: &str, presumed| Call {
             state: CallState::Failed,
             error_code: Some(code.to_owned()),

@@ -119,7 +119,9 @@ fn reason(reason: Reason) -> JobReason {
         Reason::RunCalledOff => of(Kind::RunCalledOff, "the run was called off"),
         Reason::RunExpired => of(Kind::RunExpired, "the run has expired"),
         Reason::Ready => of(Kind::Ready, "nothing holds it; the next claim may take it"),
-        Reason::NoLiveCall => of(Kind::NoLiveCall, "it has no live call, though it should; reconcile the run"),
+        Reason::NoLiveCall => {
+            of(Kind::NoLiveCall, "it has no live call, though it should; reconcile the run")
+        }
     }
 }
 

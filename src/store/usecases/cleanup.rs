@@ -70,10 +70,8 @@ async fn tell(
         let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
         let rows = tx.fetch(select, args![tenant, age, after, CALLS_PER_PAGE]).await?;
         drop(tx);
-        let page: Vec<_> = rows
-            .iter()
-            .map(|row| Ok((CallId(row.uuid("call_id")?), news.clone())))
-            .collect::<Result<_>>()?;
+        let page: Vec<_> =
+            rows.iter().map(|row| Ok((CallId(row.uuid("call_id")?), news.clone()))).collect::<Result<_>>()?;
         let Some((last, _)) = page.last() else { return Ok(told) };
         after = last.0;
         let applied = apply::apply(engine, tenant, &page).await?;

@@ -9,9 +9,7 @@ use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::job_row::{JobRow, job_columns};
 use crate::store::sql::{Row, Sql, args};
-use crate::store::{
-    AHEAD_MAX, EXPLAINED_CALLS_MAX, Error, JobExplained, JobView, Result, RunView,
-};
+use crate::store::{AHEAD_MAX, EXPLAINED_CALLS_MAX, Error, JobExplained, JobView, Result, RunView};
 
 /// See [`crate::store::Store::explain_job`].
 pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<JobExplained> {

@@ -17,8 +17,7 @@ use crate::store::{BATCH_MAX, Result};
 
 /// The facts of each of `runs`.
 pub async fn read(tx: &mut Tx, tenant: &TenantId, runs: Vec<Uuid>) -> Result<HashMap<RunId, Facts>> {
-    let mut facts: HashMap<RunId, Facts> =
-        runs.iter().map(|run| (RunId(*run), Facts::default())).collect();
+    let mut facts: HashMap<RunId, Facts> = runs.iter().map(|run| (RunId(*run), Facts::default())).collect();
     count_jobs(tx, tenant, &runs, &mut facts).await?;
     count_without_call(tx, tenant, &runs, &mut facts).await?;
     compare_queue(tx, tenant, &runs, &mut facts).await?;
@@ -112,7 +111,7 @@ async fn compare_queue(
     Ok(())
 }
 
-/// What hints are to say.
+/// What hints are to say, by the entries that are no strays.
 async fn look_at_queue(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -120,8 +119,10 @@ async fn look_at_queue(
     facts: &mut HashMap<RunId, Facts>,
 ) -> Result<()> {
     static FIRST: Sql = Sql::new(
-        "SELECT run_id, priority, min(eligible_at) AS eligible_at FROM ready_jobs
-         WHERE tenant_id = $1 AND run_id {any 2 uuid} GROUP BY run_id, priority",
+        "SELECT q.run_id, q.priority, min(q.eligible_at) AS eligible_at FROM ready_jobs q
+         JOIN jobs j ON j.tenant_id = q.tenant_id AND j.job_id = q.job_id AND j.run_id = q.run_id
+             AND j.priority = q.priority AND j.eligible_at = q.eligible_at AND j.state = 'queued'
+         WHERE q.tenant_id = $1 AND q.run_id {any 2 uuid} GROUP BY q.run_id, q.priority",
     );
     for row in tx.fetch(&FIRST, args![tenant, runs.to_vec()]).await? {
         let facts = of_row(facts, &row)?;

@@ -15,9 +15,7 @@ use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Row, Sql, args, to_json};
-use crate::store::{
-    BATCH_MAX, Error, NewJob, NewRetry, RequestKey, Result, RetryFilled, RunPatch, Who,
-};
+use crate::store::{BATCH_MAX, Error, NewJob, NewRetry, RequestKey, Result, RetryFilled, RunPatch, Who};
 
 /// See [`crate::store::Store::begin_retry`].
 pub async fn begin(
