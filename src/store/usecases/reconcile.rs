@@ -10,9 +10,9 @@ use super::audit::{self, Entry, Maintenance};
 use super::{apply, reconcile_facts as facts, runs};
 use crate::domain::event::Event;
 use crate::domain::job::{Context, JobState};
-use crate::domain::repair::{self, Facts, Recorded, Repair, RepairKind};
+use crate::domain::repair::{self, Recorded, Repair, RepairKind};
 use crate::domain::run::{self, RunState};
-use crate::domain::{RunId, TenantId, Timestamp};
+use crate::domain::{JobId, RunId, TenantId, Timestamp};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
@@ -50,10 +50,8 @@ pub async fn reconcile(
         }
         done.unchanged_count += number(page.len() - wrong.len());
         match page.last() {
-            Some(last) if named.is_empty() && number(page.len()) >= number(RUNS_PER_PAGE as usize) => {
-                after = last.0;
-            }
-            _ => return Ok(done),
+            Some(last) if named.is_empty() => after = last.0,
+            Some(_) | None => return Ok(done),
         }
     }
 }
@@ -139,13 +137,14 @@ async fn repair_run(
     run: RunId,
     actor: &str,
 ) -> Result<Option<RunRepaired>> {
+    let mut cursor = Cursor::start(run);
     let mut whole: Option<RunRepaired> = None;
-    while let Some((page, more)) = repair_page(engine, tenant, run, actor).await? {
+    while let Some(page) = repair_page(engine, tenant, run, actor, &mut cursor).await? {
         whole = Some(match whole {
             None => page,
             Some(before) => join(before, page),
         });
-        if !more {
+        if cursor.is_done() {
             break;
         }
     }
@@ -162,6 +161,33 @@ fn join(mut before: RunRepaired, page: RunRepaired) -> RunRepaired {
     RunRepaired { new_state: page.new_state, counts_after: page.counts_after, ..before }
 }
 
+/// How far a run was gone through; none where there is nothing more. Without it each page would wade through all
+/// that the pages before have put right.
+struct Cursor {
+    /// The first page recounts; after it the counters are kept as ever.
+    recounted: bool,
+    stray: Option<ReadyKey>,
+    missing: Option<JobId>,
+    without_call: Option<JobId>,
+}
+
+impl Cursor {
+    fn start(run: RunId) -> Self {
+        let first = JobId(Uuid::nil());
+        let key = ReadyKey { run_id: run, priority: 0, eligible_at: Timestamp(i64::MIN), job_id: first };
+        Self { recounted: false, stray: Some(key), missing: Some(first), without_call: Some(first) }
+    }
+
+    const fn is_done(&self) -> bool {
+        self.stray.is_none() && self.missing.is_none() && self.without_call.is_none()
+    }
+}
+
+/// Where to go on after a page; none after the last.
+fn after_page<T, K>(page: &[T], key: impl Fn(&T) -> K) -> Option<K> {
+    if page.len() < BATCH_MAX { None } else { page.last().map(key) }
+}
+
 /// What the audit log says of a page.
 #[derive(Serialize)]
 struct Detail<'a> {
@@ -170,30 +196,34 @@ struct Detail<'a> {
     repairs: &'a [Repair],
 }
 
-/// Puts a page right in one transaction: what was done, and whether there is more. None if all fits.
+/// Puts a page right in one transaction. None if all fits.
 async fn repair_page(
     engine: &Engine,
     tenant: &TenantId,
     id: RunId,
     actor: &str,
-) -> Result<Option<(RunRepaired, bool)>> {
+    cursor: &mut Cursor,
+) -> Result<Option<RunRepaired>> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
     let now = tx.now().await?;
-    let facts = facts::read(&mut tx, tenant, vec![id.0]).await?.remove(&id).unwrap_or_default();
-    let found = repair::diagnose(&recorded(&run), &facts, now);
-    if found.is_empty() {
+    if run.state.is_ended() {
         return Ok(None);
     }
     let (old_state, counts_before) = (run.state, run.counts);
-    let mut page = Page { now, repairs: Vec::new(), more: false };
-    page.correct_row(&mut run, &found, facts);
-    page.correct_queue(&mut tx, tenant, &mut run).await?;
-    page.move_jobs(&mut tx, tenant, &mut run).await?;
+    let mut page = Page { now, repairs: Vec::new() };
+    if !std::mem::replace(&mut cursor.recounted, true) {
+        page.correct_row(&mut tx, tenant, &mut run).await?;
+    }
+    page.correct_queue(&mut tx, tenant, &mut run, cursor).await?;
+    page.move_jobs(&mut tx, tenant, &mut run, cursor).await?;
     if run::settle(run.state, run.sealed, &run.counts, run.expires_at, now).is_some() {
         // The terminal event is the log's last.
         page.done(&mut run, RepairKind::Settled, 1);
         run.settle(now);
+    }
+    if page.repairs.is_empty() {
+        return Ok(None);
     }
     let repaired = RunRepaired {
         id,
@@ -211,14 +241,13 @@ async fn repair_page(
     for Repair { kind, count } in &repaired.repairs {
         tracing::warn!(event = "run_repaired", %tenant, run_id = %id, kind = kind.as_str(), count, actor);
     }
-    Ok(Some((repaired, page.more)))
+    Ok(Some(repaired))
 }
 
 /// The repairs of one transaction.
 struct Page {
     now: Timestamp,
     repairs: Vec<Repair>,
-    more: bool,
 }
 
 impl Page {
@@ -230,7 +259,9 @@ impl Page {
     }
 
     /// Counters and hints, from the facts.
-    fn correct_row(&mut self, run: &mut RunRow, found: &[Repair], facts: Facts) {
+    async fn correct_row(&mut self, tx: &mut Tx, tenant: &TenantId, run: &mut RunRow) -> Result<()> {
+        let facts = facts::read(tx, tenant, vec![run.id.0]).await?.remove(&run.id).unwrap_or_default();
+        let found = repair::diagnose(&recorded(run), &facts, self.now);
         run.counts = facts.counts;
         run.outcomes = facts.outcomes;
         run.claimable_at = run.claimable_at.min(facts.first_eligible_at);
@@ -240,28 +271,50 @@ impl Page {
                 self.done(run, repair.kind, repair.count);
             }
         }
+        Ok(())
     }
 
     /// The queue holds exactly the queued jobs.
-    async fn correct_queue(&mut self, tx: &mut Tx, tenant: &TenantId, run: &mut RunRow) -> Result<()> {
-        let stray = facts::stray_page(tx, tenant, run.id).await?;
-        let missing = facts::missing_page(tx, tenant, run.id).await?;
+    async fn correct_queue(
+        &mut self,
+        tx: &mut Tx,
+        tenant: &TenantId,
+        run: &mut RunRow,
+        cursor: &mut Cursor,
+    ) -> Result<()> {
+        // Both are read before either is written.
+        let stray = match cursor.stray {
+            Some(after) => facts::stray_page(tx, tenant, run.id, after).await?,
+            None => Vec::new(),
+        };
+        let missing = match cursor.missing {
+            Some(after) => facts::missing_page(tx, tenant, run.id, after).await?,
+            None => Vec::new(),
+        };
+        cursor.stray = after_page(&stray, |key| *key);
+        cursor.missing = after_page(&missing, |row| row.id);
         let keys: Vec<ReadyKey> = missing.iter().map(ReadyKey::of).collect();
         job_row::dequeue(tx, tenant, &stray).await?;
         job_row::enqueue(tx, tenant, &keys).await?;
         for row in &missing {
             run.has_queued(row.priority, row.job.eligible_at);
         }
-        self.more |= stray.len() == BATCH_MAX || missing.len() == BATCH_MAX;
         self.done(run, RepairKind::QueueStray, number(stray.len()));
         self.done(run, RepairKind::QueueMissing, number(missing.len()));
         Ok(())
     }
 
     /// Jobs in flight have a live call, or are moved.
-    async fn move_jobs(&mut self, tx: &mut Tx, tenant: &TenantId, run: &mut RunRow) -> Result<()> {
-        let page = facts::without_call_page(tx, tenant, run.id).await?;
-        self.more |= page.len() == BATCH_MAX;
+    async fn move_jobs(
+        &mut self,
+        tx: &mut Tx,
+        tenant: &TenantId,
+        run: &mut RunRow,
+        cursor: &mut Cursor,
+    ) -> Result<()> {
+        let Some(after) = cursor.without_call else { return Ok(()) };
+        let page = facts::without_call_page(tx, tenant, run.id, after).await?;
+        cursor.without_call = after_page(&page, |(job, _)| job.id);
         let (mut by_call, mut without) = (0, 0);
         let mut moved = Vec::with_capacity(page.len());
         for (mut job, call) in page {

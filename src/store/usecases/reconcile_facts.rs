@@ -132,19 +132,31 @@ async fn look_at_queue(
     Ok(())
 }
 
-/// A page of queued jobs that the queue does not hold.
-pub async fn missing_page(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<Vec<JobRow>> {
-    static SELECT: Sql =
-        Sql::new(concat!("SELECT ", job_columns!(), " ", queue_missing!(), "ORDER BY j.job_id LIMIT $3"));
-    page(tx, &SELECT, tenant, run).await?.iter().map(JobRow::read).collect()
+/// A page of queued jobs that the queue does not hold, after a job.
+pub async fn missing_page(tx: &mut Tx, tenant: &TenantId, run: RunId, after: JobId) -> Result<Vec<JobRow>> {
+    static SELECT: Sql = Sql::new(concat!(
+        "SELECT ",
+        job_columns!(),
+        " ",
+        queue_missing!(),
+        "AND j.job_id > $3 ORDER BY j.job_id LIMIT $4"
+    ));
+    let rows = tx.fetch(&SELECT, args![tenant, vec![run.0], after.0, page_size()]).await?;
+    rows.iter().map(JobRow::read).collect()
 }
 
-/// A page of entries of the queue that stand for no queued job.
-pub async fn stray_page(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<Vec<ReadyKey>> {
+/// A page of entries of the queue that stand for no queued job, after a key.
+pub async fn stray_page(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: RunId,
+    after: ReadyKey,
+) -> Result<Vec<ReadyKey>> {
     static SELECT: Sql = Sql::new(concat!(
         "SELECT q.run_id, q.priority, q.eligible_at, q.job_id ",
         queue_stray!(),
-        "ORDER BY q.priority, q.eligible_at, q.job_id LIMIT $3"
+        "AND (q.priority, q.eligible_at, q.job_id) > ($3, $4, $5)
+         ORDER BY q.priority, q.eligible_at, q.job_id LIMIT $6"
     ));
     let key = |row: &Row| {
         Ok(ReadyKey {
@@ -154,23 +166,26 @@ pub async fn stray_page(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<Ve
             job_id: JobId(row.uuid("job_id")?),
         })
     };
-    page(tx, &SELECT, tenant, run).await?.iter().map(key).collect()
+    let ReadyKey { priority, eligible_at, job_id, .. } = after;
+    let values = args![tenant, vec![run.0], i64::from(priority), eligible_at, job_id.0, page_size()];
+    tx.fetch(&SELECT, values).await?.iter().map(key).collect()
 }
 
-/// A page of jobs in flight that have no live call, each with its call that has ended, if there is one.
+/// A page of jobs in flight that have no live call, each with its call that has ended, if there is one; after a job.
 pub async fn without_call_page(
     tx: &mut Tx,
     tenant: &TenantId,
     run: RunId,
+    after: JobId,
 ) -> Result<Vec<(JobRow, Option<(CallId, Call)>)>> {
     static JOBS: Sql = Sql::new(concat!(
         "SELECT ",
         job_columns!(),
         " FROM jobs j
           LEFT JOIN call_log c ON c.tenant_id = j.tenant_id AND c.job_id = j.job_id AND c.attempt = j.attempt
-          WHERE j.tenant_id = $1 AND j.run_id {any 2 uuid} AND j.state IN ('dialing', 'in_call')
-              AND (c.call_id IS NULL OR c.ended_at IS NOT NULL)
-          ORDER BY j.job_id LIMIT $3"
+          WHERE j.tenant_id = $1 AND j.run_id = $2 AND j.state IN ('dialing', 'in_call')
+              AND (c.call_id IS NULL OR c.ended_at IS NOT NULL) AND j.job_id > $3
+          ORDER BY j.job_id LIMIT $4"
     ));
     static CALLS: Sql = Sql::new(concat!(
         "SELECT ",
@@ -179,24 +194,21 @@ pub async fn without_call_page(
           JOIN call_log c ON c.tenant_id = j.tenant_id AND c.job_id = j.job_id AND c.attempt = j.attempt
           WHERE j.tenant_id = $1 AND j.job_id {any 2 uuid}"
     ));
-    let jobs: Vec<JobRow> =
-        page(tx, &JOBS, tenant, run).await?.iter().map(JobRow::read).collect::<Result<_>>()?;
+    let rows = tx.fetch(&JOBS, args![tenant, run.0, after.0, page_size()]).await?;
+    let jobs: Vec<JobRow> = rows.iter().map(JobRow::read).collect::<Result<_>>()?;
     let ids: Vec<Uuid> = jobs.iter().map(|row| row.id.0).collect();
     let mut calls = HashMap::with_capacity(ids.len());
     for row in tx.fetch(&CALLS, args![tenant, ids]).await? {
         let row = CallRow::read(&row)?;
         calls.insert(row.job_id, (row.id, row.call));
     }
-    Ok(jobs
-        .into_iter()
-        .map(|job| {
-            let call = calls.remove(&Some(job.id));
-            (job, call)
-        })
-        .collect())
+    let with_call = |job: JobRow| {
+        let call = calls.remove(&Some(job.id));
+        (job, call)
+    };
+    Ok(jobs.into_iter().map(with_call).collect())
 }
 
-async fn page(tx: &mut Tx, sql: &Sql, tenant: &TenantId, run: RunId) -> Result<Vec<Row>> {
-    let limit = i64::try_from(BATCH_MAX).unwrap_or(i64::MAX);
-    tx.fetch(sql, args![tenant, vec![run.0], limit]).await
+fn page_size() -> i64 {
+    i64::try_from(BATCH_MAX).unwrap_or(i64::MAX)
 }
