@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 3] =
-    ["trunkline/v1/runs.proto", "trunkline/v1/leads.proto", "trunkline/v1/outbound_queue.proto"];
+const PROTOS: [&str; 4] = [
+    "trunkline/v1/runs.proto",
+    "trunkline/v1/leads.proto",
+    "trunkline/v1/maintenance.proto",
+    "trunkline/v1/outbound_queue.proto",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

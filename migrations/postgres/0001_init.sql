@@ -234,6 +234,39 @@ CREATE TABLE IF NOT EXISTS imports (
     PRIMARY KEY (tenant_id, run_id, import_id)
 ) WITH (fillfactor = 60);
 
+-- A retry of an ended run's jobs: the new run's row of its filling, and how far it got (the parent's last job).
+CREATE TABLE IF NOT EXISTS run_retries (
+    tenant_id     TEXT COLLATE "C" NOT NULL,
+    run_id        UUID NOT NULL,
+    parent_run_id UUID NOT NULL,
+    states        TEXT COLLATE "C" NOT NULL,
+    outcomes      TEXT COLLATE "C" NOT NULL,
+    start_run     BOOLEAN NOT NULL,
+    after_job_id  UUID NOT NULL,
+    filled        BOOLEAN NOT NULL DEFAULT FALSE,
+    PRIMARY KEY (tenant_id, run_id)
+) WITH (fillfactor = 60);
+
+-- When a tenant last had maintenance done on request, so that the limit holds across processes.
+CREATE TABLE IF NOT EXISTS maintenance (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    kind      TEXT COLLATE "C" NOT NULL CHECK (kind IN ('reconcile_runs', 'cleanup_stale_calls')),
+    last_at   BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, kind)
+) WITH (fillfactor = 60);
+
+-- Who changed what by maintenance. Append-only. actor: a key's id, or 'system'.
+CREATE TABLE IF NOT EXISTS audit_log (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    audit_id  UUID NOT NULL,
+    at        BIGINT NOT NULL,
+    actor     TEXT COLLATE "C" NOT NULL,
+    method    TEXT COLLATE "C" NOT NULL,
+    subject   TEXT COLLATE "C" NOT NULL,
+    detail    TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (tenant_id, audit_id)
+);
+
 INSERT INTO meta (name, value) VALUES ('log_epoch', substr(md5(random()::text || clock_timestamp()::text), 1, 16))
     ON CONFLICT DO NOTHING;
 
@@ -260,7 +293,8 @@ DO $$
 DECLARE owned TEXT;
 BEGIN
     FOREACH owned IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'leads', 'runs', 'jobs', 'ready_jobs',
-                                 'call_log', 'run_events', 'request_ids', 'imports'] LOOP
+                                 'call_log', 'run_events', 'request_ids', 'imports', 'run_retries', 'maintenance',
+                                 'audit_log'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned);
         EXECUTE format('DROP POLICY IF EXISTS own_rows ON %I', owned);
         EXECUTE format('CREATE POLICY own_rows ON %I TO trunkline_app
@@ -270,6 +304,7 @@ BEGIN
 END $$;
 GRANT DELETE ON ready_jobs TO trunkline_app;
 REVOKE UPDATE ON run_events FROM trunkline_app;
+REVOKE UPDATE, DELETE ON audit_log FROM trunkline_app;
 GRANT SELECT (account_sid, calls_per_second, next_call_at, breaker_open_until), UPDATE (next_call_at, breaker_open_until)
     ON carrier_accounts TO trunkline_app;
 GRANT SELECT ON workers, meta TO trunkline_app;

@@ -234,4 +234,41 @@ CREATE TABLE IF NOT EXISTS imports (
     PRIMARY KEY (tenant_id, run_id, import_id)
 ) STRICT;
 
+-- A retry of an ended run's jobs: the new run's row of its filling, and how far it got (the parent's last job).
+CREATE TABLE IF NOT EXISTS run_retries (
+    tenant_id     TEXT NOT NULL,
+    run_id        TEXT NOT NULL,
+    parent_run_id TEXT NOT NULL,
+    states        TEXT NOT NULL,
+    outcomes      TEXT NOT NULL,
+    start_run     INTEGER NOT NULL,
+    after_job_id  TEXT NOT NULL,
+    filled        INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant_id, run_id)
+) STRICT;
+
+-- When a tenant last had maintenance done on request, so that the limit holds across processes.
+CREATE TABLE IF NOT EXISTS maintenance (
+    tenant_id TEXT NOT NULL,
+    kind      TEXT NOT NULL CHECK (kind IN ('reconcile_runs', 'cleanup_stale_calls')),
+    last_at   INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, kind)
+) STRICT;
+
+-- Who changed what by maintenance. Append-only. actor: a key's id, or 'system'.
+CREATE TABLE IF NOT EXISTS audit_log (
+    tenant_id TEXT NOT NULL,
+    audit_id  TEXT NOT NULL,
+    at        INTEGER NOT NULL,
+    actor     TEXT NOT NULL,
+    method    TEXT NOT NULL,
+    subject   TEXT NOT NULL,
+    detail    TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, audit_id)
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS audit_log_keeps BEFORE UPDATE ON audit_log
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS audit_log_stays BEFORE DELETE ON audit_log
+    BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+
 INSERT OR IGNORE INTO meta (name, value) VALUES ('log_epoch', lower(hex(randomblob(8))));

@@ -8,6 +8,7 @@ mod error;
 mod import;
 pub mod lead;
 pub mod logging;
+pub mod maintain;
 pub mod migrate;
 pub mod output;
 pub mod render;
@@ -191,6 +192,11 @@ mod tests {
             "run create --name n --say hello --leads x.csv --start --watch",
             "run watch 00000000-0000-0000-0000-000000000000 --events --json",
             "run list --state running --state paused --limit 5",
+            "run reconcile a b --json",
+            "run reconcile",
+            "run cleanup",
+            "run retry x --state failed --state expired --outcome busy --name again --start",
+            "run explain x",
             "run stop x --endpoint https://x --api-key-file key",
             "lead import x.csv",
             "lead list --phone +14155550100",
@@ -211,6 +217,9 @@ mod tests {
             "simulate --speed 0",
             "demo --concurrency 0",
             "run list --state x",
+            "run retry",
+            "run retry x --state queued",
+            "run explain",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             let error = parse(&words).err().unwrap();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, Client, request_id};
 use super::output::Output;
-use super::{Error, create, render, watch, words};
+use super::{Error, create, maintain, render, watch, words};
 use crate::grpc::pb::{self, InFlight, Run, RunState, WatchView};
 
 /// The page size of a listing.
@@ -40,6 +40,20 @@ pub enum Command {
         /// At most this many.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
+    },
+    /// Holds runs against their jobs and calls, and puts right what differs. Once a minute.
+    Reconcile {
+        /// These runs, at most 100 [default: all that have not ended]
+        run_ids: Vec<String>,
+    },
+    /// Ends what is proven stale, now instead of at the next sweep. Once a minute.
+    Cleanup,
+    /// Makes a new run of an ended run's jobs.
+    Retry(maintain::Retry),
+    /// Says why a job is where it is.
+    Explain {
+        /// The job.
+        job_id: String,
     },
     /// Follows a run until it ends.
     Watch {
@@ -110,6 +124,10 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
             show(output, answer.run.as_ref(), None)
         }
         Command::List { states, limit } => list(client, &states, limit, output).await,
+        Command::Reconcile { run_ids } => maintain::reconcile(client, run_ids, output).await,
+        Command::Cleanup => maintain::cleanup(client, output).await,
+        Command::Retry(args) => maintain::retry(client, args, output).await,
+        Command::Explain { job_id } => maintain::explain(client, job_id, output).await,
         Command::Watch { run_id, events } => follow(client, &run_id, events, output).await,
     }
 }
@@ -171,7 +189,7 @@ pub(super) fn show(output: Output, run: Option<&Run>, in_flight: Option<&InFligh
     Ok(output.show(&value, &["", ""], rows)?)
 }
 
-fn pair(name: &str, value: &str) -> Vec<String> {
+pub(super) fn pair(name: &str, value: &str) -> Vec<String> {
     vec![name.to_owned(), value.to_owned()]
 }
 

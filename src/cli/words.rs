@@ -30,6 +30,16 @@ pub fn call_state(state: pb::CallState) -> String {
     lower(state.as_str_name(), "CALL_STATE_")
 }
 
+/// For example `queue_missing`.
+pub fn repair(kind: pb::RepairKind) -> String {
+    lower(kind.as_str_name(), "REPAIR_KIND_")
+}
+
+/// For example `run_paused`.
+pub fn job_reason(kind: pb::JobReasonKind) -> String {
+    lower(kind.as_str_name(), "JOB_REASON_KIND_")
+}
+
 /// RFC 3339 in UTC, to the second; empty if there is none.
 pub fn time(at: Option<&Timestamp>) -> String {
     let at = at.and_then(|at| jiff::Timestamp::new(at.seconds, 0).ok());
@@ -173,6 +183,9 @@ pub fn event_json(event: &pb::RunEvent) -> Value {
             "event": "job_changed", "job_id": e.job_id, "lead_id": e.lead_id, "state": job_state(e.state()),
             "attempt": e.attempt, "outcome": outcome(e.outcome()), "eligible_time": time(e.eligible_time.as_ref()),
         }),
+        Some(Kind::Repaired(e)) => {
+            json!({ "event": "repaired", "repair": repair(e.repair()), "count": e.count })
+        }
         Some(Kind::OrphanCall(e)) => json!({
             "event": "orphan_call", "call_id": e.call_id, "job_id": e.job_id, "attempt": e.attempt,
             "call_sid": e.call_sid,
@@ -204,6 +217,7 @@ pub fn event_line(event: &pb::RunEvent) -> String {
             };
             format!("job {} attempt {} {}{outcome}", e.job_id, e.attempt, job_state(e.state()))
         }
+        Some(Kind::Repaired(e)) => format!("repaired {} × {}", e.count, repair(e.repair())),
         Some(Kind::OrphanCall(e)) => format!("orphan call {} {} hung up", e.call_id, e.call_sid),
         Some(Kind::CallChanged(e)) => {
             let error = if e.error_code.is_empty() { String::new() } else { format!(" [{}]", e.error_code) };

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Shared, follow_up, submit};
 use crate::carrier::{CodeClass, Error, UpdateCall};
-use crate::domain::call::SEND_WITHIN;
+use crate::domain::unknown::{ABANDONED_AFTER, STALE_AFTER};
 use crate::store::{Hangup, Result};
 
 /// How often hang-ups and overdue calls are looked for.
@@ -21,10 +21,6 @@ const BEAT: Duration = Duration::from_secs(5);
 const SLOW_TICK: Duration = Duration::from_secs(5);
 /// A worker that was not heard of for this long counts as dead.
 const LIVES_FOR: Duration = Duration::from_secs(15);
-/// After the lease and the longest request no request for an intent can be under way; a little more for commits.
-const ABANDONED_AFTER: Duration = SEND_WITHIN.saturating_add(Duration::from_secs(25));
-/// An unknown call of which nothing was heard for this long is given up.
-const STALE_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Hang-ups taken, and sent, at a time.
 const HANGUPS_MAX: u32 = 64;
 const HANGUPS_AT_ONCE: usize = 8;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{AnsweredBy, CallState};
 use super::job::{JobState, Outcome};
+use super::repair::RepairKind;
 use super::run::{JobCounts, OutcomeCounts, RunState};
 use super::{CallId, CallSid, JobId, LeadId, Timestamp};
 
@@ -81,6 +82,13 @@ pub enum Event {
         answered_by: Option<AnsweredBy>,
         /// What went wrong.
         error_code: Option<String>,
+    },
+    /// Something that did not fit the facts was put right.
+    Repaired {
+        /// What.
+        repair: RepairKind,
+        /// How many: jobs, queue entries, or counters.
+        count: u32,
     },
 }
 

@@ -160,7 +160,7 @@ fn failed(job: &Job, call: &Call, news: &News, context: Context<'_>) -> Job {
 }
 
 /// The attempt never happened: back to the queue, and it does not count.
-fn put_back(job: &Job, context: Context<'_>) -> Job {
+pub(super) fn put_back(job: &Job, context: Context<'_>) -> Job {
     match super::run::queued_jobs_end_as(context.run, context.expires_at, context.now) {
         Some(state) => called_off(job, state),
         None => Job { state: JobState::Queued, eligible_at: context.now + DEFER, ..*job },

@@ -11,6 +11,10 @@ const SLACK: Duration = Duration::from_secs(5);
 pub const DEADLINE: Duration = Duration::from_secs(35);
 /// Nothing is given up sooner after the intent.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// An unknown call of which nothing was heard for this long is given up, whatever the look-ups said.
+pub const STALE_AFTER: Duration = Duration::from_secs(15 * 60);
+/// No request for an intent can be under way this long after it: [`DEADLINE`], and a little for commits.
+pub const ABANDONED_AFTER: Duration = Duration::from_secs(45);
 /// Nothing is given up on fewer empty look-ups.
 const EMPTY_LOOKUPS: u32 = 2;
 

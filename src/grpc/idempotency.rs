@@ -39,6 +39,7 @@ keyed! {
     SealRunRequest = "SealRun";
     AddJobsRequest = "AddJobs";
     CancelJobsRequest = "CancelJobs";
+    RetryJobsRequest = "RetryJobs";
     CreateLeadRequest = "CreateLead";
     BatchCreateLeadsRequest = "BatchCreateLeads";
 }

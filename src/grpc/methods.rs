@@ -60,7 +60,7 @@ const fn stream(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 22] = [
+pub const METHODS: [Method; 26] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
@@ -79,6 +79,10 @@ pub const METHODS: [Method; 22] = [
     method("/trunkline.v1.OutboundQueue/ListCalls", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/GetCall", Scope::OutboundRead),
     stream("/trunkline.v1.OutboundQueue/WatchRun", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/ReconcileRuns", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/CleanupStaleCalls", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/RetryJobs", Scope::OutboundWrite),
+    method("/trunkline.v1.OutboundQueue/ExplainJob", Scope::OutboundRead),
     method("/trunkline.v1.Leads/CreateLead", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/BatchCreateLeads", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/GetLead", Scope::LeadsRead),
@@ -145,7 +149,7 @@ mod tests {
     fn reads_read_and_writes_write() {
         for method in METHODS {
             let name = method.path.rsplit('/').next().unwrap();
-            let reads = ["Get", "List", "Watch"].iter().any(|verb| name.starts_with(verb));
+            let reads = ["Get", "List", "Watch", "Explain"].iter().any(|verb| name.starts_with(verb));
             assert_eq!(method.scope.as_str().ends_with(":read"), reads, "{name}");
             let outbound = method.path.contains("OutboundQueue");
             assert_eq!(method.scope.as_str().starts_with("outbound:"), outbound, "{name}");

@@ -33,6 +33,8 @@ pub(super) struct Call {
     pub store: Arc<dyn Store>,
     /// Whose request it is.
     pub tenant: TenantId,
+    /// The id of the key that asks; for the audit log.
+    pub key_id: String,
 }
 
 impl Shared {
@@ -41,7 +43,8 @@ impl Shared {
         // The layer in front puts it there; without that layer nobody is anybody.
         let caller = request.extensions().get::<Caller>();
         let caller = caller.ok_or_else(|| status::internal(&"a request came past authentication"))?;
-        Ok(Call { store: Arc::clone(&self.store), tenant: caller.tenant.clone() })
+        let (tenant, key_id) = (caller.tenant.clone(), caller.key_id.clone());
+        Ok(Call { store: Arc::clone(&self.store), tenant, key_id })
     }
 
     /// Carries a unary request out in a task of its own: a client that goes away cancels nothing half-done,

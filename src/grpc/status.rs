@@ -54,6 +54,13 @@ fn of_wrong_state(wrong: &WrongState) -> Status {
     Status::with_error_details(Code::FailedPrecondition, message, details)
 }
 
+fn failed_precondition(reason: &str, metadata: &[(&str, &str)], violation: PreconditionViolation) -> Status {
+    let mut details = details(reason, metadata);
+    let message = violation.description.clone();
+    details.set_precondition_failure([violation]);
+    Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
 fn unavailable(reason: &str, message: &str, retry_after: Duration) -> Status {
     let mut details = details(reason, &[]);
     details.set_retry_info(Some(retry_after));
@@ -85,12 +92,25 @@ pub(super) fn of_store(error: &store::Error) -> Status {
             )]);
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
-        store::Error::Over(state) => {
-            let message = error.to_string();
-            let mut details = details("RUN_OVER", &[("state", state.as_str())]);
-            let violation = PreconditionViolation::new("RUN_MAY_DIAL", state.as_str(), message.as_str());
-            details.set_precondition_failure([violation]);
-            Status::with_error_details(Code::FailedPrecondition, message, details)
+        store::Error::Over(state) => failed_precondition(
+            "RUN_OVER",
+            &[("state", state.as_str())],
+            PreconditionViolation::new("RUN_MAY_DIAL", state.as_str(), error.to_string()),
+        ),
+        store::Error::NotEnded(state) => failed_precondition(
+            "RUN_NOT_ENDED",
+            &[("state", state.as_str())],
+            PreconditionViolation::new("RUN_ENDED", state.as_str(), error.to_string()),
+        ),
+        store::Error::NothingToRetry => failed_precondition(
+            "NOTHING_TO_RETRY",
+            &[],
+            PreconditionViolation::new("JOBS_MATCH", "states and outcomes", error.to_string()),
+        ),
+        store::Error::TooSoon { retry_after } => {
+            let mut details = details("ONCE_A_MINUTE", &[]);
+            details.set_retry_info(Some(*retry_after));
+            Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
         }
         store::Error::RequestReused => field_violation(
             "REQUEST_ID_REUSED",
@@ -208,6 +228,19 @@ mod tests {
         let status = of_store(&store::Error::Unavailable("x".into()));
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+    }
+
+    #[test]
+    fn what_comes_too_soon_says_when() {
+        let retry_after = Duration::from_secs(41);
+        let status = of_store(&store::Error::TooSoon { retry_after });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(retry_after));
+        for error in [store::Error::NotEnded(RunState::Running), store::Error::NothingToRetry] {
+            let status = of_store(&error);
+            assert_eq!(status.code(), Code::FailedPrecondition);
+            assert_eq!(status.get_details_precondition_failure().unwrap().violations.len(), 1);
+        }
     }
 
     #[test]

@@ -135,6 +135,9 @@ impl From<store::Error> for Error {
             | store::Error::WrongState(_)
             | store::Error::Closed(_)
             | store::Error::Over(_)
+            | store::Error::NotEnded(_)
+            | store::Error::NothingToRetry
+            | store::Error::TooSoon { .. }
             | store::Error::RequestReused
             | store::Error::Unavailable(_)
             | store::Error::Locked(_)

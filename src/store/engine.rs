@@ -9,12 +9,14 @@ use tokio::sync::broadcast;
 use super::database::{Database, Scope};
 use super::sql::Sql;
 use super::usecases::queue::LowWater;
-use super::usecases::{access, apply, calls, claim, follow_up, jobs, leads, runs, sweep};
+use super::usecases::{
+    access, apply, calls, claim, cleanup, explain, follow_up, jobs, leads, reconcile, retry, runs, sweep,
+};
 use super::wake::Wakes;
 use super::{
-    ApiKey, Applied, CallView, CallsOf, Claim, ClaimLimits, DueCall, Hangup, ImportStep, InFlight, JobAdded,
-    JobView, JobsCanceled, LeadCreated, LeadView, LogPage, NewJob, NewRun, Page, Paged, RequestKey, Result,
-    RunCreated, RunPatch, RunView, Store, Wake,
+    ApiKey, Applied, CallView, CallsOf, Claim, ClaimLimits, CleanedUp, DueCall, Hangup, ImportStep, InFlight,
+    JobAdded, JobExplained, JobView, JobsCanceled, LeadCreated, LeadView, LogPage, NewJob, NewRetry, NewRun,
+    Page, Paged, Reconciled, RequestKey, Result, RetryFilled, RunCreated, RunPatch, RunView, Store, Wake,
 };
 use crate::domain::call::News;
 use crate::domain::job::JobState;
@@ -187,6 +189,31 @@ impl Store for Engine {
 
     async fn call_by_sid(&self, tenant: &TenantId, sid: &CallSid) -> Result<CallView> {
         calls::get_by_sid(self, tenant, sid).await
+    }
+
+    async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId], actor: &str) -> Result<Reconciled> {
+        reconcile::reconcile(self, tenant, runs, actor).await
+    }
+
+    async fn cleanup_stale_calls(&self, tenant: &TenantId, actor: &str) -> Result<CleanedUp> {
+        cleanup::cleanup(self, tenant, actor).await
+    }
+
+    async fn begin_retry(
+        &self,
+        tenant: &TenantId,
+        retry: NewRetry,
+        key: Option<RequestKey>,
+    ) -> Result<RunId> {
+        retry::begin(self, tenant, retry, key).await
+    }
+
+    async fn fill_retry(&self, tenant: &TenantId, run: RunId) -> Result<RetryFilled> {
+        retry::fill(self, tenant, run).await
+    }
+
+    async fn explain_job(&self, tenant: &TenantId, job: JobId) -> Result<JobExplained> {
+        explain::explain(self, tenant, job).await
     }
 
     async fn create_leads(

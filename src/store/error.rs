@@ -1,5 +1,7 @@
 //! What can go wrong in a use case, by what the caller can do about it.
 
+use std::time::Duration;
+
 use crate::domain::Violation;
 use crate::domain::run::{RunState, WrongState};
 
@@ -25,6 +27,18 @@ pub enum Error {
     /// The run has ended or is ending, so that nothing about it changes any more.
     #[error("the run is {}: its settings change no more", .0.as_str())]
     Over(RunState),
+    /// Only jobs of a run that has ended can be retried.
+    #[error("the run has not ended: it is {}", .0.as_str())]
+    NotEnded(RunState),
+    /// The run has no job to be retried.
+    #[error("the run has no job in these states with these outcomes")]
+    NothingToRetry,
+    /// The tenant had this done less than a minute ago.
+    #[error("this was done less than a minute ago")]
+    TooSoon {
+        /// It may be done again after this.
+        retry_after: Duration,
+    },
     /// The request id was used for another request.
     #[error("request_id was used for a different request")]
     RequestReused,

@@ -10,6 +10,7 @@ pub mod engine;
 pub mod error;
 pub mod group;
 mod job_row;
+pub mod maintain;
 pub mod model;
 mod postgres;
 mod run_row;
@@ -25,6 +26,7 @@ pub use dispatch::*;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use group::Recorder;
+pub use maintain::*;
 pub use model::*;
 
 use crate::domain::call::News;
@@ -141,6 +143,24 @@ pub trait Store: Send + Sync + 'static {
     async fn call(&self, tenant: &TenantId, call: CallId) -> Result<CallView>;
     /// The call that the carrier names so.
     async fn call_by_sid(&self, tenant: &TenantId, sid: &CallSid) -> Result<CallView>;
+
+    // ── Maintenance ─────────────────────────────────────────────────────────────────────────────────
+
+    /// Holds runs of the tenant (at most [`RECONCILE_RUNS_MAX`]; none named: all that have not ended) against their
+    /// jobs and calls, and puts right what differs, each run in transactions of its own. `actor` goes into the
+    /// audit log. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`], whichever process did it last.
+    async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId], actor: &str) -> Result<Reconciled>;
+    /// Ends what is proven stale of the tenant, in transactions of one page each. Limited like
+    /// [`Store::reconcile_runs`], on its own.
+    async fn cleanup_stale_calls(&self, tenant: &TenantId, actor: &str) -> Result<CleanedUp>;
+    /// Makes a draft for jobs of an ended run, without jobs as yet: they come with [`Store::fill_retry`].
+    async fn begin_retry(&self, tenant: &TenantId, retry: NewRetry, key: Option<RequestKey>)
+    -> Result<RunId>;
+    /// Adds the next page of jobs to a run made by [`Store::begin_retry`]; with the last, seals it and starts it if
+    /// that was asked for. Does nothing to a run whose jobs are all in.
+    async fn fill_retry(&self, tenant: &TenantId, run: RunId) -> Result<RetryFilled>;
+    /// Why the job is where it is.
+    async fn explain_job(&self, tenant: &TenantId, job: JobId) -> Result<JobExplained>;
 
     // ── Leads ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,6 +1,7 @@
 //! Integration tests: real stores, real sockets, the real simulator.
 
 mod grpc;
+mod maintenance;
 mod simulator;
 mod store;
 mod support;

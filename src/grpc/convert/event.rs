@@ -1,6 +1,6 @@
 //! A run's log.
 
-use super::{call, job, run, time};
+use super::{call, job, maintain, run, time};
 use crate::domain::event::{Commit, Event};
 use crate::grpc::pb;
 use crate::grpc::pb::run_event::{self as wire, Kind};
@@ -48,6 +48,9 @@ fn event(event: Event) -> pb::RunEvent {
                 outcome: outcome.map_or(0, job::outcome),
                 eligible_time: eligible_at.and_then(time::write),
             })
+        }
+        Event::Repaired { repair, count } => {
+            Kind::Repaired(wire::Repaired { repair: maintain::repair_kind(repair), count })
         }
         Event::OrphanCall { call_id, job_id, attempt, call_sid } => Kind::OrphanCall(wire::OrphanCall {
             call_id: call_id.to_string(),

@@ -7,6 +7,7 @@ pub(super) mod event;
 pub(super) mod job;
 pub(super) mod json;
 pub(super) mod lead;
+pub(super) mod maintain;
 pub(super) mod run;
 pub(super) mod script;
 pub(super) mod time;

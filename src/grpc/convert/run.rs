@@ -3,7 +3,7 @@
 use super::{amd, non_empty, script, time, twins};
 use crate::domain::event::Progress;
 use crate::domain::retry::{DELAY_MAX_S, RetryOn, RetryPolicy};
-use crate::domain::run::{CONCURRENCY_MAX, RunField, RunSettings, RunState};
+use crate::domain::run::{CONCURRENCY_MAX, JobCounts, RunField, RunSettings, RunState};
 use crate::domain::script::Script;
 use crate::domain::window::{ALL_DAYS, CallingWindow};
 use crate::domain::{Phone, Violation};
@@ -169,22 +169,26 @@ pub(in crate::grpc) fn write_settings(settings: RunSettings) -> pb::RunSettings 
     }
 }
 
+/// Jobs by state, for the wire.
+pub(in crate::grpc) const fn counts(counts: &JobCounts) -> pb::JobCounts {
+    pb::JobCounts {
+        total: counts.total(),
+        queued: counts.queued,
+        dialing: counts.dialing,
+        in_call: counts.in_call,
+        completed: counts.completed,
+        failed: counts.failed,
+        canceled: counts.canceled,
+        skipped: counts.skipped,
+        expired: counts.expired,
+    }
+}
+
 /// Where a run stands, for the wire.
 pub(in crate::grpc) fn progress(progress: &Progress) -> pb::RunProgress {
-    let counts = &progress.counts;
     pb::RunProgress {
         state: state(progress.state),
-        counts: Some(pb::JobCounts {
-            total: counts.total(),
-            queued: counts.queued,
-            dialing: counts.dialing,
-            in_call: counts.in_call,
-            completed: counts.completed,
-            failed: counts.failed,
-            canceled: counts.canceled,
-            skipped: counts.skipped,
-            expired: counts.expired,
-        }),
+        counts: Some(counts(&progress.counts)),
         outcomes: progress
             .outcomes
             .0

@@ -4,6 +4,7 @@ mod calls;
 mod halt;
 mod import;
 mod jobs;
+mod maintain;
 mod runs;
 
 use tonic::{Request, Response, Status, Streaming};
@@ -89,6 +90,28 @@ impl OutboundQueue for Service {
 
     async fn get_call(&self, request: Request<pb::GetCallRequest>) -> Answer<pb::GetCallResponse> {
         self.0.unary(request, calls::get).await
+    }
+
+    async fn reconcile_runs(
+        &self,
+        request: Request<pb::ReconcileRunsRequest>,
+    ) -> Answer<pb::ReconcileRunsResponse> {
+        self.0.unary(request, maintain::reconcile).await
+    }
+
+    async fn cleanup_stale_calls(
+        &self,
+        request: Request<pb::CleanupStaleCallsRequest>,
+    ) -> Answer<pb::CleanupStaleCallsResponse> {
+        self.0.unary(request, maintain::cleanup).await
+    }
+
+    async fn retry_jobs(&self, request: Request<pb::RetryJobsRequest>) -> Answer<pb::RetryJobsResponse> {
+        self.0.unary(request, maintain::retry).await
+    }
+
+    async fn explain_job(&self, request: Request<pb::ExplainJobRequest>) -> Answer<pb::ExplainJobResponse> {
+        self.0.unary(request, maintain::explain).await
     }
 
     type WatchRunStream = watch::Updates;

@@ -41,13 +41,13 @@ pub(super) async fn update(
 /// Checks all that does not depend on the time. The store judges the two instants, with a change against the
 /// run's own, and only after it has looked for the answer to a repeated request: what was in the future when
 /// the request was first made may have passed since.
-fn check_ranges(settings: &RunSettings) -> Result<(), Violation> {
+pub(super) fn check_ranges(settings: &RunSettings) -> Result<(), Violation> {
     let timeless = RunSettings { starts_at: None, expires_at: None, ..settings.clone() };
     timeless.check(Timestamp::default()).map_err(|violation| violation.under("settings"))
 }
 
 /// What the store refuses of a setting, named as in the request.
-fn in_settings(error: store::Error) -> store::Error {
+pub(super) fn in_settings(error: store::Error) -> store::Error {
     match error {
         store::Error::Invalid(violation) if is_setting(&violation) => {
             store::Error::Invalid(violation.under("settings"))
@@ -57,6 +57,9 @@ fn in_settings(error: store::Error) -> store::Error {
         | store::Error::WrongState(_)
         | store::Error::Closed(_)
         | store::Error::Over(_)
+        | store::Error::NotEnded(_)
+        | store::Error::NothingToRetry
+        | store::Error::TooSoon { .. }
         | store::Error::RequestReused
         | store::Error::Unavailable(_)
         | store::Error::Locked(_)

@@ -171,7 +171,7 @@ fn pause_for(run: &mut RunRow, code: &str, message: &str, now: Timestamp) {
 }
 
 /// A number in 0.0..1.0 that the call's random id holds anyway.
-fn draw(call: CallId) -> f64 {
+pub(super) fn draw(call: CallId) -> f64 {
     let bits = u32::from_le_bytes([call.0.as_bytes()[12], call.0.as_bytes()[13], call.0.as_bytes()[14], 0]);
     f64::from(bits) / f64::from(1 << 24)
 }

@@ -90,7 +90,7 @@ pub async fn import(
 }
 
 /// The run, locked, if it takes jobs.
-async fn open_run(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<RunRow> {
+pub(super) async fn open_run(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<RunRow> {
     let run = run_row::lock_one(tx, tenant, run).await?;
     if run.sealed {
         return Err(Error::Closed("it is sealed"));

@@ -2,12 +2,18 @@
 
 pub mod access;
 pub mod apply;
+pub mod audit;
 pub mod calls;
 pub mod claim;
+pub mod cleanup;
+pub mod explain;
 pub mod follow_up;
 pub mod jobs;
 pub mod leads;
 pub mod queue;
+pub mod reconcile;
+mod reconcile_facts;
 pub mod requests;
+pub mod retry;
 pub mod runs;
 pub mod sweep;

@@ -154,7 +154,7 @@ pub async fn end_queued_page(
 }
 
 /// Saves the run and tells whoever may dial it.
-async fn finish(tx: &mut Tx, tenant: &TenantId, run: RunRow, now: Timestamp) -> Result<()> {
+pub(super) async fn finish(tx: &mut Tx, tenant: &TenantId, run: RunRow, now: Timestamp) -> Result<()> {
     if run.state.is_dialing() && run.counts.queued > 0 {
         tx.has_work(tenant, run.starts_at.max(run.claimable_at).max(now));
     }

@@ -43,7 +43,7 @@ pub async fn sweep(engine: &Engine) -> Result<bool> {
     let ending = runs_that_end(engine).await?;
     let mut more = false;
     for (tenant, run) in ending {
-        more |= end_page(engine, &tenant, run).await?;
+        more |= end_page(engine, &tenant, run).await?.jobs == BATCH_MAX;
     }
     wake_idle_tenants(engine).await?;
     forget_answers(engine).await?;
@@ -61,16 +61,26 @@ async fn runs_that_end(engine: &Engine) -> Result<Vec<(TenantId, RunId)>> {
     rows.iter().map(|row| Ok((row.text("tenant_id")?.parse()?, RunId(row.uuid("run_id")?)))).collect()
 }
 
-/// Ends a page of the run's queued jobs and settles it. Returns whether the page was full.
-async fn end_page(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<bool> {
+/// What became of a run that was called off or has expired.
+pub(super) struct EndedPage {
+    /// Queued jobs that ended.
+    pub jobs: usize,
+    /// Whether the run ended with them.
+    pub run_ended: bool,
+}
+
+/// Ends a page of the run's queued jobs and settles it. A page that was full may have more behind it.
+pub(super) async fn end_page(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<EndedPage> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let mut run = run_row::lock_one(&mut tx, tenant, run).await?;
     let now = tx.now().await?;
-    let ended = runs::end_queued_page(&mut tx, tenant, &mut run, now).await?;
+    let before = run.state;
+    let jobs = runs::end_queued_page(&mut tx, tenant, &mut run, now).await?;
     run.settle(now);
+    let run_ended = run.state.is_ended() && !before.is_ended();
     run_row::save(&mut tx, tenant, &mut [run], now).await?;
     tx.commit(&engine.wakes).await?;
-    Ok(ended == BATCH_MAX)
+    Ok(EndedPage { jobs, run_ended })
 }
 
 /// Lets dialers look at every tenant that has queued jobs of a run that may dial, in case a wake-up was lost
@@ -193,8 +203,12 @@ pub async fn lose_abandoned_intents(engine: &Engine, older_than: Duration) -> Re
              AND (c.created_at < {now} - $1 OR w.expires_at < {now} AND c.created_at < {now} - $3)
          ORDER BY c.tenant_id LIMIT $2",
     );
-    let lost = News::Lost { message: "the worker was gone before it recorded an answer".to_owned() };
-    tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX, micros(SEND_WITHIN)], &lost).await
+    tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX, micros(SEND_WITHIN)], &lost()).await
+}
+
+/// The news of an intent that nobody will send any more.
+pub(super) fn lost() -> News {
+    News::Lost { message: "the worker was gone before it recorded an answer".to_owned() }
 }
 
 /// See [`crate::store::Store::presume_stale`].
@@ -204,11 +218,15 @@ pub async fn presume_stale(engine: &Engine, older_than: Duration) -> Result<u64>
          WHERE ended_at IS NULL AND direction = 'outbound' AND state = 'unknown' AND created_at < {now} - $1
          ORDER BY tenant_id LIMIT $2",
     );
-    let stale = News::Presumed {
+    tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX], &stale()).await
+}
+
+/// The news of an unknown call that is given up.
+pub(super) fn stale() -> News {
+    News::Presumed {
         code: STALE_NO_CALL_SID,
         message: "the carrier's answer was lost and nothing was heard of the call since".to_owned(),
-    };
-    tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX], &stale).await
+    }
 }
 
 fn micros(duration: Duration) -> i64 {
