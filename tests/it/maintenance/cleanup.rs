@@ -45,8 +45,9 @@ async fn stale_calls_are_ended(test: Open) {
     assert_eq!(entry, ["k CleanupStaleCalls tenant acme"]);
     let again = store.cleanup_stale_calls(&tenant, "k").await;
     assert!(matches!(again, Err(Error::TooSoon { retry_after }) if retry_after <= Duration::from_secs(60)));
-    // A worker that is gone: its intents are taken over whatever their age.
+    // A worker that is gone: its intents are taken over as soon as it cannot send them any more.
     test.a_minute_passes().await;
+    age(3, MINUTE).await;
     store.heartbeat(&worker("1"), Duration::ZERO).await.unwrap();
     tokio::time::sleep(Duration::from_millis(5)).await;
     assert_eq!(store.cleanup_stale_calls(&tenant, "k").await.unwrap().abandoned_intents, 1);
