@@ -275,7 +275,7 @@ INSERT OR IGNORE INTO meta (name, value) VALUES ('log_epoch', lower(hex(randombl
 
 -- What SQLite's planner is to assume of sizes. Left alone it takes a tenant for ten rows, joins a batch of jobs by
 -- going through all of the tenant's, and counts live calls by going through all calls. The second ANALYZE lets the
--- connection that runs this see it as well. PostgreSQL is told by its session settings.
+-- connection that runs this see it as well. PostgreSQL is told when it is opened.
 ANALYZE sqlite_schema;
 DELETE FROM sqlite_stat1;
 INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
@@ -288,6 +288,7 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('call_log', 'call_log_attempt', '10000000 1000000 1 1'),
     ('call_log', 'call_log_by_run', '10000000 1000000 10000 1'),
     ('call_log', 'call_log_live', '1000 100 1'),
+    ('call_log', 'call_log_interventions', '1000 100 1'),
     ('leads', 'sqlite_autoindex_leads_1', '10000000 1000000 1'),
     ('leads', 'sqlite_autoindex_leads_2', '10000000 1000000 1'),
     ('runs', 'sqlite_autoindex_runs_1', '100000 10000 1'),

@@ -104,9 +104,11 @@ fn render_rows(mark: &str, dialect: Dialect) -> String {
         }
         Dialect::Sqlite => {
             out.push_str("(SELECT ");
-            for (i, (name, _)) in columns.iter().enumerate() {
+            for (i, (name, kind)) in columns.iter().enumerate() {
                 let comma = if i == 0 { "" } else { ", " };
-                let _ = write!(out, "{comma}value ->> {i} AS {name}");
+                // Without an affinity that fits the column's, `(a, b) IN` uses no more than a prefix of an index.
+                let kind = if matches!(*kind, "uuid" | "text") { "TEXT" } else { "INTEGER" };
+                let _ = write!(out, "{comma}CAST(value ->> {i} AS {kind}) AS {name}");
             }
             let _ = write!(out, " FROM json_each(${first})) AS {alias}");
         }
@@ -363,8 +365,8 @@ mod tests {
         );
         assert_eq!(
             sql.text(Dialect::Sqlite),
-            "UPDATE t SET b = r.b FROM (SELECT value ->> 0 AS a, value ->> 1 AS b FROM json_each($2)) AS r \
-             WHERE t.a = r.a AND t.c IN (SELECT value FROM json_each($1))"
+            "UPDATE t SET b = r.b FROM (SELECT CAST(value ->> 0 AS TEXT) AS a, CAST(value ->> 1 AS TEXT) AS b \
+             FROM json_each($2)) AS r WHERE t.a = r.a AND t.c IN (SELECT value FROM json_each($1))"
         );
     }
 

@@ -183,3 +183,46 @@ fn error(error: sqlx::Error) -> Error {
         _ => Error::Internal(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One row for each step of the plan.
+    async fn plan(db: &Sqlite, template: &'static str) -> String {
+        let text = Sql::new(template).text(Dialect::Sqlite);
+        let sql = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"));
+        let steps: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sql).fetch_all(&db.writer).await.expect("a plan");
+        steps.into_iter().map(|step| step.3).collect::<Vec<_>>().join("; ")
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_found_by_its_keys_in_an_empty_database_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("sqlite://{}", dir.path().join("t.db").display());
+        let db = Sqlite::open(&url).await.expect("a store");
+        let update = plan(
+            &db,
+            "UPDATE call_log SET state = r.state FROM {rows 2 r: call_id uuid, state text}
+             WHERE call_log.tenant_id = $1 AND call_log.call_id = r.call_id",
+        )
+        .await;
+        assert!(update.contains("(tenant_id=? AND call_id=?)"), "{update}");
+        let delete = plan(
+            &db,
+            "DELETE FROM ready_jobs WHERE tenant_id = $1 AND (run_id, priority, eligible_at, job_id) IN
+                 (SELECT r.run_id, r.priority, r.eligible_at, r.job_id
+                  FROM {rows 2 r: run_id uuid, priority bigint, eligible_at bigint, job_id uuid})",
+        )
+        .await;
+        assert!(delete.contains("eligible_at=? AND job_id=?)"), "{delete}");
+        let live = plan(
+            &db,
+            "SELECT run_id, count(*) AS live FROM call_log
+             WHERE tenant_id = $1 AND ended_at IS NULL AND direction = 'outbound' GROUP BY run_id",
+        )
+        .await;
+        assert!(live.contains("call_log_live"), "{live}");
+    }
+}
