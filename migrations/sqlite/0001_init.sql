@@ -282,7 +282,7 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('jobs', 'sqlite_autoindex_jobs_1', '10000000 1000000 1'),
     ('jobs', 'sqlite_autoindex_jobs_2', '10000000 1000000 10000 1'),
     ('jobs', 'jobs_by_run', '10000000 1000000 10000 1'),
-    ('ready_jobs', 'ready_jobs', '10000000 1000000 10000 5000 1 1'),
+    ('ready_jobs', 'ready_jobs', '10000000 1000000 10000 5000 100 1'),
     ('call_log', 'sqlite_autoindex_call_log_1', '10000000 1000000 1'),
     ('call_log', 'call_log_sid', '10000000 1000000 1'),
     ('call_log', 'call_log_attempt', '10000000 1000000 1 1'),
