@@ -1,6 +1,6 @@
 //! SQL written once for both databases.
 //!
-//! A [`Sql`] is standard SQL with `$n` parameters and three marks that are rendered per dialect:
+//! A [`Sql`] is standard SQL with `$n` parameters and five marks that are rendered per dialect:
 //! - `{rows N alias: a uuid, b text, c bigint}`: a table made of the [`Rows`] given as parameter N. PostgreSQL
 //!   gets one array a column (`unnest`), so the rows take parameters N, N+1, …; SQLite one JSON text.
 //!   It must be the last parameter.
