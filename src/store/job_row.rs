@@ -177,9 +177,9 @@ pub async fn some_queued(tx: &mut Tx, tenant: &TenantId, run: RunId, limit: usiz
     static SELECT: Sql = Sql::new(concat!(
         "SELECT ",
         job_columns!(),
-        " FROM (SELECT tenant_id, job_id FROM ready_jobs WHERE tenant_id = $1 AND run_id = $2
+        " FROM (SELECT job_id FROM ready_jobs WHERE tenant_id = $1 AND run_id = $2
                ORDER BY priority, eligible_at, job_id LIMIT $3) q
-          JOIN jobs j ON j.tenant_id = q.tenant_id AND j.job_id = q.job_id"
+          JOIN jobs j ON j.tenant_id = $1 AND j.job_id = q.job_id"
     ));
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     tx.fetch(&SELECT, args![tenant, run.0, limit]).await?.iter().map(JobRow::read).collect()

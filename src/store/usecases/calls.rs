@@ -76,7 +76,7 @@ pub async fn commits_after(
 ) -> Result<LogPage> {
     static HEAD: Sql = Sql::new(
         "SELECT r.revision, r.state, COALESCE((SELECT min(e.revision) FROM run_events e
-             WHERE e.tenant_id = r.tenant_id AND e.run_id = r.run_id), r.revision + 1) AS oldest
+             WHERE e.tenant_id = $1 AND e.run_id = $2), r.revision + 1) AS oldest
          FROM runs r WHERE r.tenant_id = $1 AND r.run_id = $2",
     );
     static TAIL: Sql = Sql::new(

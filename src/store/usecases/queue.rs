@@ -97,11 +97,11 @@ pub async fn scan(
         "SELECT ",
         job_columns!(),
         ", j.phone, j.time_zone
-          FROM (SELECT tenant_id, job_id, eligible_at FROM ready_jobs
+          FROM (SELECT job_id, eligible_at FROM ready_jobs
                 WHERE tenant_id = $1 AND run_id = $2 AND priority = $3 AND (eligible_at, job_id) > ($4, $5)
                     AND eligible_at <= $6
                 ORDER BY eligible_at, job_id LIMIT $7) q
-          JOIN jobs j ON j.tenant_id = q.tenant_id AND j.job_id = q.job_id
+          JOIN jobs j ON j.tenant_id = $1 AND j.job_id = q.job_id
           ORDER BY q.eligible_at, q.job_id"
     ));
     let limit = wanted + SCAN_MARGIN;

@@ -107,9 +107,9 @@ async fn wake_idle_tenants(engine: &Engine) -> Result<()> {
 async fn correct_hints(engine: &Engine, tenant: &TenantId) -> Result<()> {
     static CORRECT: Sql = Sql::new(
         "UPDATE runs SET claimable_at = (SELECT min(q.eligible_at) FROM ready_jobs q
-             WHERE q.tenant_id = runs.tenant_id AND q.run_id = runs.run_id)
+             WHERE q.tenant_id = $1 AND q.run_id = runs.run_id)
          WHERE tenant_id = $1 AND ended_at IS NULL AND queued > 0 AND EXISTS
-             (SELECT 1 FROM ready_jobs q WHERE q.tenant_id = runs.tenant_id AND q.run_id = runs.run_id
+             (SELECT 1 FROM ready_jobs q WHERE q.tenant_id = $1 AND q.run_id = runs.run_id
                   AND q.eligible_at < runs.claimable_at)",
     );
     static FIRST: Sql = Sql::new(
