@@ -18,6 +18,7 @@ use crate::dialer;
 use crate::grpc;
 use crate::progress::Hub;
 use crate::store::{self, ApiKey, Engine, Recorder, Store};
+use crate::tasks;
 use crate::webhooks::{self, Tokens};
 
 /// Characters of a key's secret: 62^43 > 2^256.
@@ -126,9 +127,14 @@ impl App {
             accounts: HashMap::from([(config.account.sid.clone(), rest_account(&config.account))]),
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
-        let dialer = config.roles.dialer.then(|| {
-            tokio::spawn(dialer::run(store.clone(), recorder.clone(), client, dialer_config, dialing))
-        });
+        let working = shutdown.child_token();
+        let (dialer, tasks) = if config.roles.dialer {
+            let dialer = dialer::run(store.clone(), recorder.clone(), client, dialer_config, dialing);
+            let tasks = tasks::run(store.clone(), tasks::Config::default(), working);
+            (Some(tokio::spawn(dialer)), Some(tokio::spawn(tasks)))
+        } else {
+            (None, None)
+        };
         if let Some(listener) = listeners.grpc {
             let (store, stop) = (store.clone(), shutdown.child_token());
             servers.spawn(async move {
@@ -153,9 +159,9 @@ impl App {
         tracing::info!("draining");
         shutdown.cancel();
         let drained = tokio::time::timeout(config.drain_timeout, async {
-            // A panic of the dialer was logged where it happened; draining goes on.
-            if let Some(dialer) = dialer {
-                let _ = dialer.await;
+            // A panic of either was logged where it happened; draining goes on.
+            for worker in [dialer, tasks].into_iter().flatten() {
+                let _ = worker.await;
             }
             hearing.cancel();
             let mut result = early.map_or(Ok(()), flatten);

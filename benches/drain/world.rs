@@ -130,6 +130,8 @@ pub fn tenant(n: usize) -> Tenant {
         caller_id: "+15005550006".parse().expect("a phone"),
         time_zone: "UTC".into(),
         window: CallingWindow::ALWAYS,
+        default_region: None,
+        greeting: None,
     }
 }
 

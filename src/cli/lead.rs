@@ -110,7 +110,7 @@ async fn list(client: &Client, phone: Option<String>, limit: u32, output: Output
     while leads.len() < limit as usize {
         let phone = phone.clone().unwrap_or_default();
         let page_size = PAGE_SIZE.min(limit - u32::try_from(leads.len()).unwrap_or(limit));
-        let request = ListLeadsRequest { page_size, page_token, phone };
+        let request = ListLeadsRequest { page_size, page_token, phone, filter: None };
         let send = |request| {
             let mut leads = client.leads.clone();
             async move { leads.list_leads(request).await }

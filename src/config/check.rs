@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{Config, Error, Problem};
+use crate::domain::script::Script;
 use crate::domain::window::{ALL_DAYS, CallingWindow};
 use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace, tenant};
 
@@ -297,6 +298,8 @@ impl Config {
             caller_id: caller_id.clone().unwrap_or_else(|| Phone::from_stored(String::new())),
             time_zone: given.time_zone.clone(),
             window: window.unwrap_or_default(),
+            default_region: given.default_region.clone().filter(|region| !region.is_empty()),
+            greeting: given.greeting.clone().map(|text| Script::Say { text, voice: None, language: None }),
         };
         if let Err(violation) = probe.check() {
             problems.0.push(Problem::of(&format!("tenant.{}", violation.field), violation.reason));

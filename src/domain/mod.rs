@@ -55,12 +55,13 @@ pub mod retry;
 pub mod run;
 pub mod script;
 pub mod share;
+pub mod task;
 pub mod tenant;
 pub mod time;
 pub mod unknown;
 pub mod window;
 
-pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TenantId, WorkerId};
+pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, WorkerId};
 pub use phone::Phone;
 pub use time::Timestamp;
 

@@ -57,6 +57,11 @@ impl Phone {
     }
 }
 
+/// Whether `region` is a code that national phones can be read with.
+pub fn check_region(region: &str) -> Result<(), Violation> {
+    region_code(region).map(drop)
+}
+
 fn region_code(region: &str) -> Result<phonenumber::country::Id, Violation> {
     region
         .to_ascii_uppercase()

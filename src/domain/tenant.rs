@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::script::Script;
 use super::window::CallingWindow;
-use super::{AccountSid, Phone, TenantId, Violation, pace, run, window};
+use super::{AccountSid, Phone, TenantId, Violation, pace, phone, run, window};
 
 /// Live calls at most, unless told otherwise.
 pub const DEFAULT_MAX_CONCURRENT_CALLS: u32 = 3;
@@ -28,6 +29,10 @@ pub struct Tenant {
     pub time_zone: String,
     /// When callees may be called, for runs that name no window.
     pub window: CallingWindow,
+    /// ISO 3166-1 alpha-2 code that national phones are read with when nobody names another.
+    pub default_region: Option<String>,
+    /// What callers of the tenant's number hear; none for an apology.
+    pub greeting: Option<Script>,
 }
 
 impl Tenant {
@@ -38,6 +43,12 @@ impl Tenant {
         }
         pace::Meter::new(self.calls_per_second, super::Timestamp(0))?;
         window::zone(&self.time_zone)?;
+        if let Some(region) = &self.default_region {
+            phone::check_region(region).map_err(|v| Violation::new("default_region", v.reason))?;
+        }
+        if let Some(greeting) = &self.greeting {
+            greeting.check().map_err(|violation| Violation::new("greeting", violation.reason))?;
+        }
         self.window.check().map_err(|violation| violation.under("window"))
     }
 }

@@ -42,6 +42,8 @@ keyed! {
     RetryJobsRequest = "RetryJobs";
     CreateLeadRequest = "CreateLead";
     BatchCreateLeadsRequest = "BatchCreateLeads";
+    UpdateLeadRequest = "UpdateLead";
+    DeleteLeadRequest = "DeleteLead";
 }
 
 /// The key of `request`; none if the client gave no id.

@@ -60,7 +60,7 @@ const fn stream(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 26] = [
+pub const METHODS: [Method; 34] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
@@ -83,10 +83,18 @@ pub const METHODS: [Method; 26] = [
     method("/trunkline.v1.OutboundQueue/CleanupStaleCalls", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/RetryJobs", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/ExplainJob", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/ListTasks", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/RetryTask", Scope::OutboundWrite),
     method("/trunkline.v1.Leads/CreateLead", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/BatchCreateLeads", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/GetLead", Scope::LeadsRead),
     method("/trunkline.v1.Leads/ListLeads", Scope::LeadsRead),
+    method("/trunkline.v1.Leads/UpdateLead", Scope::LeadsWrite),
+    method("/trunkline.v1.Leads/DeleteLead", Scope::LeadsWrite),
+    method("/trunkline.v1.Leads/ListLeadEvents", Scope::LeadsRead),
+    method("/trunkline.v1.Leads/CreateLeadFromCall", Scope::LeadsWrite),
+    stream("/trunkline.v1.Leads/ImportLeads", Scope::LeadsWrite),
+    stream("/trunkline.v1.Leads/ExportLeads", Scope::LeadsRead),
 ];
 
 /// Services that need no key: they say nothing of any tenant.
@@ -149,7 +157,7 @@ mod tests {
     fn reads_read_and_writes_write() {
         for method in METHODS {
             let name = method.path.rsplit('/').next().unwrap();
-            let reads = ["Get", "List", "Watch", "Explain"].iter().any(|verb| name.starts_with(verb));
+            let reads = ["Get", "List", "Watch", "Explain", "Export"].iter().any(|verb| name.starts_with(verb));
             assert_eq!(method.scope.as_str().ends_with(":read"), reads, "{name}");
             let outbound = method.path.contains("OutboundQueue");
             assert_eq!(method.scope.as_str().starts_with("outbound:"), outbound, "{name}");

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::auth::Caller;
+use super::pb;
 use super::status::{self, Refusal};
 use crate::domain::TenantId;
 use crate::progress::Hub;
@@ -35,6 +36,21 @@ pub(super) struct Call {
     pub tenant: TenantId,
     /// The id of the key that asks; for the audit log.
     pub key_id: String,
+}
+
+impl Call {
+    /// The tenant's default region, if it takes one to read somebody's phone.
+    pub(super) async fn region(
+        &self,
+        people: impl Iterator<Item = &pb::LeadFacts> + Send,
+    ) -> Result<Option<String>, Refusal> {
+        let is_national = |facts: &pb::LeadFacts| {
+            facts.default_region.is_empty() && !facts.phone.trim_start().starts_with('+')
+        };
+        // Gone through before the wait: what is lent must not cross it.
+        let needed = { people }.any(is_national);
+        if needed { Ok(self.store.tenant(&self.tenant).await?.default_region) } else { Ok(None) }
+    }
 }
 
 impl Shared {

@@ -112,6 +112,11 @@ pub(super) fn of_store(error: &store::Error) -> Status {
             details.set_retry_info(Some(*retry_after));
             Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
         }
+        store::Error::StaleEtag => plain(
+            Code::Aborted,
+            "STALE_ETAG",
+            "etag: the lead has changed since it was given; read it again, and decide again",
+        ),
         store::Error::RequestReused => field_violation(
             "REQUEST_ID_REUSED",
             &Violation::new("request_id", "was used for a different request"),
@@ -121,6 +126,7 @@ pub(super) fn of_store(error: &store::Error) -> Status {
             unavailable("DATABASE_UNAVAILABLE", "the database is not available; try again", RETRY_AFTER)
         }
         store::Error::Locked(cause) | store::Error::Internal(cause) => internal(cause),
+        store::Error::Lapsed => internal(error),
     }
 }
 

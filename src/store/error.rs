@@ -39,6 +39,12 @@ pub enum Error {
         /// It may be done again after this.
         retry_after: Duration,
     },
+    /// The lead has changed since the client saw it.
+    #[error("the lead has changed since its etag was given")]
+    StaleEtag,
+    /// The claim of a task had lapsed, so that somebody else may have it.
+    #[error("the claim of the task has lapsed")]
+    Lapsed,
     /// The request id was used for another request.
     #[error("request_id was used for a different request")]
     RequestReused,

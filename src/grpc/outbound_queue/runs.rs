@@ -19,7 +19,8 @@ pub(super) async fn create(
     batch::check_max("jobs", request.jobs.len())?;
     let settings = convert::run::read(request.settings)?;
     check_ranges(&settings)?;
-    let Batch { good, places } = Batch::read(request.jobs, convert::job::read);
+    let region = call.region(jobs::people(&request.jobs)).await?;
+    let Batch { good, places } = Batch::read(request.jobs, |job| convert::job::read(job, region.as_deref()));
     let new = NewRun { settings, jobs: good, start: request.start, seal: request.seal, parent: None };
     let created = call.store.create_run(&call.tenant, new, key).await.map_err(in_settings)?;
     let (results, _) = jobs::results(batch::join(places, created.jobs)?);
@@ -60,6 +61,8 @@ pub(super) fn in_settings(error: store::Error) -> store::Error {
         | store::Error::NotEnded(_)
         | store::Error::NothingToRetry
         | store::Error::TooSoon { .. }
+        | store::Error::StaleEtag
+        | store::Error::Lapsed
         | store::Error::RequestReused
         | store::Error::Unavailable(_)
         | store::Error::Locked(_)

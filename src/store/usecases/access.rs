@@ -37,12 +37,13 @@ pub async fn set_breaker(engine: &Engine, account: &AccountSid, open_for: Option
 pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<()> {
     static PUT: Sql = Sql::new(
         "INSERT INTO tenants (tenant_id, max_concurrent_calls, calls_per_second, account_sid, caller_id, time_zone,
-             calling_window, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, {now}, {now})
+             calling_window, default_region, greeting, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, {now}, {now})
          ON CONFLICT (tenant_id) DO UPDATE SET max_concurrent_calls = excluded.max_concurrent_calls,
              calls_per_second = excluded.calls_per_second, account_sid = excluded.account_sid,
              caller_id = excluded.caller_id, time_zone = excluded.time_zone,
-             calling_window = excluded.calling_window, updated_at = excluded.updated_at",
+             calling_window = excluded.calling_window, default_region = excluded.default_region,
+             greeting = excluded.greeting, updated_at = excluded.updated_at",
     );
     static DISPATCH: Sql = Sql::new(
         "INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)
@@ -58,6 +59,8 @@ pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<()> {
         tenant.caller_id.expose(),
         tenant.time_zone.as_str(),
         to_json(&tenant.window)?,
+        tenant.default_region.clone(),
+        tenant.greeting.as_ref().map(to_json).transpose()?,
     ];
     tx.execute(&PUT, values).await?;
     tx.execute(&DISPATCH, args![&tenant.id]).await?;
@@ -67,7 +70,8 @@ pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<()> {
 /// The tenant's settings, inside a transaction.
 pub async fn tenant(tx: &mut Tx, tenant: &TenantId) -> Result<Tenant> {
     static SELECT: Sql = Sql::new(
-        "SELECT max_concurrent_calls, calls_per_second, account_sid, caller_id, time_zone, calling_window
+        "SELECT max_concurrent_calls, calls_per_second, account_sid, caller_id, time_zone, calling_window,
+             default_region, greeting
          FROM tenants WHERE tenant_id = $1",
     );
     let row = tx.fetch_optional(&SELECT, args![tenant]).await?.ok_or(Error::NotFound("tenant"))?;
@@ -79,6 +83,8 @@ pub async fn tenant(tx: &mut Tx, tenant: &TenantId) -> Result<Tenant> {
         caller_id: Phone::from_stored(row.text("caller_id")?),
         time_zone: row.text("time_zone")?,
         window: row.json("calling_window")?,
+        default_region: row.opt_text("default_region")?,
+        greeting: if row.opt_text("greeting")?.is_some() { Some(row.json("greeting")?) } else { None },
     })
 }
 

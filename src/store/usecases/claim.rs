@@ -228,6 +228,7 @@ async fn pick_jobs(
     let mut zones: HashMap<Option<String>, TimeZone> = HashMap::new();
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
+    let mut erased = Vec::new();
     let mut passed_over = false;
     for candidate in scan.candidates {
         if !zones.contains_key(&candidate.time_zone) {
@@ -236,7 +237,10 @@ async fn pick_jobs(
         }
         let opening = window.next_opening(now, &zones[&candidate.time_zone]);
         let key = candidate.key;
-        if opening > now {
+        if candidate.phone.expose().is_empty() {
+            // Its lead was deleted while a call of the job's went on, which was to be followed by another.
+            erased.push(candidate);
+        } else if opening > now {
             deferred.push((candidate, opening));
         } else if busy.contains(&candidate.phone) || phones.contains(&candidate.phone) {
             deferred.push((candidate, now + PHONE_BUSY_DEFER));
@@ -253,6 +257,7 @@ async fn pick_jobs(
         run.claimable_at = scan.next_eligible_at;
     }
     queue::defer(tx, &tenant.id, run, deferred, now).await?;
+    queue::skip(tx, &tenant.id, run, erased, now).await?;
     Ok(picked)
 }
 

@@ -3,7 +3,9 @@
 mod claims;
 mod leads;
 mod news;
+mod people;
 mod runs;
+mod tasks;
 
 use std::time::{Duration, Instant};
 
