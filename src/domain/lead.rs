@@ -151,7 +151,10 @@ pub fn tag_of(given: &str) -> Result<String, Violation> {
     if fits && !tag.chars().any(|c| c.is_control() || matches!(c, '"' | '\\')) {
         Ok(tag)
     } else {
-        Err(Violation::new("tags", "each must be 1 to 50 characters, without quotation marks and backslashes"))
+        Err(Violation::new(
+            "tags",
+            "each must be 1 to 50 characters, without quotation marks and backslashes",
+        ))
     }
 }
 

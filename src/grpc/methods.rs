@@ -157,7 +157,8 @@ mod tests {
     fn reads_read_and_writes_write() {
         for method in METHODS {
             let name = method.path.rsplit('/').next().unwrap();
-            let reads = ["Get", "List", "Watch", "Explain", "Export"].iter().any(|verb| name.starts_with(verb));
+            let reads =
+                ["Get", "List", "Watch", "Explain", "Export"].iter().any(|verb| name.starts_with(verb));
             assert_eq!(method.scope.as_str().ends_with(":read"), reads, "{name}");
             let outbound = method.path.contains("OutboundQueue");
             assert_eq!(method.scope.as_str().starts_with("outbound:"), outbound, "{name}");

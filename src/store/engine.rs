@@ -10,13 +10,13 @@ use super::database::{Database, Scope};
 use super::sql::Sql;
 use super::usecases::queue::LowWater;
 use super::usecases::{
-    access, apply, calls, claim, cleanup, explain, follow_up, inbound, jobs, lead_calls, lead_erase, lead_import,
-    lead_list, leads, reconcile, retry, runs, sweep, tasks,
+    access, apply, calls, claim, cleanup, explain, follow_up, inbound, jobs, lead_calls, lead_erase,
+    lead_import, lead_list, leads, reconcile, retry, runs, sweep, tasks,
 };
 use super::wake::Wakes;
 use super::*;
-use crate::domain::job::JobState;
 use crate::domain::Phone;
+use crate::domain::job::JobState;
 
 /// An open store.
 pub struct Engine {

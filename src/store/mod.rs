@@ -37,11 +37,13 @@ pub use task::*;
 use crate::domain::call::News;
 use crate::domain::event::Commit;
 use crate::domain::lead::LeadFacts;
-use crate::domain::task::TaskState;
 use crate::domain::run::{Command, RunState};
+use crate::domain::task::TaskState;
 use crate::domain::tenant::Tenant;
 use crate::domain::unknown::{Candidate, Verdict};
-use crate::domain::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, Timestamp, WorkerId};
+use crate::domain::{
+    AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, Timestamp, WorkerId,
+};
 
 /// The most items in one batch: jobs added, leads created, news applied, jobs ended by a sweep.
 pub const BATCH_MAX: usize = 1_000;
@@ -181,12 +183,8 @@ pub trait Store: Send + Sync + 'static {
     /// The lead.
     async fn lead(&self, tenant: &TenantId, lead: LeadId) -> Result<LeadView>;
     /// In order of creation. A page of a filtered list may be short, even empty, and have a next one.
-    async fn list_leads(
-        &self,
-        tenant: &TenantId,
-        filter: &LeadFilter,
-        page: Page,
-    ) -> Result<Paged<LeadView>>;
+    async fn list_leads(&self, tenant: &TenantId, filter: &LeadFilter, page: Page)
+    -> Result<Paged<LeadView>>;
     /// Changes a lead. [`Error::StaleEtag`] if it is not as the client saw it. `actor` goes into its history.
     async fn update_lead(
         &self,

@@ -92,7 +92,8 @@ async fn nudged(wakes: &mut broadcast::Receiver<Wake>) {
 }
 
 async fn attempt(store: Arc<dyn Store>, task: Task, at_most: Duration) {
-    let span = tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
+    let span =
+        tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
     async {
         let done = tokio::time::timeout(at_most, carry_out(&*store, &task));
         let done = done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));

@@ -1,4 +1,4 @@
-//! Whose signature counts for a tenant's callbacks.
+//! Whose signature counts for a tenant's callbacks, and whose a called number is.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 
-use crate::domain::{AccountSid, TenantId};
+use crate::carrier::callback::StatusCallback;
+use crate::domain::script::Script;
+use crate::domain::{AccountSid, Phone, TenantId};
 use crate::store::{Error, Result, Store};
 
 /// How long a tenant's account is remembered.
@@ -27,13 +29,23 @@ pub struct Accounts {
     store: Arc<dyn Store>,
     tokens: HashMap<AccountSid, Vec<SecretString>>,
     remembered: Mutex<HashMap<TenantId, (Instant, AccountSid)>>,
+    numbers: Mutex<HashMap<(AccountSid, Phone), (Instant, Option<Called>)>>,
+}
+
+/// Whom a call is for.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// Whose number it is.
+    pub tenant: TenantId,
+    /// What its callers hear, if it says.
+    pub greeting: Option<Script>,
 }
 
 impl Accounts {
     /// Knows these tokens; looks tenants up in `store`.
     pub fn new(store: Arc<dyn Store>, tokens: Vec<Tokens>) -> Self {
         let tokens = tokens.into_iter().map(|known| (known.account, known.tokens)).collect();
-        Self { store, tokens, remembered: Mutex::default() }
+        Self { store, tokens, remembered: Mutex::default(), numbers: Mutex::default() }
     }
 
     /// The tokens of the tenant's account; none if the tenant or its account is not known here.
@@ -47,6 +59,38 @@ impl Accounts {
             },
         };
         Ok(self.tokens.get(&account).map_or(&[], Vec::as_slice))
+    }
+
+    /// The tokens of the account; none if it is not known here.
+    pub fn tokens(&self, account: &AccountSid) -> &[SecretString] {
+        self.tokens.get(account).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whom the call is for, by the number that was called; none if that is nobody's, or not one's alone.
+    pub async fn called(&self, callback: &StatusCallback) -> Result<Option<Called>> {
+        let Some(number) = callback.to.clone() else { return Ok(None) };
+        let key = (callback.account_sid.clone(), number);
+        {
+            let numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((since, called)) = numbers.get(&key)
+                && since.elapsed() < REMEMBERED_FOR
+            {
+                return Ok(called.clone());
+            }
+        }
+        let called = match self.store.tenant_of_number(&key.0, &key.1).await? {
+            Some(tenant) => {
+                let greeting = self.store.tenant(&tenant).await?.greeting;
+                Some(Called { tenant, greeting })
+            }
+            None => None,
+        };
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if numbers.len() >= REMEMBERED_MAX {
+            numbers.clear();
+        }
+        numbers.insert(key, (Instant::now(), called.clone()));
+        Ok(called)
     }
 
     fn remembered(&self, tenant: &TenantId) -> Option<AccountSid> {

@@ -203,7 +203,11 @@ mod tests {
     #[test]
     fn a_mask_takes_what_it_names() {
         let update = |paths: &[&str]| pb::UpdateLeadRequest {
-            lead: Some(pb::LeadFacts { name: "Ann".into(), time_zone: "Mars/Base".into(), ..Default::default() }),
+            lead: Some(pb::LeadFacts {
+                name: "Ann".into(),
+                time_zone: "Mars/Base".into(),
+                ..Default::default()
+            }),
             update_mask: Some(prost_types::FieldMask {
                 paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             }),

@@ -81,8 +81,7 @@ async fn create(call: Call, request: pb::CreateLeadRequest) -> Result<pb::Create
     let key = idempotency::key(&request)?;
     let facts = convert::required("lead", request.lead)?;
     let region = call.region(std::iter::once(&facts)).await?;
-    let facts =
-        convert::lead::read(facts, region.as_deref()).map_err(|violation| violation.under("lead"))?;
+    let facts = convert::lead::read(facts, region.as_deref()).map_err(|violation| violation.under("lead"))?;
     let created = call.store.create_leads(&call.tenant, vec![facts], key).await?.pop();
     let created =
         created.ok_or_else(|| status::internal(&"the store gave another number of answers than asked"))?;

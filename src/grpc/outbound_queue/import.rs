@@ -111,7 +111,8 @@ impl Import {
         }
         let taken = batch.jobs.len() as u64;
         let region = self.call.region(super::jobs::people(&batch.jobs)).await?;
-        let Batch { good, places } = Batch::read(batch.jobs, |job| convert::job::read(job, region.as_deref()));
+        let Batch { good, places } =
+            Batch::read(batch.jobs, |job| convert::job::read(job, region.as_deref()));
         let step = ImportStep { import_id: &self.id, offset: self.offset, taken };
         let added = self.call.store.import_jobs(&self.call.tenant, self.run, step, good).await?;
         let stored = told(self.offset, batch::join(places, added)?);

@@ -71,7 +71,8 @@ pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Res
     static SELECT: Sql =
         Sql::new(concat!("SELECT ", called_columns!(), " WHERE c.tenant_id = $1 AND c.call_sid = $2"));
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let row = tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?.ok_or(Error::NotFound("call"))?;
+    let row =
+        tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?.ok_or(Error::NotFound("call"))?;
     let called = read(&row)?.ok_or(Error::NotFound("person of the call"))?;
     let (id, created) = bring(&mut tx, tenant, std::slice::from_ref(&called)).await?[&called.phone];
     let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
@@ -81,11 +82,7 @@ pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Res
 
 /// Brings calls to the leads of their phones. Doing it twice changes nothing. Returns whose each phone is, and whether
 /// it is new.
-async fn bring(
-    tx: &mut Tx,
-    tenant: &TenantId,
-    called: &[Called],
-) -> Result<HashMap<Phone, (LeadId, bool)>> {
+async fn bring(tx: &mut Tx, tenant: &TenantId, called: &[Called]) -> Result<HashMap<Phone, (LeadId, bool)>> {
     let now = tx.now().await?;
     let mut by_phone: BTreeMap<&Phone, Vec<&Called>> = BTreeMap::new();
     for call in called {
@@ -95,8 +92,11 @@ async fn bring(
     let mut known = lead_row::lock_by_phone(tx, tenant, phones()).await?;
     let mut new = HashMap::new();
     if known.len() < by_phone.len() {
-        let missing: Vec<LeadFacts> =
-            by_phone.keys().filter(|phone| !known.contains_key(*phone)).map(|p| LeadFacts::of((*p).clone())).collect();
+        let missing: Vec<LeadFacts> = by_phone
+            .keys()
+            .filter(|phone| !known.contains_key(*phone))
+            .map(|p| LeadFacts::of((*p).clone()))
+            .collect();
         new = lead_row::insert(tx, tenant, &missing, LeadSource::Call, now).await?;
         known = lead_row::lock_by_phone(tx, tenant, phones()).await?;
     }

@@ -120,7 +120,8 @@ fn fits(filter: &LeadFilter, lead: &LeadView) -> bool {
     let text = |text: &String| {
         let text = text.to_ascii_lowercase();
         let attributes = serde_json::to_string(&lead.facts.attributes).unwrap_or_default();
-        lead.facts.name.to_ascii_lowercase().contains(&text) || attributes.to_ascii_lowercase().contains(&text)
+        lead.facts.name.to_ascii_lowercase().contains(&text)
+            || attributes.to_ascii_lowercase().contains(&text)
     };
     (filter.statuses.is_empty() || filter.statuses.contains(&lead.contact.status))
         && (filter.sources.is_empty() || filter.sources.contains(&lead.source))

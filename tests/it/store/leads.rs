@@ -7,7 +7,8 @@ use trunkline::domain::call::CarrierStatus;
 use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::run::{Command, RunField};
 use trunkline::store::{
-    Applied, CallsOf, Error, ImportStep, JobAdded, LeadFilter, NewJob, NewRun, Page, RequestKey, RunPatch, Store, Who,
+    Applied, CallsOf, Error, ImportStep, JobAdded, LeadFilter, NewJob, NewRun, Page, RequestKey, RunPatch,
+    Store, Who,
 };
 
 on_both_stores!(

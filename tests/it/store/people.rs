@@ -132,10 +132,7 @@ async fn filters_hold_and_walk_everything_once(test: TestStore) {
     assert_eq!(numbers(LeadFilter { tag: Some("a_b".into()), ..none() }).await, ids(&first));
     assert_eq!(numbers(LeadFilter { tag: Some("c".into()), ..none() }).await, ids(&second));
     assert!(numbers(LeadFilter { tag: Some("a".into()), ..none() }).await.is_empty());
-    assert_eq!(
-        numbers(LeadFilter { statuses: vec![LeadStatus::Lost], ..none() }).await,
-        ids(&first[3..4])
-    );
+    assert_eq!(numbers(LeadFilter { statuses: vec![LeadStatus::Lost], ..none() }).await, ids(&first[3..4]));
     assert!(numbers(LeadFilter { sources: vec![LeadSource::Call], ..none() }).await.is_empty());
     assert_eq!(numbers(LeadFilter { sources: vec![LeadSource::Api], ..none() }).await.len(), 30);
     assert_eq!(

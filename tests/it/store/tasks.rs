@@ -174,7 +174,8 @@ async fn a_call_that_ends_becomes_its_leads(test: TestStore) {
     assert_eq!(left(store, &tenant).await, 1, "one task for the whole batch");
     let task = claim_one(store, LONG).await;
     store.leads_from_calls(&task).await.unwrap();
-    for (call, expected) in calls.iter().zip([LeadStatus::Contacted, LeadStatus::Attempted, LeadStatus::New]) {
+    for (call, expected) in calls.iter().zip([LeadStatus::Contacted, LeadStatus::Attempted, LeadStatus::New])
+    {
         let lead = lead_of(store, &tenant, &call.to).await;
         assert_eq!((lead.contact.status, lead.source), (expected, LeadSource::Run));
         assert_eq!(lead.contact.last_call.is_some(), expected != LeadStatus::New);

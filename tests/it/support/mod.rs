@@ -115,8 +115,8 @@ pub async fn make_tenant(store: &dyn Store, name: &str, concurrent: u32, per_sec
             caller_id: "+15005550006".parse().unwrap(),
             time_zone: "UTC".into(),
             window: CallingWindow::ALWAYS,
-        default_region: None,
-        greeting: None,
+            default_region: None,
+            greeting: None,
         })
         .await
         .unwrap();
