@@ -16,6 +16,7 @@ pub mod run;
 pub mod serve;
 mod signals;
 pub mod simulate;
+pub mod task;
 pub mod watch;
 pub mod words;
 
@@ -88,6 +89,9 @@ pub enum Command {
     /// Works with leads.
     #[command(subcommand)]
     Lead(lead::Command),
+    /// Works with background tasks.
+    #[command(subcommand)]
+    Task(task::Command),
 }
 
 impl Cli {
@@ -101,7 +105,7 @@ impl Cli {
             Command::Serve(args) => args.flags(&mut flags),
             Command::Migrate(args) => args.flags(&mut flags),
             Command::Demo(args) => args.flags(&mut flags),
-            Command::Simulate(_) | Command::Run(_) | Command::Lead(_) => {}
+            Command::Simulate(_) | Command::Run(_) | Command::Lead(_) | Command::Task(_) => {}
         }
         let source = match &self.command {
             // The demo must touch neither the database nor the account that the environment names.
@@ -110,7 +114,8 @@ impl Cli {
             | Command::Simulate(_)
             | Command::Migrate(_)
             | Command::Run(_)
-            | Command::Lead(_) => Source::of_process(flags, self.global.config.as_deref())?,
+            | Command::Lead(_)
+            | Command::Task(_) => Source::of_process(flags, self.global.config.as_deref())?,
         };
         Ok(Config::load(&source)?)
     }
@@ -159,6 +164,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
             let client = Client::connect(&config.check_client()?).await?;
             lead::execute(&client, command, output).await
         }
+        Command::Task(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            task::execute(&client, command, output).await
+        }
         Command::Serve(_) => serve::execute(&config).await,
         Command::Simulate(args) => simulate::execute(args).await,
         Command::Migrate(_) => migrate::execute(&config).await,
@@ -199,7 +208,14 @@ mod tests {
             "run explain x",
             "run stop x --endpoint https://x --api-key-file key",
             "lead import x.csv",
+            "lead import x.csv --map phone=Mobile --map tags=Labels --region US --tag spring --import-id i",
+            "lead export --out y.csv --status new --status lost --source import --tag vip",
+            "lead export --phone-prefix +1415 --text ann --created-from 2026-09-01T08:00:00Z",
             "lead list --phone +14155550100",
+            "lead events x",
+            "lead delete x",
+            "task list --dead",
+            "task retry x",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             if let Err(error) = parse(&words) {
@@ -220,6 +236,9 @@ mod tests {
             "run retry",
             "run retry x --state queued",
             "run explain",
+            "lead import x.csv --map shoe=x",
+            "lead list --status x",
+            "task retry",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             let error = parse(&words).err().unwrap();

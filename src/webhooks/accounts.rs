@@ -29,8 +29,11 @@ pub struct Accounts {
     store: Arc<dyn Store>,
     tokens: HashMap<AccountSid, Vec<SecretString>>,
     remembered: Mutex<HashMap<TenantId, (Instant, AccountSid)>>,
-    numbers: Mutex<HashMap<(AccountSid, Phone), (Instant, Option<Called>)>>,
+    numbers: Mutex<HashMap<Number, (Instant, Option<Called>)>>,
 }
+
+/// A number of an account's.
+type Number = (AccountSid, Phone);
 
 /// Whom a call is for.
 #[derive(Debug, Clone)]
