@@ -16,6 +16,9 @@ use crate::carrier::{self, Client, Credential};
 use crate::config::{Account, Serve};
 use crate::dialer;
 use crate::grpc;
+use crate::grpc::auth::Rules;
+use crate::grpc::methods::Scope;
+use crate::grpc::tls::Tls;
 use crate::progress::Hub;
 use crate::store::{self, ApiKey, Engine, Recorder, Store};
 use crate::webhooks::{self, Tokens};
@@ -24,6 +27,9 @@ use crate::webhooks::{self, Tokens};
 const SECRET_CHARS: usize = 43;
 /// Characters of a key's id.
 const KEY_ID_CHARS: usize = 12;
+
+/// How often it is looked whether certificates have changed: tools that renew them do so days ahead.
+const CERTIFICATES_RELOAD_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,12 @@ pub enum Error {
     /// A listener.
     #[error("{0}")]
     Listen(String),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] grpc::tls::Error),
+    /// Scopes that no key can have.
+    #[error("tls.client_scopes names a scope that there is not: there are {0}")]
+    Scopes(String),
     /// A server ended before it was told to.
     #[error("{0} failed: {1}")]
     Failed(&'static str, String),
@@ -89,6 +101,7 @@ pub struct App {
     config: Serve,
     store: Arc<dyn Store>,
     client: Client,
+    grpc: grpc::Config,
     /// Printed once: the first API key of a tenant that had none, `<key id>.<secret>`.
     pub first_key: Option<SecretString>,
 }
@@ -101,20 +114,22 @@ impl App {
             request_timeout: config.dialer.request_timeout,
             ..carrier::Config::default()
         })?;
-        let store: Arc<dyn Store> = Arc::new(Engine::open(config.database_url.expose_secret()).await?);
+        let grpc = grpc_config(&config).await?;
+        let engine = Engine::open(config.database_url.expose_secret()).await?;
+        let store: Arc<dyn Store> = Arc::new(engine.with_plans(config.limits.plans.clone()));
         store.put_account(&config.account.sid, config.account.calls_per_second).await?;
         store.put_tenant(&config.tenant).await?;
         let first_key = match store.count_keys(&config.tenant.id).await? {
             0 => Some(make_key(&*store, &config).await?),
             _ => None,
         };
-        Ok(Self { config, store, client, first_key })
+        Ok(Self { config, store, client, grpc, first_key })
     }
 
     /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is finished and
     /// recorded, streams are told, all within the drain timeout.
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, store, client, .. } = self;
+        let Self { config, store, client, grpc: grpc_config, .. } = self;
         let recorder = Recorder::new(store.clone());
         let dialing = shutdown.child_token();
         // Callbacks and answers are taken until the last call under way is recorded.
@@ -133,7 +148,7 @@ impl App {
             let (store, stop) = (store.clone(), shutdown.child_token());
             servers.spawn(async move {
                 let hub = Hub::new(store.clone());
-                let served = grpc::serve(listener, store, hub, grpc::Config::default(), stop).await;
+                let served = grpc::serve(listener, store, hub, grpc_config, stop).await;
                 served.map_err(|error| Error::Failed("the gRPC server", error.to_string()))
             });
         }
@@ -166,6 +181,31 @@ impl App {
         });
         drained.await.unwrap_or(Err(Error::DrainTimeout(config.drain_timeout)))
     }
+}
+
+/// The gRPC server's settings; its certificate is read now.
+async fn grpc_config(config: &Serve) -> Result<grpc::Config, Error> {
+    let mut rules = Rules { health: config.health, reflection: config.reflection, ..Rules::default() };
+    let tls = if let Some(given) = &config.tls {
+        if let Some(scopes) = &given.client_scopes {
+            let known = Scope::ALL.map(Scope::as_str);
+            if scopes.iter().any(|scope| !known.contains(&scope.as_str())) {
+                return Err(Error::Scopes(known.join(", ")));
+            }
+            rules.certificate_scopes.clone_from(scopes);
+        }
+        let files = grpc::tls::Config {
+            cert_file: given.cert_file.clone(),
+            key_file: given.key_file.clone(),
+            client_ca_file: given.client_ca_file.clone(),
+            client_auth: given.client_auth,
+            reload_every: CERTIFICATES_RELOAD_EVERY,
+        };
+        Some(Tls::new(files).await?)
+    } else {
+        None
+    };
+    Ok(grpc::Config { rules, tls, limits: config.limits.clone(), ..grpc::Config::default() })
 }
 
 fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {

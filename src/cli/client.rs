@@ -1,6 +1,7 @@
 //! The way to the server: one channel, the API key on every request, retries where they are safe.
 
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
@@ -9,7 +10,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, ClientTlsConfig};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
@@ -60,7 +61,7 @@ impl Client {
             .user_agent(concat!("trunkline-cli/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| Error::Runtime(error.to_string()))?;
         if endpoint.url.scheme() == "https" {
-            let tls = ClientTlsConfig::new().with_enabled_roots();
+            let tls = tls(endpoint)?;
             builder = builder.tls_config(tls).map_err(|error| Error::Runtime(causes(&error)))?;
         }
         let channel = builder.connect().await.map_err(|error| {
@@ -83,6 +84,22 @@ impl Client {
     }
 }
 
+/// The server is checked against the system's authorities, or those of `client.ca_file` alone.
+fn tls(endpoint: &Endpoint) -> Result<ClientTlsConfig, Error> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
+    };
+    let mut tls = ClientTlsConfig::new();
+    tls = match &endpoint.tls.ca_file {
+        Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
+        None => tls.with_enabled_roots(),
+    };
+    if let Some((cert, key)) = &endpoint.tls.identity {
+        tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+    }
+    Ok(tls)
+}
+
 /// An error with what caused it: tonic's own says only "transport error".
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -97,23 +114,26 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Adds the API key to each request.
+/// Adds the API key to each request, if there is one.
 #[derive(Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Bearer {
     fn new(endpoint: &Endpoint) -> Result<Self, Error> {
-        let text = format!("Bearer {}", endpoint.api_key.expose_secret());
+        let Some(key) = &endpoint.api_key else { return Ok(Self(None)) };
+        let text = format!("Bearer {}", key.expose_secret());
         let mut value = MetadataValue::try_from(text)
             .map_err(|_| Error::Usage("client.api_key has characters that no key has".into()))?;
         value.set_sensitive(true);
-        Ok(Self(value))
+        Ok(Self(Some(value)))
     }
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
         Ok(request)
     }
 }

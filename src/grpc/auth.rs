@@ -1,4 +1,5 @@
-//! Who calls: `authorization: Bearer <key id>.<secret>`, and whether the key may.
+//! Who calls: `authorization: Bearer <key id>.<secret>`, or a client certificate that stands for a key; and whether
+//! they may.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -15,9 +16,11 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::methods::{self, Method, Route};
+use super::identity::{Certificates, Identity};
+use super::methods::{self, Route, Scope, System};
 use super::status;
-use crate::domain::{TenantId, Timestamp};
+use crate::domain::access::Exposure;
+use crate::domain::{TenantId, Timestamp, plan};
 use crate::store::{self, ApiKey, Store};
 
 /// How long a key is believed without asking the store: a revoked key works at most this much longer.
@@ -34,22 +37,56 @@ const SECRET_MAX_LEN: usize = 256;
 pub struct Caller {
     /// The business that owns the key.
     pub tenant: TenantId,
-    /// The key, without its secret.
+    /// The key, without its secret; `cert:` and a fingerprint for a client certificate.
     pub key_id: String,
     /// What the key may do.
     pub scopes: Vec<String>,
+    /// The name of the tenant's plan.
+    pub plan: String,
+}
+
+/// Who may do what without being known.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Who may call health.
+    pub health: Exposure,
+    /// Who may ask for the protos.
+    pub reflection: Exposure,
+    /// What a client certificate may do.
+    pub certificate_scopes: Vec<String>,
+}
+
+impl Default for Rules {
+    /// Health and reflection for anybody; all scopes but `admin` for certificates.
+    fn default() -> Self {
+        let scopes = Scope::ALL.iter().filter(|scope| **scope != Scope::Admin);
+        Self {
+            health: Exposure::Open,
+            reflection: Exposure::Open,
+            certificate_scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
+        }
+    }
 }
 
 /// The layer.
 #[derive(Clone)]
 pub struct Auth {
-    keys: Arc<Keys>,
+    doors: Arc<Doors>,
+}
+
+/// Every way in.
+struct Doors {
+    keys: Keys,
+    certificates: Certificates,
+    rules: Rules,
 }
 
 impl Auth {
-    /// Keys as `store` has them.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { keys: Arc::new(Keys { store, cache: Mutex::default() }) }
+    /// Keys and tenants as `store` has them.
+    pub fn new(store: Arc<dyn Store>, rules: Rules) -> Self {
+        let certificates = Certificates::new(Arc::clone(&store), rules.certificate_scopes.clone());
+        let keys = Keys { store, cache: Mutex::default() };
+        Self { doors: Arc::new(Doors { keys, certificates, rules }) }
     }
 }
 
@@ -57,7 +94,7 @@ impl<S> Layer<S> for Auth {
     type Service = Authenticated<S>;
 
     fn layer(&self, inner: S) -> Authenticated<S> {
-        Authenticated { inner, keys: Arc::clone(&self.keys) }
+        Authenticated { inner, doors: Arc::clone(&self.doors) }
     }
 }
 
@@ -65,7 +102,7 @@ impl<S> Layer<S> for Auth {
 #[derive(Clone)]
 pub struct Authenticated<S> {
     inner: S,
-    keys: Arc<Keys>,
+    doors: Arc<Doors>,
 }
 
 impl<S, B> Service<Request<B>> for Authenticated<S>
@@ -84,20 +121,37 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let method = match methods::route(request.uri().path()) {
-            Route::Open => return Box::pin(self.inner.call(request)),
-            Route::None => {
+        let route = methods::route(request.uri().path());
+        let exposure = match route {
+            Route::Keyed(_) => Exposure::Keyed,
+            Route::System(System::Health) => self.doors.rules.health,
+            Route::System(System::Reflection) => self.doors.rules.reflection,
+            Route::None => Exposure::Off,
+        };
+        match exposure {
+            Exposure::Keyed => {}
+            Exposure::Open => return Box::pin(self.inner.call(request)),
+            Exposure::Off => {
                 let refused = status::plain(Code::Unimplemented, "NO_SUCH_METHOD", "no such method");
                 return Box::pin(std::future::ready(Ok(refused.into_http())));
             }
-            Route::Keyed(method) => method,
-        };
+        }
+        let scope = if let Route::Keyed(method) = route { Some(method.scope) } else { None };
         // The service that was polled ready goes with the request; its clone waits for the next one.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let keys = Arc::clone(&self.keys);
+        let doors = Arc::clone(&self.doors);
+        // Only where no key is given: a key is a choice, a certificate is just there.
+        let identity = match request.headers().contains_key(AUTHORIZATION) {
+            true => None,
+            false => Identity::of(request.extensions()),
+        };
         Box::pin(async move {
-            let caller = match admit(&keys, request.headers(), method).await {
+            let admitted = match identity {
+                Some(identity) => doors.certificates.admit(&identity).await,
+                None => admit(&doors.keys, request.headers()).await,
+            };
+            let caller = match admitted.and_then(|caller| check_scope(caller, scope)) {
                 Ok(caller) => caller,
                 Err(refused) => return Ok(refused.into_http()),
             };
@@ -110,7 +164,7 @@ where
     }
 }
 
-async fn admit(keys: &Keys, headers: &HeaderMap, method: Method) -> Result<Caller, Status> {
+async fn admit(keys: &Keys, headers: &HeaderMap) -> Result<Caller, Status> {
     let (key_id, secret) = credentials(headers).ok_or_else(unauthenticated)?;
     let known = keys.find(key_id).await.map_err(|error| status::of_store(&error))?;
     let hash: [u8; 32] = Sha256::digest(secret).into();
@@ -118,25 +172,28 @@ async fn admit(keys: &Keys, headers: &HeaderMap, method: Method) -> Result<Calle
     let expected = known.as_ref().map_or([0; 32], |known| known.key.secret_hash);
     let same = bool::from(hash.ct_eq(&expected));
     let known = known.filter(|known| same && known.is_valid()).ok_or_else(unauthenticated)?;
-    if !known.key.scopes.iter().any(|word| method.scope.is_granted_by(word)) {
-        let scope = method.scope.as_str();
-        return Err(status::plain(
-            Code::PermissionDenied,
-            "SCOPE_MISSING",
-            format!("this key does not have the scope {scope}"),
-        ));
-    }
     let ApiKey { key_id, tenant, scopes, .. } = known.key;
-    Ok(Caller { tenant, key_id, scopes })
+    Ok(Caller { tenant, key_id, scopes, plan: plan::STANDARD.to_owned() })
+}
+
+/// Whether `caller` may do what asks for `scope`; what asks for none, any caller may.
+fn check_scope(caller: Caller, scope: Option<Scope>) -> Result<Caller, Status> {
+    match scope {
+        Some(scope) if !caller.scopes.iter().any(|word| scope.is_granted_by(word)) => {
+            let message = format!("this key does not have the scope {}", scope.as_str());
+            Err(status::plain(Code::PermissionDenied, "SCOPE_MISSING", message))
+        }
+        Some(_) | None => Ok(caller),
+    }
 }
 
 /// The same for every reason: what exists is not told to those who have no key.
-fn unauthenticated() -> Status {
+pub(super) fn unauthenticated() -> Status {
     status::plain(Code::Unauthenticated, "UNAUTHENTICATED", "a valid API key is required: Bearer <key>")
 }
 
 /// Key id and secret of the one `authorization` header.
-fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
+pub(super) fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;

@@ -40,6 +40,7 @@ impl Leads for Service {
 
 async fn create(call: Call, request: pb::CreateLeadRequest) -> Result<pb::CreateLeadResponse, Refusal> {
     let key = idempotency::key(&request)?;
+    call.rows.take(1)?;
     let facts = convert::required("lead", request.lead)?;
     let facts = convert::lead::read(facts).map_err(|violation| violation.under("lead"))?;
     let created = call.store.create_leads(&call.tenant, vec![facts], key).await?.pop();
@@ -54,6 +55,7 @@ async fn batch_create(
 ) -> Result<pb::BatchCreateLeadsResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_len("leads", request.leads.len())?;
+    call.rows.take(request.leads.len())?;
     let Batch { good, places } = Batch::read(request.leads, convert::lead::read);
     let created = call.store.create_leads(&call.tenant, good, key).await?;
     let mut answer = pb::BatchCreateLeadsResponse::default();

@@ -5,8 +5,12 @@ mod batch;
 mod body;
 mod convert;
 pub mod deadline;
+#[doc(hidden)]
+pub mod fuzzing;
 mod idempotency;
+mod identity;
 mod leads;
+pub mod limits;
 pub mod methods;
 mod outbound_queue;
 mod page;
@@ -14,6 +18,7 @@ pub mod pb;
 pub mod server;
 mod service;
 mod status;
+pub mod tls;
 pub mod trace;
 mod watch;
 

@@ -101,6 +101,12 @@ impl Pager {
     }
 }
 
+/// Reads a token of this filter, and writes it again; for `fuzz/`.
+pub(super) fn reread(filter: [u8; HASH_LEN], token: &str) -> Option<String> {
+    let pager = Pager { filter };
+    pager.open(token).ok().map(|last| pager.token(Some(last)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

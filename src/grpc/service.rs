@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::auth::Caller;
+use super::limits::{Limits, Rows};
 use super::status::{self, Refusal};
 use crate::domain::TenantId;
 use crate::progress::Hub;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub draining: CancellationToken,
     /// Use cases under way; a drain waits for them.
     pub tasks: TaskTracker,
+    /// How much may come in.
+    pub limits: Arc<Limits>,
 }
 
 /// One request's side of a use case.
@@ -35,6 +38,8 @@ pub(super) struct Call {
     pub tenant: TenantId,
     /// The id of the key that asks; for the audit log.
     pub key_id: String,
+    /// How many jobs and leads may still come in.
+    pub rows: Rows,
 }
 
 impl Shared {
@@ -44,7 +49,8 @@ impl Shared {
         let caller = request.extensions().get::<Caller>();
         let caller = caller.ok_or_else(|| status::internal(&"a request came past authentication"))?;
         let (tenant, key_id) = (caller.tenant.clone(), caller.key_id.clone());
-        Ok(Call { store: Arc::clone(&self.store), tenant, key_id })
+        let rows = Rows::of(&self.limits, caller);
+        Ok(Call { store: Arc::clone(&self.store), tenant, key_id, rows })
     }
 
     /// Carries a unary request out in a task of its own: a client that goes away cancels nothing half-done,

@@ -21,6 +21,7 @@ use super::{
 use crate::domain::call::News;
 use crate::domain::job::JobState;
 use crate::domain::lead::LeadFacts;
+use crate::domain::plan::Plans;
 use crate::domain::run::{Command, RunState};
 use crate::domain::tenant::Tenant;
 use crate::domain::unknown::{Candidate, Verdict};
@@ -33,6 +34,8 @@ pub struct Engine {
     pub(super) db: Database,
     pub(super) wakes: Arc<Wakes>,
     pub(super) low_water: LowWater,
+    /// How many jobs a tenant may have queued.
+    pub(super) plans: Plans,
     epoch: String,
 }
 
@@ -48,7 +51,13 @@ impl Engine {
         let mut tx = db.read(Scope::Scheduler).await?;
         let epoch = tx.fetch_one(&EPOCH, Vec::new()).await?.text("value")?;
         drop(tx);
-        Ok(Self { db, wakes, low_water: LowWater::default(), epoch })
+        Ok(Self { db, wakes, low_water: LowWater::default(), plans: Plans::default(), epoch })
+    }
+
+    /// The same store under other plans.
+    #[must_use]
+    pub fn with_plans(self, plans: Plans) -> Self {
+        Self { plans, ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod grpc;
 mod maintenance;
+mod security;
 mod simulator;
 mod store;
 mod support;

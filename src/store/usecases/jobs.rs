@@ -8,7 +8,7 @@ use super::{leads, requests};
 use crate::domain::event::Event;
 use crate::domain::job::{self, JobState};
 use crate::domain::run::RunState;
-use crate::domain::{JobId, LeadId, RunId, TenantId, Timestamp};
+use crate::domain::{JobId, LeadId, RunId, TenantId, Timestamp, plan};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey, job_columns};
@@ -33,6 +33,7 @@ pub async fn add(
     let mut run = open_run(&mut tx, tenant, run).await?;
     let now = tx.now().await?;
     let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+    check_queue(&mut tx, engine, tenant, &added).await?;
     save_added(&mut tx, tenant, run, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &added, now).await?;
     tx.commit(&engine.wakes).await?;
@@ -82,6 +83,7 @@ pub async fn import(
         )));
     }
     let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+    check_queue(&mut tx, engine, tenant, &added).await?;
     let next = i64::try_from(step.offset.saturating_add(step.taken)).unwrap_or(i64::MAX);
     tx.execute(&PUT, args![tenant, run.id.0, step.import_id, next, now]).await?;
     save_added(&mut tx, tenant, run, now).await?;
@@ -155,6 +157,23 @@ pub async fn add_in(
         },
     });
     Ok(added.collect())
+}
+
+/// Whether what was added still fits into the tenant's queue; to be asked before the run is saved with it.
+///
+/// Runs are counted as they are committed, not locked: what is added to other runs at the same moment does not count.
+pub async fn check_queue(tx: &mut Tx, engine: &Engine, tenant: &TenantId, added: &[JobAdded]) -> Result<()> {
+    static QUEUED: Sql = Sql::new(
+        "SELECT CAST(COALESCE(sum(queued), 0) AS BIGINT) AS queued FROM runs
+         WHERE tenant_id = $1 AND ended_at IS NULL",
+    );
+    let new = added.iter().filter(|job| matches!(job, JobAdded::Job { duplicate: false, .. })).count();
+    if new == 0 {
+        return Ok(());
+    }
+    let queued: u64 = tx.fetch_one(&QUEUED, args![tenant]).await?.narrow("queued")?;
+    let max = engine.plans.of(plan::STANDARD).queued_jobs_max;
+    if queued.saturating_add(new as u64) > max { Err(Error::QueueFull { max }) } else { Ok(()) }
 }
 
 async fn insert(
