@@ -103,7 +103,8 @@ fn gap_end(zoned: &Zoned) -> Option<Zoned> {
     close.then(|| transition.timestamp().to_zoned(zoned.time_zone().clone()))
 }
 
-fn local(at: Timestamp, zone: &TimeZone) -> Option<Zoned> {
+/// What the clock in `zone` shows at `at`.
+pub(super) fn local(at: Timestamp, zone: &TimeZone) -> Option<Zoned> {
     jiff::Timestamp::from_microsecond(at.0).ok().map(|at| at.to_zoned(zone.clone()))
 }
 

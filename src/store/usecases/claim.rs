@@ -224,7 +224,7 @@ async fn pick_jobs(
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
     let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
-    let window = run.settings.window.unwrap_or(tenant.window);
+    let schedule = run.settings.schedule(tenant.window);
     let mut zones: HashMap<Option<String>, TimeZone> = HashMap::new();
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
@@ -234,7 +234,7 @@ async fn pick_jobs(
             let zone = window::zone(candidate.time_zone.as_deref().unwrap_or(&tenant.time_zone))?;
             zones.insert(candidate.time_zone.clone(), zone);
         }
-        let opening = window.next_opening(now, &zones[&candidate.time_zone]);
+        let opening = schedule.next_opening(now, &zones[&candidate.time_zone]);
         let key = candidate.key;
         if opening > now {
             deferred.push((candidate, opening));

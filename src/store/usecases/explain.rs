@@ -37,7 +37,7 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
             max_concurrent_calls: owner.max_concurrent_calls,
             next_call_at: live.next_call_at,
         },
-        window: run.settings.window.unwrap_or(owner.window),
+        schedule: run.settings.schedule(owner.window),
         zone: window::zone(row.opt_text("time_zone")?.as_deref().unwrap_or(&owner.time_zone))?,
         phone_call: live.of_phone,
         call,
