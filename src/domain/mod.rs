@@ -55,6 +55,7 @@ pub mod plan;
 pub mod repair;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod script;
 pub mod share;
 pub mod tenant;
