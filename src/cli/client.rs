@@ -12,6 +12,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use super::Error;
@@ -153,7 +154,13 @@ pub(super) fn backoff() -> backon::ExponentialBackoff {
         .build()
 }
 
-/// Sends `message` with `send`, again while the server is away. `message` must be safe to repeat: a read, or a
+/// How long the server asks to wait, if that is short: a quota that is used up fills again within seconds.
+fn short_wait(status: &Status) -> Option<Duration> {
+    let wait = status.get_details_retry_info()?.retry_delay?;
+    (status.code() == Code::ResourceExhausted && wait <= RETRY_DELAY_MAX).then_some(wait)
+}
+
+/// Sends `message` with `send`, again while the server is away or asks to wait a little. `message` must be safe to repeat: a read, or a
 /// write with a `request_id`.
 pub async fn call<M: Clone, T, F, Fut>(message: &M, send: F) -> Result<T, Error>
 where
@@ -170,7 +177,11 @@ where
         .with_max_delay(RETRY_DELAY_MAX)
         .with_max_times(RETRIES)
         .with_jitter();
-    let answer = attempt.retry(tries).when(is_away).await;
+    let answer = attempt
+        .retry(tries)
+        .when(|status| is_away(status) || short_wait(status).is_some())
+        .adjust(|status, wait| wait.map(|wait| short_wait(status).unwrap_or(wait)))
+        .await;
     Ok(answer?.into_inner())
 }
 
@@ -229,6 +240,25 @@ mod tests {
         assert_eq!(tries.get(), 3);
         let refused = call(&7, |_| async { Err::<Response<()>, _>(Status::not_found("no")) }).await;
         assert!(matches!(refused, Err(Error::Status(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_as_long_as_it_is_asked_to_if_that_is_short() {
+        let over = |seconds| {
+            let mut details = tonic_types::ErrorDetails::new();
+            details.set_retry_info(Some(Duration::from_secs(seconds)));
+            Status::with_error_details(Code::ResourceExhausted, "over", details)
+        };
+        let (started, tries) = (tokio::time::Instant::now(), std::cell::Cell::new(0));
+        let answer = call(&7, |request| {
+            let first = tries.replace(1) == 0;
+            async move { if first { Err(over(3)) } else { Ok(Response::new(request.into_inner())) } }
+        });
+        assert_eq!(answer.await.unwrap(), 7);
+        assert_eq!(started.elapsed().as_secs(), 3);
+        let refused = call(&7, |_| async { Err::<Response<()>, _>(over(41)) }).await;
+        assert!(matches!(refused, Err(Error::Status(_))));
+        assert_eq!(started.elapsed().as_secs(), 3);
     }
 
     #[test]
