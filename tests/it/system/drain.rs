@@ -63,7 +63,7 @@ async fn a_drain_finishes_what_it_began(database: TestDatabase) {
     let mut watching = watch(&client.queue, &run_id, "", WatchView::Full).await;
     carrier.accepted(5).await;
     let told = Timestamp::from_micros(jiff::Timestamp::now().as_microsecond());
-    server.terminate().await;
+    server.terminate();
     let cut = loop {
         match watching.message().await {
             Ok(Some(_)) => {}
@@ -98,7 +98,7 @@ async fn a_drain_finishes_what_it_began(database: TestDatabase) {
     assert_eq!(by_call_id(carrier.creates()).len(), LEADS);
     assert!(carrier.simulator.ledger().peak_concurrency() <= 12);
     assert_eq!(server.stdout.get(), "", "a key is shown once");
-    server.terminate().await;
+    server.terminate();
     assert_eq!(server.ended().await.0.code(), Some(0));
 }
 
@@ -150,6 +150,6 @@ async fn a_crash_dials_nobody_twice(database: TestDatabase) {
         }
     }
     assert_eq!(carrier.simulator.ledger().duplicates_by(|entry| Some(entry.to.clone())).len(), 0);
-    server.terminate().await;
+    server.terminate();
     assert_eq!(server.ended().await.0.code(), Some(0));
 }

@@ -94,7 +94,7 @@ async fn nothing_personal_is_told(database: TestDatabase) {
     carrier.accepted(8).await;
     let (request_id, id) = (String::from("stop"), run_id.clone());
     queue.clone().stop_run(pb::StopRunRequest { request_id, run_id: id }).await.unwrap();
-    server.terminate().await;
+    server.terminate();
     let stdout = server.stdout.get();
     let (status, log) = server.ended().await;
     assert_eq!(status.code(), Some(0), "{log}");

@@ -87,7 +87,7 @@ async fn a_second_server_on_one_file() {
     second.set("WEBHOOKS__LISTEN", &ports.1.address());
     let file = site.database.url.trim_start_matches("sqlite://").to_owned();
     refused(&second, 1, &["another trunkline process", &file]).await;
-    first.terminate().await;
+    first.terminate();
     let (status, log) = first.ended().await;
     assert_eq!(status.code(), Some(0), "{log}");
     // The lock went with its holder.
