@@ -46,6 +46,8 @@ const STEPS: [Step; 10] = [
     Step::Answered,
     Step::Recorded,
 ];
+/// A process that was not where it was to be killed is let go, and another run is tried.
+const TRIES: usize = 10;
 /// How long callbacks are held back where the answer is to be the first that is heard of a call; by then the
 /// killed server is back.
 const CALLBACKS_LATE: Range = Range::exactly(4_000.0);
@@ -143,25 +145,24 @@ impl Drill {
         calls
     }
 
-    /// PostgreSQL: a claim that cannot write its intents.
+    /// PostgreSQL: a claim that cannot write its intents. News of other runs may get in its way; then another run
+    /// is tried.
     async fn until_claim_is_held_up(&mut self) -> (String, usize, Option<Held>) {
-        let held = self.fleet.probe.hold_calls().await;
-        let run_id = self.create(0, settings(), 8).await;
-        let login = self.until_blocked("INSERT INTO call_log").await;
-        let process = login.rsplit('_').next().unwrap().parse().unwrap();
-        (run_id, process, Some(held))
-    }
-
-    async fn until_blocked(&self, statement: &str) -> String {
-        let probe = &self.fleet.probe;
-        until("a statement to wait", async || probe.blocked(statement).await.is_some()).await;
-        probe.blocked(statement).await.expect("it waits until we release the lock")
+        for _ in 0..TRIES {
+            let held = self.fleet.probe.hold_calls().await;
+            let run_id = self.create(0, settings(), 8).await;
+            if let Some(login) = self.fleet.probe.until_blocked("INSERT INTO call_log").await {
+                let process = login.rsplit('_').next().unwrap().parse().unwrap();
+                return (run_id, process, Some(held));
+            }
+            held.release().await;
+        }
+        panic!("no claim was held up");
     }
 
     /// SQLite: stopped with the write lock in its hand at the time of a claim. There is no other writer, so nothing
     /// can hold a claim up once it has begun.
     async fn until_caught_writing(&mut self) -> (String, usize, Option<Held>) {
-        const TRIES: usize = 10;
         for _ in 0..TRIES {
             let starts = jiff::Timestamp::now() + Duration::from_millis(300);
             let starts_at = Timestamp { seconds: starts.as_second(), nanos: starts.subsec_nanosecond() };
@@ -221,9 +222,6 @@ impl Drill {
             answered.map(call_id).any(|id| unrecorded.contains(&id))
         })
         .await;
-        if self.fleet.probe.is_postgres() {
-            self.until_blocked("UPDATE call_log SET call_sid").await;
-        }
         (run_id, victim, Some(held))
     }
 }

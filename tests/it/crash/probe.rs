@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Postgres, Sqlite, Transaction};
+use tokio::time::sleep;
 use url::Url;
 
 /// A row of `call_log`.
@@ -78,8 +79,20 @@ impl Probe {
         }
     }
 
-    /// PostgreSQL: which login waits for a lock in a statement that begins like this.
-    pub async fn blocked(&self, statement: &str) -> Option<String> {
+    /// PostgreSQL: which login waits for a lock in a statement that begins like this; none if nobody comes to wait.
+    pub async fn until_blocked(&self, statement: &str) -> Option<String> {
+        const LOOKS: usize = 400;
+        for _ in 0..LOOKS {
+            let blocked = self.blocked(statement).await;
+            if blocked.is_some() {
+                return blocked;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        None
+    }
+
+    async fn blocked(&self, statement: &str) -> Option<String> {
         let Self::Postgres(pool) = self else { panic!("SQLite does not tell who waits") };
         let sql = "SELECT usename::text FROM pg_stat_activity
              WHERE datname = current_database() AND wait_event_type = 'Lock' AND starts_with(query, $1)";
@@ -99,7 +112,7 @@ impl Probe {
         }
     }
 
-    /// PostgreSQL: a login of its own for a process, so that [`Probe::blocked`] can name it. SQLite: the same URL.
+    /// PostgreSQL: a login of its own for a process, so that [`Probe::until_blocked`] can name it. SQLite: the same URL.
     pub async fn login(&self, url: &str, process: usize) -> String {
         let Self::Postgres(pool) = self else { return url.to_owned() };
         let mut url = Url::parse(url).unwrap();

@@ -32,35 +32,31 @@ async fn a_sleeper_sends_nothing_that_is_too_old() {
     // It hears no callbacks and answers no client, so that only its intents are missed.
     let sleeper = 2;
     let pid = fleet.server(sleeper).pid();
-    let unsent = async || {
-        let at_carrier: HashSet<String> = fleet.carrier.creates().iter().map(call_id).collect();
-        let mut calls = fleet.probe.calls(&run_id).await;
-        calls.retain(|call| {
-            call.pid() == pid && call.state == "intent" && !at_carrier.contains(&call.call_id)
-        });
-        calls
-    };
-    until("intents that wait", async || unsent().await.len() >= 3).await;
-    fleet.signal(sleeper, Signal::STOP);
-    let in_hand: HashSet<String> = unsent().await.into_iter().map(|call| call.call_id).collect();
-    assert!(!in_hand.is_empty(), "stopped too late to be a test");
-    let at_stop = fleet.carrier.creates().len();
-
-    let state_of_all = async |state: &str| {
+    // Its calls in this state that the carrier does not have.
+    let unsent = async |state: &str| {
         let calls = fleet.probe.calls(&run_id).await;
-        let mut in_hand = calls.iter().filter(|call| in_hand.contains(&call.call_id));
-        in_hand.all(|call| call.state == state)
+        let at_carrier: HashSet<String> = fleet.carrier.creates().iter().map(call_id).collect();
+        let of_it = calls.into_iter().filter(|call| call.pid() == pid && call.state == state);
+        of_it.map(|call| call.call_id).filter(|id| !at_carrier.contains(id)).collect::<Vec<_>>()
     };
-    until("its intents to be taken for lost", async || state_of_all("unknown").await).await;
+    until("intents that wait", async || unsent("intent").await.len() >= 3).await;
+    fleet.signal(sleeper, Signal::STOP);
+    let at_stop = fleet.carrier.creates().len();
+    let age_out = async || {
+        let calls = fleet.probe.calls(&run_id).await;
+        !calls.iter().any(|call| call.pid() == pid && call.state == "intent")
+    };
+    until("its intents to be taken for lost", age_out).await;
     assert!(fleet.carrier.creates().len() > at_stop + 100, "the others did not go on");
+    let in_hand: HashSet<String> = unsent("unknown").await.into_iter().collect();
+    assert!(!in_hand.is_empty(), "stopped too late to be a test");
     fleet.signal(sleeper, Signal::CONT);
-    until("it to withdraw them", async || state_of_all("failed").await).await;
+    until("it to withdraw them", async || unsent("unknown").await.is_empty()).await;
 
     judge(&queue, &fleet.carrier, std::slice::from_ref(&run_id), &CAPS, PATIENCE).await;
     let calls = list_calls(&queue, &run_id).await;
     let withdrawn = calls.iter().filter(|call| in_hand.contains(&call.call_id));
-    assert!(withdrawn.clone().count() == in_hand.len());
-    assert!(withdrawn.into_iter().all(|call| call.error_code == WITHDRAWN));
+    assert_eq!(withdrawn.filter(|call| call.error_code == WITHDRAWN).count(), in_hand.len());
     // No retries here, so nobody is called twice; those withdrawn are called once, later.
     let ledger = fleet.carrier.simulator.ledger();
     assert_eq!(ledger.duplicates_by(|entry| Some(entry.to.clone())).len(), 0);
