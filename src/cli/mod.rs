@@ -17,7 +17,8 @@ pub mod serve;
 mod signals;
 pub mod simulate;
 pub mod watch;
-pub mod words;
+pub mod window;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

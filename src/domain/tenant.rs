@@ -24,7 +24,7 @@ pub struct Tenant {
     pub account_sid: AccountSid,
     /// The number shown to callees when a run names none.
     pub caller_id: Phone,
-    /// IANA name; for leads that name none.
+    /// IANA name; for leads that name none and whose number has none.
     pub time_zone: String,
     /// When callees may be called, for runs that name no window.
     pub window: CallingWindow,
