@@ -1,5 +1,6 @@
 //! Integration tests: real stores, real sockets, the real simulator.
 
+mod admin;
 mod grpc;
 mod maintenance;
 mod simulator;
