@@ -151,7 +151,7 @@ pub struct Tenant {
     pub max_concurrent_calls: u32,
     /// Creates a second at most, 1/3600 to 10,000.
     pub calls_per_second: f64,
-    /// IANA name; for leads that name none.
+    /// IANA name; for leads that name none and whose number has none.
     pub time_zone: String,
     /// When callees may be called, for runs that name no window.
     pub window: Window,

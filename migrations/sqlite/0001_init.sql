@@ -208,7 +208,7 @@ CREATE TABLE IF NOT EXISTS call_log (
     CONSTRAINT named_when_submitted CHECK
         (call_sid IS NOT NULL OR state IN ('intent', 'unknown', 'failed'))
 ) STRICT;
-CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid);
+CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid) WHERE call_sid IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
 CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;

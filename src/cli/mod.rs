@@ -21,7 +21,8 @@ mod signals;
 pub mod simulate;
 pub mod tenant;
 pub mod watch;
-pub mod words;
+pub mod window;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::run::pair;
-use super::{Error, words};
+use super::{Error, window, words};
 use crate::grpc::pb::{self, TenantState};
 
 /// The page size of a listing.
@@ -77,8 +77,8 @@ pub struct Limits {
     /// IANA name, for leads that name none [default: UTC]
     #[arg(long)]
     time_zone: Option<String>,
-    /// When callees may be called, for runs that name no window, for example 09:00-17:30 [default: 08:00-21:00]
-    #[arg(long, value_parser = window)]
+    /// When callees may be called, for runs that name no window, for example mon-fri 09:00-17:30 [default: 08:00-21:00]
+    #[arg(long, value_name = "[DAYS ]HH:MM-HH:MM", value_parser = window::parse)]
     window: Option<pb::CallingWindow>,
     /// What national phones are read with, for example US.
     #[arg(long)]
@@ -92,18 +92,6 @@ fn state(text: &str) -> Result<TenantState, String> {
     TenantState::from_str_name(&format!("TENANT_STATE_{}", text.to_ascii_uppercase()))
         .filter(|state| *state != TenantState::Unspecified)
         .ok_or_else(|| "must be active or disabled".to_owned())
-}
-
-fn window(text: &str) -> Result<pb::CallingWindow, String> {
-    let minute = |text: &str| {
-        let (hour, minute) = text.split_once(':')?;
-        let number = |text: &str| if text.len() == 2 { text.parse::<u32>().ok() } else { None };
-        let (hour, minute) = (number(hour)?, number(minute)?);
-        (minute < 60 && hour * 60 + minute <= 1_440).then_some(hour * 60 + minute)
-    };
-    let bounds = text.split_once('-').and_then(|(opens, closes)| Some((minute(opens)?, minute(closes)?)));
-    let (opens_minute, closes_minute) = bounds.ok_or("must be HH:MM-HH:MM, for example 09:00-17:30")?;
-    Ok(pb::CallingWindow { opens_minute, closes_minute, weekdays: Vec::new() })
 }
 
 /// Sends one request through a fresh clone of the client, again while the server is away.
@@ -226,18 +214,13 @@ fn tenant_json(tenant: &pb::Tenant) -> Value {
         "calls_per_second": settings.calls_per_second,
         "caller_ids": settings.caller_ids,
         "time_zone": settings.time_zone,
-        "window": settings.window.as_ref().map(window_text),
+        "window": settings.window.as_ref().map(window::text),
         "region": settings.region,
         "plan": settings.plan,
         "etag": tenant.etag,
         "create_time": words::time(tenant.create_time.as_ref()),
         "update_time": words::time(tenant.update_time.as_ref()),
     })
-}
-
-fn window_text(window: &pb::CallingWindow) -> String {
-    let minute = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
-    format!("{}-{}", minute(window.opens_minute), minute(window.closes_minute))
 }
 
 fn show(output: Output, tenant: &pb::Tenant) -> Result<(), Error> {
@@ -250,29 +233,11 @@ fn show(output: Output, tenant: &pb::Tenant) -> Result<(), Error> {
         pair("caller ids", &settings.caller_ids.join(", ")),
         pair("live calls at most", &settings.max_concurrent_calls.to_string()),
         pair("calls a second", &settings.calls_per_second.to_string()),
-        pair("window", &settings.window.as_ref().map(window_text).unwrap_or_default()),
+        pair("window", &settings.window.as_ref().map(window::text).unwrap_or_default()),
         pair("time zone", &settings.time_zone),
         pair("region", &settings.region),
         pair("plan", &settings.plan),
         pair("created", &words::time(tenant.create_time.as_ref())),
     ];
     Ok(output.show(&tenant_json(tenant), &["", ""], rows)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_are_read_and_shown() {
-        let read = window("09:00-17:30").unwrap();
-        assert_eq!(
-            (read.opens_minute, read.closes_minute, window_text(&read).as_str()),
-            (540, 1_050, "09:00-17:30")
-        );
-        assert_eq!(window("00:00-24:00").unwrap().closes_minute, 1_440);
-        for bad in ["", "9-17", "09:00", "09:60-10:00", "09:00-24:01", "a:b-c:d", "009:00-10:00"] {
-            assert!(window(bad).is_err(), "{bad}");
-        }
-    }
 }

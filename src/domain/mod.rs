@@ -53,6 +53,7 @@ pub mod phone;
 pub mod repair;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod script;
 pub mod share;
 pub mod tenant;

@@ -68,7 +68,7 @@ pub struct Tenant {
     pub account_sid: AccountSid,
     /// The numbers shown to callees, 1 to 100: in turn, call by call, unless a run fixes one of them.
     pub caller_ids: Vec<Phone>,
-    /// IANA name; for leads that name none.
+    /// IANA name; for leads that name none and whose number has none.
     pub time_zone: String,
     /// When callees may be called, for runs that name no window.
     pub window: CallingWindow,

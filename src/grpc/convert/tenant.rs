@@ -40,7 +40,7 @@ fn read_settings(id: TenantId, from: pb::TenantSettings) -> Result<Tenant, Viola
         caller_ids: from.caller_ids.iter().enumerate().map(caller_id).collect::<Result<_, _>>()?,
         time_zone: or(from.time_zone, "UTC"),
         window: match from.window {
-            Some(window) => run::window(window).map_err(|violation| violation.under("window"))?,
+            Some(window) => run::read_window(window).map_err(|violation| violation.under("window"))?,
             None => CallingWindow::default(),
         },
         region: non_empty(from.region),

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::queue::{self, Candidate};
@@ -245,17 +244,13 @@ async fn pick_jobs(
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
     let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
-    let window = run.settings.window.unwrap_or(tenant.window);
-    let mut zones: HashMap<Option<String>, TimeZone> = HashMap::new();
+    let schedule = run.settings.schedule(tenant.window);
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
     let mut passed_over = false;
     for candidate in scan.candidates {
-        if !zones.contains_key(&candidate.time_zone) {
-            let zone = window::zone(candidate.time_zone.as_deref().unwrap_or(&tenant.time_zone))?;
-            zones.insert(candidate.time_zone.clone(), zone);
-        }
-        let opening = window.next_opening(now, &zones[&candidate.time_zone]);
+        let zone = window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, &tenant.time_zone)?;
+        let opening = schedule.next_opening(now, &zone);
         let key = candidate.key;
         if opening > now {
             deferred.push((candidate, opening));

@@ -3,7 +3,7 @@
 use super::{access, runs};
 use crate::domain::explain::{self, Facts, LastCall, RunFacts, TenantFacts};
 use crate::domain::job::Job;
-use crate::domain::{CallId, JobId, TenantId, Timestamp, window};
+use crate::domain::{CallId, JobId, Phone, TenantId, Timestamp, window};
 use crate::store::call_row::{CallRow, call_columns};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -37,8 +37,12 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
             max_concurrent_calls: owner.max_concurrent_calls,
             next_call_at: live.next_call_at,
         },
-        window: run.settings.window.unwrap_or(owner.window),
-        zone: window::zone(row.opt_text("time_zone")?.as_deref().unwrap_or(&owner.time_zone))?,
+        schedule: run.settings.schedule(owner.window),
+        zone: window::zone_of(
+            row.opt_text("time_zone")?.as_deref(),
+            &Phone::from_stored(row.text("phone")?),
+            &owner.time_zone,
+        )?,
         phone_call: live.of_phone,
         call,
     };
