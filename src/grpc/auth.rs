@@ -1,29 +1,24 @@
 //! Who calls: `authorization: Bearer <key id>.<secret>`, and whether the key may.
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::keys::Keys;
 use super::methods::{self, Method, Route};
 use super::status;
-use crate::domain::{TenantId, Timestamp};
-use crate::store::{self, ApiKey, Store};
+use crate::domain::TenantId;
+use crate::store::{KnownKey, Store};
 
-/// How long a key is believed without asking the store: a revoked key works at most this much longer.
-const CACHE_TTL: Duration = Duration::from_secs(5);
-/// The most keys believed at once.
-const CACHE_MAX: usize = 10_000;
 /// The longest key id looked up.
 const KEY_ID_MAX_LEN: usize = 64;
 /// The longest secret hashed.
@@ -36,8 +31,12 @@ pub struct Caller {
     pub tenant: TenantId,
     /// The key, without its secret.
     pub key_id: String,
-    /// What the key may do.
-    pub scopes: Vec<String>,
+    /// The RPC's name.
+    pub method: &'static str,
+    /// What national phones are read with where the client names no region.
+    pub region: Option<String>,
+    /// The name of the tenant's limits.
+    pub plan: String,
 }
 
 /// The layer.
@@ -49,7 +48,12 @@ pub struct Auth {
 impl Auth {
     /// Keys as `store` has them.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { keys: Arc::new(Keys { store, cache: Mutex::default() }) }
+        Self { keys: Arc::new(Keys::new(store)) }
+    }
+
+    /// Notes now and then which keys were used, until `shutdown`.
+    pub(super) async fn note_uses(self, shutdown: CancellationToken) {
+        self.keys.note_uses(shutdown).await;
     }
 }
 
@@ -115,9 +119,10 @@ async fn admit(keys: &Keys, headers: &HeaderMap, method: Method) -> Result<Calle
     let known = keys.find(key_id).await.map_err(|error| status::of_store(&error))?;
     let hash: [u8; 32] = Sha256::digest(secret).into();
     // An unknown key is compared as well, so that the answer takes as long.
-    let expected = known.as_ref().map_or([0; 32], |known| known.key.secret_hash);
+    let expected = known.as_ref().map_or([0; 32], |known| known.secret_hash());
     let same = bool::from(hash.ct_eq(&expected));
-    let known = known.filter(|known| same && known.is_valid()).ok_or_else(unauthenticated)?;
+    let known = known.filter(|known| same && known.is_valid()).ok_or_else(unauthenticated)?.known;
+    keys.used(key_id);
     if !known.key.scopes.iter().any(|word| method.scope.is_granted_by(word)) {
         let scope = method.scope.as_str();
         return Err(status::plain(
@@ -126,8 +131,8 @@ async fn admit(keys: &Keys, headers: &HeaderMap, method: Method) -> Result<Calle
             format!("this key does not have the scope {scope}"),
         ));
     }
-    let ApiKey { key_id, tenant, scopes, .. } = known.key;
-    Ok(Caller { tenant, key_id, scopes })
+    let KnownKey { key, region, plan, .. } = known;
+    Ok(Caller { tenant: key.tenant, key_id: key.key_id, method: method.name(), region, plan })
 }
 
 /// The same for every reason: what exists is not told to those who have no key.
@@ -145,67 +150,6 @@ fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
         && (1..=KEY_ID_MAX_LEN).contains(&key_id.len())
         && (1..=SECRET_MAX_LEN).contains(&secret.len());
     fits.then_some((key_id, secret))
-}
-
-/// A key, and when it was read.
-#[derive(Clone)]
-struct Known {
-    key: ApiKey,
-    read_at: Instant,
-    /// Database time of the reading; only asked for where the key expires.
-    db_now: Option<Timestamp>,
-}
-
-impl Known {
-    fn is_fresh(&self) -> bool {
-        self.read_at.elapsed() < CACHE_TTL
-    }
-
-    fn is_valid(&self) -> bool {
-        let expired = match (self.key.expires_at, self.db_now) {
-            (Some(ends), Some(read)) => ends <= read + self.read_at.elapsed(),
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        self.key.revoked_at.is_none() && !expired
-    }
-}
-
-struct Keys {
-    store: Arc<dyn Store>,
-    /// Keys that exist; ids that do not would let anybody fill it.
-    cache: Mutex<HashMap<String, Known>>,
-}
-
-impl Keys {
-    async fn find(&self, key_id: &str) -> store::Result<Option<Known>> {
-        let cached = self.lock().get(key_id).filter(|known| known.is_fresh()).cloned();
-        if cached.is_some() {
-            return Ok(cached);
-        }
-        let read_at = Instant::now();
-        let Some(key) = self.store.key(key_id).await? else { return Ok(None) };
-        let db_now = match key.expires_at {
-            Some(_) => Some(self.store.now().await?),
-            None => None,
-        };
-        let known = Known { key, read_at, db_now };
-        insert(&mut self.lock(), key_id, known.clone());
-        Ok(Some(known))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn insert(cache: &mut HashMap<String, Known>, key_id: &str, known: Known) {
-    if cache.len() >= CACHE_MAX {
-        cache.retain(|_, known| known.is_fresh());
-    }
-    if cache.len() < CACHE_MAX {
-        cache.insert(key_id.to_owned(), known);
-    }
 }
 
 #[cfg(test)]
@@ -233,42 +177,5 @@ mod tests {
         assert_eq!(credentials(&headers(&[&format!("Bearer {}.b", "a".repeat(65))])), None);
         assert_eq!(credentials(&headers(&[&format!("Bearer a.{}", "b".repeat(257))])), None);
         assert_eq!(credentials(&HeaderMap::new()), None);
-    }
-
-    fn known(revoked_at: Option<i64>, expires_at: Option<i64>) -> Known {
-        let key = ApiKey {
-            key_id: "k".into(),
-            tenant: "acme".parse().unwrap(),
-            secret_hash: [0; 32],
-            scopes: Vec::new(),
-            expires_at: expires_at.map(Timestamp::from_secs),
-            revoked_at: revoked_at.map(Timestamp::from_secs),
-        };
-        Known { key, read_at: Instant::now(), db_now: Some(Timestamp::from_secs(100)) }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn revoked_and_expired_keys_are_refused() {
-        assert!(known(None, None).is_valid());
-        assert!(!known(Some(1), None).is_valid());
-        assert!(!known(None, Some(100)).is_valid());
-        let soon = known(None, Some(102));
-        assert!(soon.is_valid());
-        tokio::time::advance(Duration::from_secs(3)).await;
-        assert!(!soon.is_valid() && soon.is_fresh());
-        tokio::time::advance(Duration::from_secs(3)).await;
-        assert!(!soon.is_fresh());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_cache_is_bounded() {
-        let mut cache = HashMap::new();
-        for i in 0..CACHE_MAX + 10 {
-            insert(&mut cache, &i.to_string(), known(None, None));
-        }
-        assert_eq!(cache.len(), CACHE_MAX);
-        tokio::time::advance(CACHE_TTL).await;
-        insert(&mut cache, "new", known(None, None));
-        assert_eq!(cache.len(), 1);
     }
 }

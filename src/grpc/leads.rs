@@ -41,7 +41,8 @@ impl Leads for Service {
 async fn create(call: Call, request: pb::CreateLeadRequest) -> Result<pb::CreateLeadResponse, Refusal> {
     let key = idempotency::key(&request)?;
     let facts = convert::required("lead", request.lead)?;
-    let facts = convert::lead::read(facts).map_err(|violation| violation.under("lead"))?;
+    let facts =
+        convert::lead::read(facts, call.region.as_deref()).map_err(|violation| violation.under("lead"))?;
     let created = call.store.create_leads(&call.tenant, vec![facts], key).await?.pop();
     let created =
         created.ok_or_else(|| status::internal(&"the store gave another number of answers than asked"))?;
@@ -54,7 +55,8 @@ async fn batch_create(
 ) -> Result<pb::BatchCreateLeadsResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_len("leads", request.leads.len())?;
-    let Batch { good, places } = Batch::read(request.leads, convert::lead::read);
+    let Batch { good, places } =
+        Batch::read(request.leads, |lead| convert::lead::read(lead, call.region.as_deref()));
     let created = call.store.create_leads(&call.tenant, good, key).await?;
     let mut answer = pb::BatchCreateLeadsResponse::default();
     for (i, lead) in batch::join(places, created)?.into_iter().enumerate() {

@@ -11,11 +11,27 @@ pub enum Scope {
     LeadsRead,
     /// Change them; reading is included.
     LeadsWrite,
-    /// Everything.
+    /// Everything, and what concerns all tenants.
     Admin,
 }
 
+impl Method {
+    /// The RPC's name, for example `CreateRun`.
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+}
+
 impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::OutboundRead, Self::OutboundWrite, Self::LeadsRead, Self::LeadsWrite, Self::Admin];
+
+    /// The scope that `word` names, if it is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == word)
+    }
+
     /// The word that a key carries.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +76,7 @@ const fn stream(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 26] = [
+pub const METHODS: [Method; 42] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
@@ -87,6 +103,22 @@ pub const METHODS: [Method; 26] = [
     method("/trunkline.v1.Leads/BatchCreateLeads", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/GetLead", Scope::LeadsRead),
     method("/trunkline.v1.Leads/ListLeads", Scope::LeadsRead),
+    method("/trunkline.v1.Tenants/CreateTenant", Scope::Admin),
+    method("/trunkline.v1.Tenants/GetTenant", Scope::Admin),
+    method("/trunkline.v1.Tenants/ListTenants", Scope::Admin),
+    method("/trunkline.v1.Tenants/UpdateTenant", Scope::Admin),
+    method("/trunkline.v1.Tenants/DisableTenant", Scope::Admin),
+    method("/trunkline.v1.Tenants/EnableTenant", Scope::Admin),
+    method("/trunkline.v1.Tenants/CreateCarrierAccount", Scope::Admin),
+    method("/trunkline.v1.Tenants/GetCarrierAccount", Scope::Admin),
+    method("/trunkline.v1.Tenants/ListCarrierAccounts", Scope::Admin),
+    method("/trunkline.v1.Tenants/UpdateCarrierAccount", Scope::Admin),
+    method("/trunkline.v1.Tenants/ResealCarrierAccounts", Scope::Admin),
+    method("/trunkline.v1.Tenants/CreateApiKey", Scope::Admin),
+    method("/trunkline.v1.Tenants/ListApiKeys", Scope::Admin),
+    method("/trunkline.v1.Tenants/RevokeApiKey", Scope::Admin),
+    method("/trunkline.v1.Tenants/ExpireApiKey", Scope::Admin),
+    method("/trunkline.v1.Tenants/ListAuditEvents", Scope::Admin),
 ];
 
 /// Services that need no key: they say nothing of any tenant.
@@ -148,11 +180,20 @@ mod tests {
     #[test]
     fn reads_read_and_writes_write() {
         for method in METHODS {
-            let name = method.path.rsplit('/').next().unwrap();
+            let name = method.name();
             let reads = ["Get", "List", "Watch", "Explain"].iter().any(|verb| name.starts_with(verb));
-            assert_eq!(method.scope.as_str().ends_with(":read"), reads, "{name}");
-            let outbound = method.path.contains("OutboundQueue");
-            assert_eq!(method.scope.as_str().starts_with("outbound:"), outbound, "{name}");
+            let (service, _) = method.path.rsplit_once('/').unwrap();
+            let kind = match service {
+                "/trunkline.v1.OutboundQueue" => "outbound",
+                "/trunkline.v1.Leads" => "leads",
+                "/trunkline.v1.Tenants" => {
+                    assert_eq!(method.scope, Scope::Admin, "{name}");
+                    continue;
+                }
+                other => panic!("{other} has no scopes of its own"),
+            };
+            let scope = format!("{kind}:{}", if reads { "read" } else { "write" });
+            assert_eq!(method.scope.as_str(), scope, "{name}");
         }
     }
 

@@ -6,6 +6,7 @@ mod body;
 mod convert;
 pub mod deadline;
 mod idempotency;
+mod keys;
 mod leads;
 pub mod methods;
 mod outbound_queue;
@@ -14,6 +15,7 @@ pub mod pb;
 pub mod server;
 mod service;
 mod status;
+mod tenants;
 pub mod trace;
 mod watch;
 

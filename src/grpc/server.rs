@@ -19,9 +19,10 @@ use super::auth::Auth;
 use super::deadline::Deadline;
 use super::pb::leads_server::{LeadsServer, SERVICE_NAME as LEADS};
 use super::pb::outbound_queue_server::{OutboundQueueServer, SERVICE_NAME as OUTBOUND_QUEUE};
+use super::pb::tenants_server::{SERVICE_NAME as TENANTS, TenantsServer};
 use super::service::Shared;
 use super::trace::Trace;
-use super::{leads, outbound_queue, pb};
+use super::{leads, outbound_queue, pb, tenants};
 use crate::progress::Hub;
 use crate::store::Store;
 
@@ -30,7 +31,7 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// A store that takes longer does not serve.
 const PING_MAX: Duration = Duration::from_secs(3);
 /// What health is told of: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 3] = ["", OUTBOUND_QUEUE, LEADS];
+const HEALTH_NAMES: [&str; 4] = ["", OUTBOUND_QUEUE, LEADS, TENANTS];
 
 /// How the server listens.
 #[derive(Debug, Clone)]
@@ -98,7 +99,9 @@ pub async fn serve(
     let tasks = shared.tasks.clone();
     let (reporter, health) = tonic_health::server::health_reporter();
     tell(&reporter, ServingStatus::NotServing).await;
-    let router = router(&config, shared)?.add_service(health);
+    let auth = Auth::new(Arc::clone(&store));
+    let noting = tokio::spawn(auth.clone().note_uses(shutdown.clone()));
+    let router = router(&config, shared, auth)?.add_service(health);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned());
     let reporting = async {
@@ -112,6 +115,8 @@ pub async fn serve(
         served = serving => served?,
         () = reporting => tracing::warn!("the drain took too long; connections are cut"),
     }
+    // Its panic, if any, was logged where it happened.
+    let _ = noting.await;
     // Use cases whose clients went away finish as well.
     tasks.close();
     if timeout(config.drain_max, tasks.wait()).await.is_err() {
@@ -122,12 +127,12 @@ pub async fn serve(
 
 type Layers = Stack<Stack<Auth, Stack<Deadline, Stack<Trace, Identity>>>, Identity>;
 
-fn router(config: &Config, shared: Shared) -> Result<Router<Layers>, Error> {
+fn router(config: &Config, shared: Shared, auth: Auth) -> Result<Router<Layers>, Error> {
     // The deadline stands before authentication: looking up a key takes time, too.
     let layers = ServiceBuilder::new()
         .layer(Trace)
         .layer(Deadline::new(config.unary_max, shared.draining.clone()))
-        .layer(Auth::new(Arc::clone(&shared.store)))
+        .layer(auth)
         .into_inner();
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(config.keepalive_interval))
@@ -140,11 +145,15 @@ fn router(config: &Config, shared: Shared) -> Result<Router<Layers>, Error> {
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
-    let leads = LeadsServer::new(leads::Service(shared))
+    let leads = LeadsServer::new(leads::Service(shared.clone()))
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
-    let router = server.add_service(outbound_queue).add_service(leads);
+    let tenants = TenantsServer::new(tenants::Service(shared))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(config.max_message_bytes);
+    let router = server.add_service(outbound_queue).add_service(leads).add_service(tenants);
     if !config.reflection {
         return Ok(router);
     }

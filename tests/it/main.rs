@@ -1,5 +1,6 @@
 //! Integration tests: real stores, real sockets, the real simulator.
 
+mod admin;
 mod crash;
 mod grpc;
 mod maintenance;

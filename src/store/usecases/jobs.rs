@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
 use uuid::Uuid;
 
-use super::{leads, requests};
+use super::{audit, leads, requests};
 use crate::domain::event::Event;
 use crate::domain::job::{self, JobState};
 use crate::domain::run::RunState;
@@ -33,6 +34,8 @@ pub async fn add(
     let mut run = open_run(&mut tx, tenant, run).await?;
     let now = tx.now().await?;
     let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+    let detail = json!({ "jobs": added.len() });
+    audit::write(&mut tx, &engine.actor, tenant, format!("run {}", run.id), &detail, now).await?;
     save_added(&mut tx, tenant, run, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &added, now).await?;
     tx.commit(&engine.wakes).await?;
@@ -84,6 +87,8 @@ pub async fn import(
     let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
     let next = i64::try_from(step.offset.saturating_add(step.taken)).unwrap_or(i64::MAX);
     tx.execute(&PUT, args![tenant, run.id.0, step.import_id, next, now]).await?;
+    let detail = json!({ "offset": step.offset, "jobs": added.len() });
+    audit::write(&mut tx, &engine.actor, tenant, format!("run {}", run.id), &detail, now).await?;
     save_added(&mut tx, tenant, run, now).await?;
     tx.commit(&engine.wakes).await?;
     Ok(added)
@@ -262,6 +267,8 @@ pub async fn cancel(
     job_row::dequeue(&mut tx, tenant, &keys).await?;
     job_row::save(&mut tx, tenant, &changed.iter().map(|id| &known[id]).collect::<Vec<_>>(), now).await?;
     run.settle(now);
+    let detail = json!({ "canceled": changed.len() });
+    audit::write(&mut tx, &engine.actor, tenant, format!("run {}", run.id), &detail, now).await?;
     run_row::save(&mut tx, tenant, &mut [run], now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
     tx.commit(&engine.wakes).await?;

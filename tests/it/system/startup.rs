@@ -115,6 +115,7 @@ async fn settings_that_are_none() {
         ("TWILIO__BASE_URL", "ftp://127.0.0.1", "twilio.base_url"),
         ("TENANT__TIME_ZONE", "Mars/Olympus", "tenant.time_zone"),
         ("LOG__FILTER", "a=b=c", "log.filter"),
+        ("SEALING__KEYS", PASSWORD, "sealing.keys"),
     ] {
         let mut site = self::site().await;
         site.set(name, value);
