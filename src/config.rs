@@ -52,6 +52,8 @@ pub struct Config {
     pub twilio: Twilio,
     /// The tenant that `serve` makes sure exists.
     pub tenant: Tenant,
+    /// How secrets in the store are sealed.
+    pub sealing: Sealing,
     /// The dialer's worker.
     pub dialer: Dialer,
     /// Log output.
@@ -73,6 +75,7 @@ impl Default for Config {
             webhooks: Webhooks::default(),
             twilio: Twilio::default(),
             tenant: Tenant::default(),
+            sealing: Sealing::default(),
             dialer: Dialer::default(),
             log: Log::default(),
             client: Client::default(),
@@ -267,6 +270,15 @@ impl Default for Window {
     fn default() -> Self {
         Self { opens: "08:00".into(), closes: "21:00".into() }
     }
+}
+
+/// How secrets in the store are sealed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Sealing {
+    /// Master keys: `<id>:<64 hexadecimal digits>`, separated by commas. The first seals, all open.
+    #[serde(deserialize_with = "optional_secret")]
+    pub keys: Option<SecretString>,
 }
 
 /// The dialer's worker.

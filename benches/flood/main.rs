@@ -15,7 +15,6 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use trunkline::domain::tenant::Tenant;
-use trunkline::domain::window::CallingWindow;
 use trunkline::grpc::pb::outbound_queue_client::OutboundQueueClient;
 use trunkline::grpc::{Config, pb, serve};
 use trunkline::progress::Hub;
@@ -95,15 +94,8 @@ fn with<T>(key: &str, message: T) -> Request<T> {
 async fn tenant(store: &dyn Store, name: &str) {
     let account = format!("AC{:032x}", 1).parse().expect("an account SID");
     store.put_account(&account, 1.0).await.expect("an account");
-    let tenant = Tenant {
-        id: name.parse().expect("a tenant id"),
-        max_concurrent_calls: 3,
-        calls_per_second: 1.0,
-        account_sid: account,
-        caller_id: "+15005550006".parse().expect("a phone"),
-        time_zone: "UTC".into(),
-        window: CallingWindow::ALWAYS,
-    };
+    let (id, caller_id) = (name.parse().expect("a tenant id"), "+15005550006".parse().expect("a phone"));
+    let tenant = Tenant::new(id, account, caller_id);
     store.put_tenant(&tenant).await.expect("a tenant");
     let key = ApiKey {
         key_id: name.into(),

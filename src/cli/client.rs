@@ -19,6 +19,7 @@ use super::Error;
 use crate::config::Endpoint;
 use crate::grpc::pb::leads_client::LeadsClient;
 use crate::grpc::pb::outbound_queue_client::OutboundQueueClient;
+use crate::grpc::pb::tenants_client::TenantsClient;
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,6 +47,8 @@ pub struct Client {
     pub queue: Queue,
     /// People.
     pub leads: LeadsClient<Service>,
+    /// Tenants, carrier accounts, keys.
+    pub tenants: TenantsClient<Service>,
 }
 
 impl Client {
@@ -80,7 +83,8 @@ impl Client {
         let gzip = CompressionEncoding::Gzip;
         Self {
             queue: OutboundQueueClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
-            leads: LeadsClient::new(service).send_compressed(gzip).accept_compressed(gzip),
+            leads: LeadsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
+            tenants: TenantsClient::new(service).send_compressed(gzip).accept_compressed(gzip),
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Args {
     /// Jobs still queued then expire [default: 7 days after the start]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     expires_at: Option<jiff::Timestamp>,
-    /// The number shown to callees, E.164 [default: the tenant's]
+    /// The number shown to callees, E.164, one of the tenant's [default: each in turn]
     #[arg(long, value_name = "PHONE")]
     caller_id: Option<String>,
     /// Start dialing once the leads are in.

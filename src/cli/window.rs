@@ -40,6 +40,19 @@ fn minute(text: &str) -> Option<u32> {
     Some(u32::from(time.hour().unsigned_abs()) * 60 + u32::from(time.minute().unsigned_abs()))
 }
 
+/// A window in a form that [`parse`] reads.
+pub fn text(window: &CallingWindow) -> String {
+    let minute = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
+    let hours = format!("{}-{}", minute(window.opens_minute), minute(window.closes_minute));
+    let named = window.weekdays.iter().filter_map(|day| {
+        let index = usize::try_from(*day - Weekday::Monday as i32).ok()?;
+        DAYS.get(index).copied()
+    });
+    let days: Vec<&str> = named.collect();
+    // All of them go without saying.
+    if days.is_empty() || days.len() == DAYS.len() { hours } else { format!("{} {hours}", days.join(",")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +73,13 @@ mod tests {
         {
             assert_eq!(parse(wrong), Err(FORM), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_is_read_again() {
+        for shown in ["09:00-17:30", "00:00-24:00", "mon,tue,fri 08:00-09:00"] {
+            assert_eq!(text(&parse(shown).unwrap()), shown);
+        }
+        assert_eq!(text(&parse("mon-sun 08:00-09:00").unwrap()), "08:00-09:00");
     }
 }

@@ -48,6 +48,8 @@ pub struct Serve {
     pub account: Account,
     /// The tenant that must exist; dials through the account.
     pub tenant: tenant::Tenant,
+    /// Master keys as they were given; whoever builds the key ring checks them. Empty without any.
+    pub sealing_keys: SecretString,
     /// The dialer's worker.
     pub dialer: Pool,
     /// How long calls in hand may take to finish at shutdown.
@@ -205,6 +207,7 @@ impl Config {
             public_url,
             account,
             tenant,
+            sealing_keys: self.sealing.keys.clone().unwrap_or_default(),
             dialer: Pool {
                 permits: self.dialer.permits as usize,
                 request_timeout: Duration::from_millis(self.dialer.request_timeout_ms),
@@ -315,13 +318,15 @@ impl Config {
         });
         // Checked even if something above is missing, so that all problems show at once.
         let probe = tenant::Tenant {
-            id: id.clone().or_else(|| "x".parse().ok())?,
             max_concurrent_calls: given.max_concurrent_calls,
             calls_per_second: given.calls_per_second,
-            account_sid: account.cloned().or_else(|| format!("AC{:032}", 0).parse().ok())?,
-            caller_id: caller_id.clone().unwrap_or_else(|| Phone::from_stored(String::new())),
             time_zone: given.time_zone.clone(),
             window: window.unwrap_or_default(),
+            ..tenant::Tenant::new(
+                id.clone().or_else(|| "x".parse().ok())?,
+                account.cloned().or_else(|| format!("AC{:032}", 0).parse().ok())?,
+                caller_id.clone().unwrap_or_else(|| Phone::from_stored(String::new())),
+            )
         };
         if let Err(violation) = probe.check() {
             problems.0.push(Problem::of(&format!("tenant.{}", violation.field), violation.reason));

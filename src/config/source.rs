@@ -28,7 +28,7 @@ pub fn this_program() -> std::io::Result<std::path::PathBuf> {
 }
 
 /// Every key there is, and the flag that sets it, or "".
-pub(super) const SETTINGS: [(&str, &str); 52] = [
+pub(super) const SETTINGS: [(&str, &str); 53] = [
     ("database_url", "--database-url"),
     ("public_url", "--public-url"),
     ("drain_timeout_ms", ""),
@@ -71,6 +71,7 @@ pub(super) const SETTINGS: [(&str, &str); 52] = [
     ("tenant.time_zone", ""),
     ("tenant.window.opens", ""),
     ("tenant.window.closes", ""),
+    ("sealing.keys", ""),
     ("dialer.permits", ""),
     ("dialer.request_timeout_ms", ""),
     ("dialer.horizon_ms", ""),

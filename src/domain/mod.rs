@@ -4,10 +4,10 @@
 
 /// Declares a state enum whose variants have one word each, the same in SQL, JSON and logs.
 macro_rules! state_words {
-    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+        $vis enum $name { $($(#[$vdoc])* $variant,)+ }
 
         impl $name {
             /// Every value, in order of declaration.

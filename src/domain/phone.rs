@@ -70,6 +70,11 @@ impl Phone {
     }
 }
 
+/// Checks that `region` is one that a national number can be read with.
+pub fn check_region(region: &str) -> Result<(), Violation> {
+    region_code(region).map(drop)
+}
+
 fn region_code(region: &str) -> Result<phonenumber::country::Id, Violation> {
     region
         .to_ascii_uppercase()

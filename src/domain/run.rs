@@ -96,7 +96,7 @@ pub struct RunSettings {
     pub holidays: Vec<Date>,
     /// Which outcomes are tried again.
     pub retry: RetryPolicy,
-    /// The number shown to callees; none for the tenant's.
+    /// The number shown to callees, one of the tenant's; none for all of them in turn.
     pub caller_id: Option<Phone>,
     /// How answering machines are treated; none to not look for them.
     #[serde(default)]

@@ -13,7 +13,7 @@ pub fn api_key(header: &[u8]) -> Option<(String, String)> {
     Some((key_id.to_owned(), secret.to_owned()))
 }
 
-/// Reads a page token of this filter, and writes it again.
-pub fn page_token(filter: [u8; 8], token: &str) -> Option<String> {
+/// Reads a page token of this filter and writes it again, with each kind of key.
+pub fn page_token(filter: [u8; 8], token: &str) -> [Option<String>; 2] {
     page::reread(filter, token)
 }

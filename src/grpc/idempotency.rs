@@ -42,6 +42,15 @@ keyed! {
     RetryJobsRequest = "RetryJobs";
     CreateLeadRequest = "CreateLead";
     BatchCreateLeadsRequest = "BatchCreateLeads";
+    CreateTenantRequest = "CreateTenant";
+    UpdateTenantRequest = "UpdateTenant";
+    DisableTenantRequest = "DisableTenant";
+    EnableTenantRequest = "EnableTenant";
+    CreateCarrierAccountRequest = "CreateCarrierAccount";
+    UpdateCarrierAccountRequest = "UpdateCarrierAccount";
+    CreateApiKeyRequest = "CreateApiKey";
+    RevokeApiKeyRequest = "RevokeApiKey";
+    ExpireApiKeyRequest = "ExpireApiKey";
 }
 
 /// The key of `request`; none if the client gave no id.

@@ -5,7 +5,7 @@
 //! choose.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Extensions;
@@ -16,10 +16,11 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::auth::{Caller, unauthenticated};
+use super::auth::{Admitted, Caller, unauthenticated};
 use super::status;
-use crate::domain::{TenantId, plan};
-use crate::store::{self, Store};
+use crate::domain::TenantId;
+use crate::domain::tenant::TenantState;
+use crate::store::{self, Store, TenantView};
 
 /// How long a tenant is believed to be there without asking the store; as for keys.
 const CACHE_TTL: Duration = Duration::from_secs(5);
@@ -78,12 +79,21 @@ fn tenant_in(uri: &str) -> Option<TenantId> {
     if trust_domain.is_empty() { None } else { tenant.parse().ok() }
 }
 
+/// What is to be known of a tenant to let it in, and when that was read.
+#[derive(Clone)]
+struct Known {
+    state: TenantState,
+    region: Option<String>,
+    plan: String,
+    read_at: Instant,
+}
+
 /// Lets tenants in by certificate.
 pub(super) struct Certificates {
     store: Arc<dyn Store>,
     scopes: Vec<String>,
-    /// Tenants that exist, and when that was read.
-    known: Mutex<HashMap<TenantId, Instant>>,
+    /// Tenants that exist; names that do not would let anybody fill it.
+    known: Mutex<HashMap<TenantId, Known>>,
 }
 
 impl Certificates {
@@ -92,32 +102,41 @@ impl Certificates {
     }
 
     /// The caller that `identity` stands for, if its tenant may come in.
-    pub(super) async fn admit(&self, identity: &Identity) -> Result<Caller, Status> {
+    pub(super) async fn admit(&self, identity: &Identity) -> Result<Admitted, Status> {
         let tenant = identity.tenant.clone().ok_or_else(unauthenticated)?;
-        if !self.is_known(&tenant) {
-            match self.store.tenant(&tenant).await {
-                Ok(_) => self.remember(tenant.clone()),
-                Err(store::Error::NotFound(_)) => return Err(unauthenticated()),
-                Err(error) => return Err(status::of_store(&error)),
-            }
+        let known = match self.find(&tenant).await {
+            Ok(known) => known,
+            Err(store::Error::NotFound(_)) => return Err(unauthenticated()),
+            Err(error) => return Err(status::of_store(&error)),
+        };
+        if known.state != TenantState::Active {
+            return Err(unauthenticated());
         }
         let key_id = format!("cert:{}", identity.fingerprint);
-        Ok(Caller { tenant, key_id, scopes: self.scopes.clone(), plan: plan::STANDARD.to_owned() })
+        let caller = Caller { tenant, key_id, method: "", region: known.region, plan: known.plan };
+        Ok(Admitted { caller, scopes: self.scopes.clone() })
     }
 
-    fn is_known(&self, tenant: &TenantId) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(tenant).is_some_and(|read_at| read_at.elapsed() < CACHE_TTL)
+    async fn find(&self, tenant: &TenantId) -> store::Result<Known> {
+        let cached = self.lock().get(tenant).filter(|known| known.read_at.elapsed() < CACHE_TTL).cloned();
+        if let Some(known) = cached {
+            return Ok(known);
+        }
+        let read_at = Instant::now();
+        let TenantView { tenant: settings, state, .. } = self.store.tenant_view(tenant).await?;
+        let known = Known { state, region: settings.region, plan: settings.plan, read_at };
+        let mut all = self.lock();
+        if all.len() >= CACHE_MAX {
+            all.retain(|_, known| known.read_at.elapsed() < CACHE_TTL);
+        }
+        if all.len() < CACHE_MAX {
+            all.insert(tenant.clone(), known.clone());
+        }
+        Ok(known)
     }
 
-    fn remember(&self, tenant: TenantId) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= CACHE_MAX {
-            known.retain(|_, read_at| read_at.elapsed() < CACHE_TTL);
-        }
-        if known.len() < CACHE_MAX {
-            known.insert(tenant, Instant::now());
-        }
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -42,7 +42,8 @@ async fn create(call: Call, request: pb::CreateLeadRequest) -> Result<pb::Create
     let key = idempotency::key(&request)?;
     call.rows.take(1)?;
     let facts = convert::required("lead", request.lead)?;
-    let facts = convert::lead::read(facts).map_err(|violation| violation.under("lead"))?;
+    let facts =
+        convert::lead::read(facts, call.region.as_deref()).map_err(|violation| violation.under("lead"))?;
     let created = call.store.create_leads(&call.tenant, vec![facts], key).await?.pop();
     let created =
         created.ok_or_else(|| status::internal(&"the store gave another number of answers than asked"))?;
@@ -56,7 +57,8 @@ async fn batch_create(
     let key = idempotency::key(&request)?;
     batch::check_len("leads", request.leads.len())?;
     call.rows.take(request.leads.len())?;
-    let Batch { good, places } = Batch::read(request.leads, convert::lead::read);
+    let Batch { good, places } =
+        Batch::read(request.leads, |lead| convert::lead::read(lead, call.region.as_deref()));
     let created = call.store.create_leads(&call.tenant, good, key).await?;
     let mut answer = pb::BatchCreateLeadsResponse::default();
     for (i, lead) in batch::join(places, created)?.into_iter().enumerate() {

@@ -20,10 +20,11 @@ use super::deadline::Deadline;
 use super::limits::{Limits, PeerLimit, TenantLimit};
 use super::pb::leads_server::{LeadsServer, SERVICE_NAME as LEADS};
 use super::pb::outbound_queue_server::{OutboundQueueServer, SERVICE_NAME as OUTBOUND_QUEUE};
+use super::pb::tenants_server::{SERVICE_NAME as TENANTS, TenantsServer};
 use super::service::Shared;
 use super::tls::Tls;
 use super::trace::Trace;
-use super::{leads, outbound_queue, pb};
+use super::{leads, outbound_queue, pb, tenants};
 use crate::domain::access::Exposure;
 use crate::domain::plan;
 use crate::progress::Hub;
@@ -34,7 +35,7 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// A store that takes longer does not serve.
 const PING_MAX: Duration = Duration::from_secs(3);
 /// What health is told of: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 3] = ["", OUTBOUND_QUEUE, LEADS];
+const HEALTH_NAMES: [&str; 4] = ["", OUTBOUND_QUEUE, LEADS, TENANTS];
 
 /// How the server listens.
 #[derive(Clone)]
@@ -113,7 +114,9 @@ pub async fn serve(
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     tell(&reporter, ServingStatus::NotServing).await;
-    let mut router = router(&config, shared)?;
+    let auth = Auth::new(Arc::clone(&store), config.rules.clone());
+    let noting = tokio::spawn(auth.clone().note_uses(shutdown.clone()));
+    let mut router = router(&config, shared, auth)?;
     if config.rules.health != Exposure::Off {
         router = router.add_service(health);
     }
@@ -130,6 +133,8 @@ pub async fn serve(
         () = limits.prune() => {}
         () = reporting => tracing::warn!("the drain took too long; connections are cut"),
     }
+    // Its panic, if any, was logged where it happened.
+    let _ = noting.await;
     // Use cases whose clients went away finish as well.
     tasks.close();
     if timeout(config.drain_max, tasks.wait()).await.is_err() {
@@ -162,13 +167,13 @@ async fn serve_router(
 type Outer = Stack<Deadline, Stack<PeerLimit, Stack<Trace, Identity>>>;
 type Layers = Stack<Stack<TenantLimit, Stack<Auth, Outer>>, Identity>;
 
-fn router(config: &Config, shared: Shared) -> Result<Router<Layers>, Error> {
+fn router(config: &Config, shared: Shared, auth: Auth) -> Result<Router<Layers>, Error> {
     // The deadline stands before authentication: looking up a key takes time, too (ADR 9).
     let layers = ServiceBuilder::new()
         .layer(Trace)
         .layer(PeerLimit::new(Arc::clone(&shared.limits)))
         .layer(Deadline::new(config.unary_max, shared.draining.clone()))
-        .layer(Auth::new(Arc::clone(&shared.store), config.rules.clone()))
+        .layer(auth)
         .layer(TenantLimit::new(Arc::clone(&shared.limits)))
         .into_inner();
     let mut server = Server::builder()
@@ -182,11 +187,15 @@ fn router(config: &Config, shared: Shared) -> Result<Router<Layers>, Error> {
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
-    let leads = LeadsServer::new(leads::Service(shared))
+    let leads = LeadsServer::new(leads::Service(shared.clone()))
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
-    let router = server.add_service(outbound_queue).add_service(leads);
+    let tenants = TenantsServer::new(tenants::Service(shared))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(config.max_message_bytes);
+    let router = server.add_service(outbound_queue).add_service(leads).add_service(tenants);
     if config.rules.reflection == Exposure::Off {
         return Ok(router);
     }

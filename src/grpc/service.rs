@@ -12,7 +12,7 @@ use super::limits::{Limits, Rows};
 use super::status::{self, Refusal};
 use crate::domain::TenantId;
 use crate::progress::Hub;
-use crate::store::Store;
+use crate::store::{Actor, Client, Store};
 
 /// Shared by all services; cheap to clone.
 #[derive(Clone)]
@@ -32,12 +32,12 @@ pub(super) struct Shared {
 /// One request's side of a use case.
 #[derive(Clone)]
 pub(super) struct Call {
-    /// Where everything durable lives.
+    /// Where everything durable lives, on behalf of the key that asks.
     pub store: Arc<dyn Store>,
     /// Whose request it is.
     pub tenant: TenantId,
-    /// The id of the key that asks; for the audit log.
-    pub key_id: String,
+    /// What national phones are read with where the client names no region.
+    pub region: Option<String>,
     /// How many jobs and leads may still come in.
     pub rows: Rows,
 }
@@ -48,9 +48,15 @@ impl Shared {
         // The layer in front puts it there; without that layer nobody is anybody.
         let caller = request.extensions().get::<Caller>();
         let caller = caller.ok_or_else(|| status::internal(&"a request came past authentication"))?;
-        let (tenant, key_id) = (caller.tenant.clone(), caller.key_id.clone());
+        let client = Client {
+            tenant: caller.tenant.clone(),
+            key_id: caller.key_id.clone(),
+            peer: request.remote_addr().map(|address| address.ip().to_canonical()),
+            method: caller.method,
+        };
+        let store = self.store.acting(Actor::Client(client));
         let rows = Rows::of(&self.limits, caller);
-        Ok(Call { store: Arc::clone(&self.store), tenant, key_id, rows })
+        Ok(Call { store, tenant: caller.tenant.clone(), region: caller.region.clone(), rows })
     }
 
     /// Carries a unary request out in a task of its own: a client that goes away cancels nothing half-done,

@@ -102,6 +102,22 @@ pub(super) fn of_store(error: &store::Error) -> Status {
             format!("no such {what}"),
             details("NOT_FOUND", &[("resource", what)]),
         ),
+        store::Error::Exists(what) => Status::with_error_details(
+            Code::AlreadyExists,
+            error.to_string(),
+            details("ALREADY_EXISTS", &[("resource", what)]),
+        ),
+        store::Error::Changed => plain(Code::Aborted, "ETAG_MISMATCH", error.to_string()),
+        store::Error::OnOneself(why) => failed_precondition(
+            "ON_ONESELF",
+            &[],
+            PreconditionViolation::new("OTHER_KEY", "the key that asks", *why),
+        ),
+        store::Error::NoMasterKey => failed_precondition(
+            "NO_MASTER_KEY",
+            &[],
+            PreconditionViolation::new("MASTER_KEY", "sealing.keys", error.to_string()),
+        ),
         store::Error::Invalid(violation) => of_violation(violation),
         store::Error::WrongState(wrong) => of_wrong_state(wrong),
         store::Error::Closed(why) => {

@@ -131,7 +131,11 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::NotFound(_) => Self::NotFound,
-            store::Error::Invalid(_)
+            store::Error::Exists(_)
+            | store::Error::Changed
+            | store::Error::OnOneself(_)
+            | store::Error::NoMasterKey
+            | store::Error::Invalid(_)
             | store::Error::WrongState(_)
             | store::Error::Closed(_)
             | store::Error::Over(_)

@@ -10,13 +10,15 @@ use super::database::{Database, Scope};
 use super::sql::Sql;
 use super::usecases::queue::LowWater;
 use super::usecases::{
-    access, apply, calls, claim, cleanup, explain, follow_up, jobs, leads, reconcile, retry, runs, sweep,
+    access, apply, calls, claim, cleanup, explain, follow_up, jobs, keys, leads, reconcile, retry, runs,
+    sweep,
 };
 use super::wake::Wakes;
 use super::{
-    ApiKey, Applied, CallView, CallsOf, Claim, ClaimLimits, CleanedUp, DueCall, Hangup, ImportStep, InFlight,
-    JobAdded, JobExplained, JobView, JobsCanceled, LeadCreated, LeadView, LogPage, NewJob, NewRetry, NewRun,
-    Page, Paged, Reconciled, RequestKey, Result, RetryFilled, RunCreated, RunPatch, RunView, Store, Wake,
+    Actor, ApiKey, Applied, CallView, CallsOf, Claim, ClaimLimits, CleanedUp, DueCall, Hangup, ImportStep,
+    InFlight, JobAdded, JobExplained, JobView, JobsCanceled, Keyring, KnownKey, LeadCreated, LeadView,
+    LogPage, NewJob, NewRetry, NewRun, Page, Paged, Reconciled, RequestKey, Result, RetryFilled, RunCreated,
+    RunPatch, RunView, Store, Wake,
 };
 use crate::domain::call::News;
 use crate::domain::job::JobState;
@@ -29,19 +31,29 @@ use crate::domain::{
     AccountSid, CallId, CallSid, JobId, LeadId, Phone, RunId, TenantId, Timestamp, WorkerId,
 };
 
-/// An open store.
+/// An open store, on behalf of somebody. Cheap to clone.
+#[derive(Clone)]
 pub struct Engine {
-    pub(super) db: Database,
+    pub(super) db: Arc<Database>,
     pub(super) wakes: Arc<Wakes>,
-    pub(super) low_water: LowWater,
+    pub(super) low_water: Arc<LowWater>,
+    /// Seals what must not be read in the database.
+    pub(super) keyring: Arc<Keyring>,
+    /// On whose behalf this handle acts.
+    pub(super) actor: Actor,
     /// How many jobs a tenant may have queued.
-    pub(super) plans: Plans,
-    epoch: String,
+    pub(super) plans: Arc<Plans>,
+    epoch: Arc<str>,
 }
 
 impl Engine {
     /// Opens `sqlite://…` or `postgres://…` and brings its schema up to date.
     pub async fn open(url: &str) -> Result<Self> {
+        Self::open_with(url, Keyring::default()).await
+    }
+
+    /// The same with master keys, so that it can keep credentials.
+    pub async fn open_with(url: &str, keyring: Keyring) -> Result<Self> {
         static EPOCH: Sql = Sql::new("SELECT value FROM meta WHERE name = 'log_epoch'");
         let db = Database::open(url).await?;
         let wakes = Arc::new(Wakes::new());
@@ -51,18 +63,30 @@ impl Engine {
         let mut tx = db.read(Scope::Scheduler).await?;
         let epoch = tx.fetch_one(&EPOCH, Vec::new()).await?.text("value")?;
         drop(tx);
-        Ok(Self { db, wakes, low_water: LowWater::default(), plans: Plans::default(), epoch })
+        Ok(Self {
+            db: Arc::new(db),
+            wakes,
+            low_water: Arc::default(),
+            keyring: Arc::new(keyring),
+            actor: Actor::System,
+            plans: Arc::default(),
+            epoch: epoch.into(),
+        })
     }
 
     /// The same store under other plans.
     #[must_use]
     pub fn with_plans(self, plans: Plans) -> Self {
-        Self { plans, ..self }
+        Self { plans: Arc::new(plans), ..self }
     }
 }
 
 #[async_trait]
 impl Store for Engine {
+    fn acting(&self, actor: Actor) -> Arc<dyn Store> {
+        Arc::new(Self { actor, ..self.clone() })
+    }
+
     async fn ping(&self) -> Result<()> {
         self.now().await.map(drop)
     }
@@ -75,11 +99,11 @@ impl Store for Engine {
         &self.epoch
     }
 
-    async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<()> {
+    async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<bool> {
         access::put_account(self, account, calls_per_second).await
     }
 
-    async fn put_tenant(&self, tenant: &Tenant) -> Result<()> {
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<bool> {
         access::put_tenant(self, tenant).await
     }
 
@@ -88,15 +112,11 @@ impl Store for Engine {
     }
 
     async fn put_key(&self, key: &ApiKey) -> Result<()> {
-        access::put_key(self, key).await
+        keys::put(self, key).await
     }
 
-    async fn key(&self, key_id: &str) -> Result<Option<ApiKey>> {
-        access::key(self, key_id).await
-    }
-
-    async fn count_keys(&self, tenant: &TenantId) -> Result<u64> {
-        access::count_keys(self, tenant).await
+    async fn key(&self, key_id: &str) -> Result<Option<KnownKey>> {
+        keys::find(self, key_id).await
     }
 
     async fn create_run(
@@ -200,12 +220,12 @@ impl Store for Engine {
         calls::get_by_sid(self, tenant, sid).await
     }
 
-    async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId], actor: &str) -> Result<Reconciled> {
-        reconcile::reconcile(self, tenant, runs, actor).await
+    async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId]) -> Result<Reconciled> {
+        reconcile::reconcile(self, tenant, runs).await
     }
 
-    async fn cleanup_stale_calls(&self, tenant: &TenantId, actor: &str) -> Result<CleanedUp> {
-        cleanup::cleanup(self, tenant, actor).await
+    async fn cleanup_stale_calls(&self, tenant: &TenantId) -> Result<CleanedUp> {
+        cleanup::cleanup(self, tenant).await
     }
 
     async fn begin_retry(

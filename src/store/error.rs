@@ -15,6 +15,18 @@ pub enum Error {
     /// The tenant has no such thing, whoever else may have.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// There is such a thing already.
+    #[error("there is such a {0} already")]
+    Exists(&'static str),
+    /// It changed since the caller read it.
+    #[error("it changed since it was read: the etag is another")]
+    Changed,
+    /// A key would shut itself out.
+    #[error("{0}")]
+    OnOneself(&'static str),
+    /// Secrets cannot be kept.
+    #[error("this server has no master key to seal secrets with: set sealing.keys")]
+    NoMasterKey,
     /// The input is wrong.
     #[error(transparent)]
     Invalid(#[from] Violation),

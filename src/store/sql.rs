@@ -129,6 +129,8 @@ pub enum Value {
     Bool(bool),
     /// A UUID or NULL.
     Uuid(Option<Uuid>),
+    /// Bytes or NULL.
+    Bytes(Option<Vec<u8>>),
     /// A list for `{any}`.
     Uuids(Vec<Uuid>),
     /// A list for `{any}`.
@@ -155,6 +157,7 @@ value_from! {
     bool => |v| Self::Bool(v);
     Uuid => |v| Self::Uuid(Some(v));
     Option<Uuid> => |v| Self::Uuid(v);
+    Option<Vec<u8>> => |v| Self::Bytes(v);
     Vec<Uuid> => |v| Self::Uuids(v);
     Vec<String> => |v| Self::Texts(v);
     Rows => |v| Self::Rows(v);
@@ -310,6 +313,11 @@ impl Row {
 
     /// Text or NULL.
     pub fn opt_text(&self, column: &str) -> Result<Option<String>> {
+        self.get(column)
+    }
+
+    /// Bytes or NULL.
+    pub fn opt_bytes(&self, column: &str) -> Result<Option<Vec<u8>>> {
         self.get(column)
     }
 

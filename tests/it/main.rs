@@ -1,5 +1,7 @@
 //! Integration tests: real stores, real sockets, the real simulator.
 
+mod admin;
+mod crash;
 mod grpc;
 mod maintenance;
 mod security;

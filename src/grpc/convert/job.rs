@@ -13,12 +13,14 @@ twins!(outcome, outcome_of: Outcome => pb::Outcome {
     Answered, Machine, Busy, NoAnswer, Failed, LeadDead, PolicyBlock, Unknown, Canceled, Expired,
 });
 
-/// A job from the wire; fields are named from the job on.
-pub(in crate::grpc) fn read(new: pb::NewJob) -> Result<NewJob, Violation> {
+/// A job from the wire; fields are named from the job on. `region` is the tenant's.
+pub(in crate::grpc) fn read(new: pb::NewJob, region: Option<&str>) -> Result<NewJob, Violation> {
     use pb::new_job::Who as Wire;
     let who = match required("who", new.who)? {
         Wire::LeadId(lead_id) => Who::Lead(id::<LeadId>("lead_id", &lead_id)?),
-        Wire::Lead(facts) => Who::Person(lead::read(facts).map_err(|violation| violation.under("lead"))?),
+        Wire::Lead(facts) => {
+            Who::Person(lead::read(facts, region).map_err(|violation| violation.under("lead"))?)
+        }
     };
     let priority = match new.priority {
         None => job::PRIORITY_DEFAULT,
@@ -103,13 +105,13 @@ mod tests {
     fn names_the_field_of_the_job() {
         let lead = pb::new_job::Who::Lead(pb::LeadFacts { phone: "12".into(), ..Default::default() });
         let new = |who| pb::NewJob { who, ..Default::default() };
-        let field = |new| read(new).unwrap_err().field;
+        let field = |new| read(new, None).unwrap_err().field;
         assert_eq!(field(new(None)), "who");
         assert_eq!(field(new(Some(lead))), "lead.phone");
         assert_eq!(field(new(Some(pb::new_job::Who::LeadId("x".into())))), "lead_id");
         let person = || Some(pb::new_job::Who::LeadId(uuid::Uuid::nil().to_string()));
         assert_eq!(field(pb::NewJob { priority: Some(10), ..new(person()) }), "priority");
-        assert_eq!(read(new(person())).unwrap().priority, job::PRIORITY_DEFAULT);
-        assert_eq!(read(pb::NewJob { priority: Some(0), ..new(person()) }).unwrap().priority, 0);
+        assert_eq!(read(new(person()), None).unwrap().priority, job::PRIORITY_DEFAULT);
+        assert_eq!(read(pb::NewJob { priority: Some(0), ..new(person()) }, None).unwrap().priority, 0);
     }
 }

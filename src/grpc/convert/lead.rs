@@ -8,9 +8,10 @@ use crate::domain::{Phone, Violation};
 use crate::grpc::pb;
 use crate::store::LeadView;
 
-/// A person from the wire; fields are named from the person on.
-pub(in crate::grpc) fn read(facts: pb::LeadFacts) -> Result<LeadFacts, Violation> {
-    let region = non_empty(facts.default_region);
+/// A person from the wire; fields are named from the person on. A national phone is read with the region that the
+/// client names, or else with the tenant's.
+pub(in crate::grpc) fn read(facts: pb::LeadFacts, tenants: Option<&str>) -> Result<LeadFacts, Violation> {
+    let region = non_empty(facts.default_region).or_else(|| tenants.map(str::to_owned));
     let phone = Phone::parse(&facts.phone, region.as_deref()).map_err(|violation| {
         let region_is_wrong = violation.field == "region";
         Violation::new(if region_is_wrong { "default_region" } else { "phone" }, violation.reason)
@@ -49,7 +50,7 @@ mod tests {
 
     #[test]
     fn names_the_field_as_the_proto_does() {
-        let field = |facts| read(facts).unwrap_err().field;
+        let field = |facts| read(facts, None).unwrap_err().field;
         assert_eq!(field(facts("", "")), "phone");
         assert_eq!(field(facts("4158672671", "nowhere")), "default_region");
         assert_eq!(
@@ -57,12 +58,16 @@ mod tests {
             "time_zone"
         );
         assert_eq!(field(pb::LeadFacts { name: "x".repeat(201), ..facts("+14158672671", "") }), "name");
-        assert_eq!(read(facts("(415) 867-2671", "US")).unwrap().phone.expose(), "+14158672671");
+        assert_eq!(read(facts("(415) 867-2671", "US"), None).unwrap().phone.expose(), "+14158672671");
+        let of_tenant = |facts| read(facts, Some("GB")).unwrap().phone.expose().to_owned();
+        assert_eq!(of_tenant(facts("020 7946 0018", "")), "+442079460018");
+        assert_eq!(of_tenant(facts("(415) 867-2671", "US")), "+14158672671");
+        assert_eq!(of_tenant(facts("+14158672671", "")), "+14158672671");
     }
 
     #[test]
     fn reasons_never_hold_the_phone() {
-        let violation = read(facts("+1415867267199", "")).unwrap_err();
+        let violation = read(facts("+1415867267199", ""), None).unwrap_err();
         assert!(!violation.to_string().contains("1415867"), "{violation}");
     }
 }

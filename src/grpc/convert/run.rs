@@ -66,7 +66,8 @@ fn holiday((i, text): (usize, &String)) -> Result<Date, Violation> {
         .ok_or_else(|| Violation::new(format!("holidays[{i}]"), "must be a date, for example 2026-12-25"))
 }
 
-fn read_window(from: pb::CallingWindow) -> Result<CallingWindow, Violation> {
+/// A calling window from the wire.
+pub(in crate::grpc) fn read_window(from: pb::CallingWindow) -> Result<CallingWindow, Violation> {
     // What does not fit is out of range as well; the domain says so and what would be right.
     let minute = |minute| u16::try_from(minute).unwrap_or(u16::MAX);
     let days = super::each("weekdays", &from.weekdays, |day| match pb::Weekday::try_from(day) {
@@ -108,20 +109,8 @@ pub(in crate::grpc) fn patch(
     settings: Option<pb::RunSettings>,
     mask: Option<prost_types::FieldMask>,
 ) -> Result<RunPatch, Violation> {
-    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
-    if paths.is_empty() {
-        return Err(Violation::new("update_mask", "is required"));
-    }
-    if paths.len() > RunField::ALL.len() {
-        return Err(Violation::new("update_mask", "names more fields than there are"));
-    }
-    let field = |(i, path): (usize, &String)| {
-        RunField::from_word(path)
-            .ok_or_else(|| Violation::new(format!("update_mask.paths[{i}]"), "is not a field of RunSettings"))
-    };
-    let mut fields: Vec<_> = paths.iter().enumerate().map(field).collect::<Result<_, _>>()?;
-    fields.sort_unstable();
-    fields.dedup();
+    let not_a_field = "is not a field of RunSettings";
+    let fields = super::masked(mask, RunField::ALL.len(), RunField::from_word, not_a_field)?;
     let given = settings.unwrap_or_default();
     // Never stored: the mask does not name it.
     let unread = pb::RunSettings {
@@ -152,6 +141,15 @@ fn take(mut to: pb::RunSettings, field: RunField, from: &pb::RunSettings) -> pb:
     to
 }
 
+/// A calling window for the wire.
+pub(in crate::grpc) fn write_window(window: CallingWindow) -> pb::CallingWindow {
+    pb::CallingWindow {
+        opens_minute: u32::from(window.opens_minute),
+        closes_minute: u32::from(window.closes_minute),
+        weekdays: (0..7).filter(|day| window.weekdays & (1 << day) != 0).map(|day| day + 1).collect(),
+    }
+}
+
 /// Settings for the wire, with every default filled in.
 pub(in crate::grpc) fn write_settings(settings: RunSettings) -> pb::RunSettings {
     let retry = settings.retry;
@@ -177,14 +175,6 @@ pub(in crate::grpc) fn write_settings(settings: RunSettings) -> pb::RunSettings 
         expires_at: settings.expires_at.and_then(time::write),
         ring_timeout: Some(time::write_seconds(settings.ring_timeout_s)),
         time_limit: Some(time::write_seconds(settings.time_limit_s)),
-    }
-}
-
-fn write_window(window: CallingWindow) -> pb::CallingWindow {
-    pb::CallingWindow {
-        opens_minute: u32::from(window.opens_minute),
-        closes_minute: u32::from(window.closes_minute),
-        weekdays: (0..7).filter(|day| window.weekdays & (1 << day) != 0).map(|day| day + 1).collect(),
     }
 }
 

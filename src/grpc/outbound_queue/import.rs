@@ -112,7 +112,8 @@ impl Import {
             return Ok((self, Stored::default()));
         }
         let taken = batch.jobs.len() as u64;
-        let Batch { good, places } = Batch::read(batch.jobs, convert::job::read);
+        let Batch { good, places } =
+            Batch::read(batch.jobs, |job| convert::job::read(job, self.call.region.as_deref()));
         let step = ImportStep { import_id: &self.id, offset: self.offset, taken };
         let added = self.call.store.import_jobs(&self.call.tenant, self.run, step, good).await?;
         let stored = told(self.offset, batch::join(places, added)?);

@@ -43,7 +43,8 @@ pub(super) async fn add(call: Call, request: pb::AddJobsRequest) -> Result<pb::A
     let run: RunId = request.run_id.parse()?;
     batch::check_len("jobs", request.jobs.len())?;
     call.rows.take(request.jobs.len())?;
-    let Batch { good, places } = Batch::read(request.jobs, convert::job::read);
+    let Batch { good, places } =
+        Batch::read(request.jobs, |job| convert::job::read(job, call.region.as_deref()));
     let added = call.store.add_jobs(&call.tenant, run, good, key).await?;
     let (results, tally) = results(batch::join(places, added)?);
     Ok(pb::AddJobsResponse {

@@ -15,7 +15,7 @@ pub(super) async fn reconcile(
     }
     let id = |(i, text): (usize, &String)| convert::id::<RunId>(&format!("run_ids[{i}]"), text);
     let runs = request.run_ids.iter().enumerate().map(id).collect::<Result<Vec<_>, _>>()?;
-    let done = call.store.reconcile_runs(&call.tenant, &runs, &call.key_id).await?;
+    let done = call.store.reconcile_runs(&call.tenant, &runs).await?;
     Ok(convert::maintain::reconciled(done))
 }
 
@@ -23,7 +23,7 @@ pub(super) async fn cleanup(
     call: Call,
     _request: pb::CleanupStaleCallsRequest,
 ) -> Result<pb::CleanupStaleCallsResponse, Refusal> {
-    let done = call.store.cleanup_stale_calls(&call.tenant, &call.key_id).await?;
+    let done = call.store.cleanup_stale_calls(&call.tenant).await?;
     Ok(convert::maintain::cleaned_up(done))
 }
 

@@ -23,7 +23,7 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
     let row = tx.fetch_optional(&JOB, args![tenant, id.0]).await?.ok_or(Error::NotFound("job"))?;
     let (job, now) = (JobRow::view(&row)?, Timestamp(row.int("now")?));
     let run = runs::view(&mut tx, tenant, job.run_id).await?;
-    let owner = access::tenant(&mut tx, tenant).await?;
+    let owner = access::tenant(&mut tx, tenant).await?.tenant;
     let live = live(&mut tx, tenant, &job, &row.text("phone")?).await?;
     let (call, calls) = calls(&mut tx, tenant, id).await?;
     let ahead = ahead(&mut tx, tenant, &job, now).await?;

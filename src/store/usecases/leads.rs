@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::requests;
+use super::{audit, requests};
 use crate::domain::lead::LeadFacts;
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation};
 use crate::store::database::{Scope, Tx};
@@ -72,6 +73,13 @@ pub async fn create(
             // Of two items with one phone, the first creates the lead.
             let answer = leads.iter().map(|lead| known[&lead.phone].id);
             let answer = answer.map(|id| Created { id, created: new.remove(&id) }).collect::<Vec<_>>();
+            let created = answer.iter().filter(|lead| lead.created).count();
+            let subject = match answer.as_slice() {
+                [one] => format!("lead {}", one.id),
+                _ => "leads".to_owned(),
+            };
+            let detail = json!({ "leads": answer.len(), "created": created });
+            audit::write(&mut tx, &engine.actor, tenant, subject, &detail, now).await?;
             requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
             answer
         }

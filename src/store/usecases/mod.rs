@@ -1,6 +1,7 @@
 //! The use cases: read rows, ask the domain, write. Each file tells one story; SQL stands beside its use.
 
 pub mod access;
+pub mod accounts;
 pub mod apply;
 pub mod audit;
 pub mod calls;
@@ -9,6 +10,7 @@ pub mod cleanup;
 pub mod explain;
 pub mod follow_up;
 pub mod jobs;
+pub mod keys;
 pub mod leads;
 pub mod queue;
 pub mod reconcile;
@@ -17,3 +19,4 @@ pub mod requests;
 pub mod retry;
 pub mod runs;
 pub mod sweep;
+pub mod tenants;

@@ -13,9 +13,11 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic::{Code, Request};
 use trunkline::cli::client::Client;
 use trunkline::domain::access::ClientAuth;
+use trunkline::domain::tenant::TenantState;
 use trunkline::grpc::auth::Rules;
 use trunkline::grpc::pb::outbound_queue_client::OutboundQueueClient;
 use trunkline::grpc::{Config, tls};
+use trunkline::store::Admin as _;
 
 use super::{Server, list, new_run, server, until, with};
 use crate::support::TestStore;
@@ -152,7 +154,11 @@ async fn a_certificate_stands_for_a_key() {
     // A key that is given counts, right or wrong.
     assert_eq!(queue.get_run(with("two", get.clone())).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(queue.get_run(with("nobody", get)).await.unwrap_err().code(), Code::Unauthenticated);
+    let store = &server.test.store;
+    let gone = crate::support::make_tenant(store.as_ref(), "gone", 3, 1.0).await;
+    store.set_tenant_state(&gone, TenantState::Disabled, None).await.unwrap();
     for (what, identity) in [
+        ("a disabled tenant", for_tenant(&ca, "gone")),
         ("no such tenant", for_tenant(&ca, "three")),
         ("no tenant", signed(&ca, |_| ())),
         ("two tenants", signed(&ca, |params| params.subject_alt_names = vec![spiffe("one"), spiffe("two")])),

@@ -6,10 +6,13 @@ use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use trunkline::domain::access::Exposure;
-use trunkline::domain::plan::{Limits, Rate};
+use trunkline::domain::plan::{HIGH_VOLUME, Limits, Rate};
+use trunkline::domain::tenant::Tenant;
 use trunkline::grpc::auth::Rules;
 use trunkline::grpc::pb::outbound_queue_client::OutboundQueueClient;
 use trunkline::grpc::{Config, pb, pb::import_jobs_request as import};
+
+use trunkline::store::Store as _;
 
 use super::{jobs, limited, list, new_run, over, server, standard, until, with};
 use crate::support::{TestStore, on_both_stores};
@@ -37,6 +40,22 @@ async fn a_used_up_quota_says_when_to_come_again() {
     queue.list_runs(with("two", list())).await.unwrap();
     tokio::time::sleep(wait).await;
     queue.list_runs(with("one", list())).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_plan_has_its_own_numbers() {
+    let limits = standard(|plan| plan.read = rate("1/s burst 1"));
+    let server = limited(TestStore::sqlite().await, limits).await;
+    let store = &server.test.store;
+    let two = store.tenant(&"two".parse().unwrap()).await.unwrap();
+    store.put_tenant(&Tenant { plan: HIGH_VOLUME.into(), ..two }).await.unwrap();
+    let mut queue = server.queue().await;
+    for _ in 0..3 {
+        queue.list_runs(with("two", list())).await.unwrap();
+    }
+    queue.list_runs(with("one", list())).await.unwrap();
+    let refused = queue.list_runs(with("one", list())).await.unwrap_err();
+    over(&refused, "RATE_LIMIT", "tenant:requests:read");
 }
 
 #[tokio::test]
