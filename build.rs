@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "trunkline/v1/runs.proto",
     "trunkline/v1/leads.proto",
     "trunkline/v1/maintenance.proto",
     "trunkline/v1/outbound_queue.proto",
+    "trunkline/v1/tenants.proto",
 ];
+
+/// Messages that hold a secret; grpc/pb.rs prints them without it.
+const SECRET: [&str; 3] =
+    [".trunkline.v1.CarrierApiKey", ".trunkline.v1.CarrierSecrets", ".trunkline.v1.CreateApiKeyResponse"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -21,6 +26,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = protox::prost::Message::encode_to_vec(&descriptors);
     std::fs::write(out.join("trunkline_descriptor.bin"), bytes)?;
     // Ordered maps, so that the same request has the same bytes, and the same hash, in every process.
-    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure().btree_map(".").skip_debug(SECRET).compile_fds(descriptors)?;
     Ok(())
 }

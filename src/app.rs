@@ -1,30 +1,36 @@
 //! The composition root: build, spawn, drain. The only file that names concrete types.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::distr::{Alphanumeric, SampleString};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::carrier::{self, Client, Credential};
-use crate::config::{Account, Serve};
+use crate::carrier::{self, Client};
+use crate::config::{self, Account, Problem, Serve};
 use crate::dialer;
 use crate::grpc;
+use crate::grpc::auth::Rules;
+use crate::grpc::methods::Scope;
+use crate::grpc::tls::Tls;
 use crate::progress::Hub;
-use crate::store::{self, ApiKey, Engine, Recorder, Store};
+use crate::store::{
+    self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring, Recorder,
+    Store,
+};
 use crate::tasks;
-use crate::webhooks::{self, Tokens};
+use crate::webhooks;
 
-/// Characters of a key's secret: 62^43 > 2^256.
-const SECRET_CHARS: usize = 43;
-/// Characters of a key's id.
-const KEY_ID_CHARS: usize = 12;
+/// What a tenant's first key may do.
+const FIRST_KEY_SCOPES: [&str; 4] = ["outbound:read", "outbound:write", "leads:read", "leads:write"];
+/// What the very first key may do as well: without it nobody could let anybody in.
+const ADMIN: &str = "admin";
+
+/// How often it is looked whether certificates have changed: tools that renew them do so days ahead.
+const CERTIFICATES_RELOAD_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +41,18 @@ pub enum Error {
     /// The carrier client.
     #[error("cannot set up the carrier client: {0}")]
     Carrier(#[from] carrier::Error),
+    /// A setting that only shows to be wrong when it is used.
+    #[error(transparent)]
+    Config(#[from] config::Error),
     /// A listener.
     #[error("{0}")]
     Listen(String),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] grpc::tls::Error),
+    /// Scopes that no key can have.
+    #[error("tls.client_scopes names a scope that there is not: there are {0}")]
+    Scopes(String),
     /// A server ended before it was told to.
     #[error("{0} failed: {1}")]
     Failed(&'static str, String),
@@ -89,7 +104,8 @@ impl Listeners {
 pub struct App {
     config: Serve,
     store: Arc<dyn Store>,
-    client: Client,
+    carrier: carrier::Config,
+    grpc: grpc::Config,
     /// Printed once: the first API key of a tenant that had none, `<key id>.<secret>`.
     pub first_key: Option<SecretString>,
 }
@@ -97,25 +113,34 @@ pub struct App {
 impl App {
     /// Opens the store, brings its schema up to date and makes sure that the tenant exists and has a key.
     pub async fn prepare(config: Serve) -> Result<Self, Error> {
-        let client = Client::new(carrier::Config {
+        let carrier = carrier::Config {
             base_url: config.account.base_url.clone(),
             request_timeout: config.dialer.request_timeout,
             ..carrier::Config::default()
-        })?;
-        let store: Arc<dyn Store> = Arc::new(Engine::open(config.database_url.expose_secret()).await?);
-        store.put_account(&config.account.sid, config.account.calls_per_second).await?;
-        store.put_tenant(&config.tenant).await?;
-        let first_key = match store.count_keys(&config.tenant.id).await? {
-            0 => Some(make_key(&*store, &config).await?),
-            _ => None,
         };
-        Ok(Self { config, store, client, first_key })
+        // What is wrong with it should show now, not at the first call.
+        Client::new(carrier.clone())?;
+        let keyring = Keyring::parse(&config.sealing_keys)
+            .map_err(|violation| config::Error::from(Problem::of(&violation.field, violation.reason)))?;
+        let grpc = grpc_config(&config).await?;
+        let store = Engine::open_with(config.database_url.expose_secret(), keyring).await?;
+        let store = store.with_plans(config.limits.plans.clone());
+        let tenant = &config.tenant.id;
+        if !store.put_account(&config.account.sid, config.account.calls_per_second).await? {
+            tracing::info!(account = %config.account.sid, "changed over the API: twilio.calls_per_second is not used");
+        }
+        if !store.put_tenant(&config.tenant).await? {
+            tracing::info!(%tenant, "changed over the API: the settings under [tenant] are not used");
+        }
+        let first_key = store.first_key(tenant, &FIRST_KEY_SCOPES, ADMIN).await?;
+        Ok(Self { config, store: Arc::new(store), carrier, grpc, first_key })
     }
 
     /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is finished and
     /// recorded, streams are told, all within the drain timeout.
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, store, client, .. } = self;
+        let Self { config, store, carrier, grpc: grpc_config, .. } = self;
+        let accounts = AccountBook::new(store.clone(), config.account.sid.clone(), access(&config.account));
         let recorder = Recorder::new(store.clone());
         let dialing = shutdown.child_token();
         // Callbacks and answers are taken until the last call under way is recorded.
@@ -124,12 +149,13 @@ impl App {
             permits: config.dialer.permits,
             horizon: config.dialer.horizon,
             public_url: config.public_url.clone(),
-            accounts: HashMap::from([(config.account.sid.clone(), rest_account(&config.account))]),
+            accounts: accounts.clone(),
+            carrier,
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
         let working = shutdown.child_token();
         let (dialer, tasks) = if config.roles.dialer {
-            let dialer = dialer::run(store.clone(), recorder.clone(), client, dialer_config, dialing);
+            let dialer = dialer::run(store.clone(), recorder.clone(), dialer_config, dialing);
             let tasks = tasks::run(store.clone(), tasks::Config::default(), working);
             (Some(tokio::spawn(dialer)), Some(tokio::spawn(tasks)))
         } else {
@@ -139,15 +165,14 @@ impl App {
             let (store, stop) = (store.clone(), shutdown.child_token());
             servers.spawn(async move {
                 let hub = Hub::new(store.clone());
-                let served = grpc::serve(listener, store, hub, grpc::Config::default(), stop).await;
+                let served = grpc::serve(listener, store, hub, grpc_config, stop).await;
                 served.map_err(|error| Error::Failed("the gRPC server", error.to_string()))
             });
         }
         if let Some(listener) = listeners.webhooks {
-            let (stop, tokens, public_url) =
-                (hearing.clone(), vec![webhook_tokens(&config.account)], config.public_url.clone());
+            let (stop, public_url) = (hearing.clone(), config.public_url.clone());
             servers.spawn(async move {
-                let served = webhooks::serve(listener, store, recorder, tokens, &public_url, stop).await;
+                let served = webhooks::serve(listener, store, recorder, accounts, &public_url, stop).await;
                 served.map_err(|error| Error::Failed("the webhook server", error.to_string()))
             });
         }
@@ -174,38 +199,44 @@ impl App {
     }
 }
 
+/// The gRPC server's settings; its certificate is read now.
+async fn grpc_config(config: &Serve) -> Result<grpc::Config, Error> {
+    let mut rules = Rules { health: config.health, reflection: config.reflection, ..Rules::default() };
+    let tls = if let Some(given) = &config.tls {
+        if let Some(scopes) = &given.client_scopes {
+            let known = Scope::ALL.map(Scope::as_str);
+            if scopes.iter().any(|scope| !known.contains(&scope.as_str())) {
+                return Err(Error::Scopes(known.join(", ")));
+            }
+            rules.certificate_scopes.clone_from(scopes);
+        }
+        let files = grpc::tls::Config {
+            cert_file: given.cert_file.clone(),
+            key_file: given.key_file.clone(),
+            client_ca_file: given.client_ca_file.clone(),
+            client_auth: given.client_auth,
+            reload_every: CERTIFICATES_RELOAD_EVERY,
+        };
+        Some(Tls::new(files).await?)
+    } else {
+        None
+    };
+    Ok(grpc::Config { rules, tls, limits: config.limits.clone(), ..grpc::Config::default() })
+}
+
 fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
     ended.unwrap_or_else(|panic| Err(Error::Failed("a server", panic.to_string())))
 }
 
-fn rest_account(account: &Account) -> carrier::Account {
-    let credential = match &account.api_key {
-        Some(key) => Credential { username: key.sid.clone(), password: key.secret.clone() },
-        None => {
-            Credential { username: account.sid.as_str().to_owned(), password: account.auth_token.clone() }
-        }
-    };
-    carrier::Account { sid: account.sid.clone(), credential }
-}
-
-fn webhook_tokens(account: &Account) -> Tokens {
-    let tokens = std::iter::once(&account.auth_token).chain(&account.previous_auth_token).cloned().collect();
-    Tokens { account: account.sid.clone(), tokens }
-}
-
-/// Makes a key of the configured tenant that may do everything; only its hash is kept.
-async fn make_key(store: &dyn Store, config: &Serve) -> Result<SecretString, Error> {
-    let key_id = Alphanumeric.sample_string(&mut rand::rng(), KEY_ID_CHARS);
-    let secret = Alphanumeric.sample_string(&mut rand::rng(), SECRET_CHARS);
-    let scopes = ["outbound:read", "outbound:write", "leads:read", "leads:write"];
-    let key = ApiKey {
-        key_id: key_id.clone(),
-        tenant: config.tenant.id.clone(),
-        secret_hash: Sha256::digest(&secret).into(),
-        scopes: scopes.map(str::to_owned).into(),
-        expires_at: None,
-        revoked_at: None,
-    };
-    store.put_key(&key).await?;
-    Ok(SecretString::from(format!("{key_id}.{secret}")))
+/// The account that settings name; counts until the store has credentials of it.
+fn access(account: &Account) -> AccountAccess {
+    let api_key = account.api_key.as_ref();
+    AccountAccess {
+        base_url: None,
+        secrets: CarrierSecrets {
+            auth_token: account.auth_token.clone(),
+            previous_auth_token: account.previous_auth_token.clone(),
+            api_key: api_key.map(|key| CarrierApiKey { sid: key.sid.clone(), secret: key.secret.clone() }),
+        },
+    }
 }

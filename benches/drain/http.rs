@@ -57,7 +57,7 @@ fn config(world: &World, permits: u32, carrier: &TcpListener, listeners: &Listen
     config.twilio.auth_token = Some(SecretString::from(TOKEN));
     config.twilio.calls_per_second = world::CALLS_PER_SECOND;
     config.tenant.id = tenant.id.to_string();
-    config.tenant.caller_id = Some(tenant.caller_id.expose().to_owned());
+    config.tenant.caller_id = tenant.caller_ids.first().map(|phone| phone.expose().to_owned());
     config.tenant.max_concurrent_calls = tenant.max_concurrent_calls;
     config.tenant.calls_per_second = world::CALLS_PER_SECOND;
     config.tenant.window.opens = "00:00".into();

@@ -122,16 +122,12 @@ pub fn account(n: usize) -> AccountSid {
 
 /// The `n`th tenant: as fast and as wide as can be, calling at any hour.
 pub fn tenant(n: usize) -> Tenant {
+    let id = format!("tenant-{n}").parse().expect("a tenant id");
     Tenant {
-        id: format!("tenant-{n}").parse().expect("a tenant id"),
         max_concurrent_calls: 10_000,
         calls_per_second: CALLS_PER_SECOND,
-        account_sid: account(n),
-        caller_id: "+15005550006".parse().expect("a phone"),
-        time_zone: "UTC".into(),
         window: CallingWindow::ALWAYS,
-        default_region: None,
-        greeting: None,
+        ..Tenant::new(id, account(n), "+15005550006".parse().expect("a phone"))
     }
 }
 

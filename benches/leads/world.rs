@@ -11,8 +11,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+use trunkline::domain::plan::{Limits, Plan, Plans, Rate};
 use trunkline::domain::tenant::Tenant;
-use trunkline::domain::window::CallingWindow;
 use trunkline::grpc::pb::leads_client::LeadsClient;
 use trunkline::progress::Hub;
 use trunkline::store::{ApiKey, Engine, Store};
@@ -90,7 +90,7 @@ impl World {
         let stop = CancellationToken::new();
         let serving = {
             let (hub, stop) = (Hub::new(store.clone()), stop.clone());
-            let config = trunkline::grpc::Config::default();
+            let config = trunkline::grpc::Config { limits: unlimited(), ..Default::default() };
             tokio::spawn(async move {
                 trunkline::grpc::serve(listener, store, hub, config, stop).await.expect("a server");
             })
@@ -126,20 +126,18 @@ impl World {
     }
 }
 
+/// The database is measured, not the quota.
+fn unlimited() -> Limits {
+    let much: Rate = "1000000/s burst 10000000".parse().expect("a rate");
+    let standard = Plan { read: much, rows: much, ..Plan::STANDARD };
+    Limits { plans: Plans { standard, ..Plans::default() }, ..Limits::default() }
+}
+
 async fn make_tenant(store: &dyn Store) {
     let account = ACCOUNT.parse().expect("a SID");
     store.put_account(&account, 1.0).await.expect("an account");
-    let tenant = Tenant {
-        id: "bench".parse().expect("a tenant id"),
-        max_concurrent_calls: 3,
-        calls_per_second: 1.0,
-        account_sid: account,
-        caller_id: "+15005550006".parse().expect("a phone"),
-        time_zone: "UTC".into(),
-        window: CallingWindow::ALWAYS,
-        default_region: None,
-        greeting: None,
-    };
+    let (id, caller_id) = ("bench", "+15005550006".parse().expect("a phone"));
+    let tenant = Tenant::new(id.parse().expect("a tenant id"), account, caller_id);
     store.put_tenant(&tenant).await.expect("a tenant");
     let key = ApiKey {
         key_id: "bench".into(),

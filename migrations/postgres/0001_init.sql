@@ -8,47 +8,62 @@ CREATE TABLE IF NOT EXISTS meta (
 
 -- A Twilio account. Tenants may share one, so it has no tenant; its pace is metered here for all of them.
 -- breaker_open_until: the circuit breaker is open until then, and lets single probes through after it.
+-- managed: changed over the API, so that settings of a process do not replace it.
+-- secrets_sealed: its credentials, encrypted under the master key sealed_with; hints says what is told of them.
 CREATE TABLE IF NOT EXISTS carrier_accounts (
-    account_sid                TEXT COLLATE "C" PRIMARY KEY,
-    calls_per_second           DOUBLE PRECISION NOT NULL CHECK (calls_per_second > 0),
-    next_call_at               BIGINT NOT NULL DEFAULT 0,
-    breaker_open_until         BIGINT,
-    credential_sealed          BYTEA,
-    auth_token_sealed          BYTEA,
-    previous_auth_token_sealed BYTEA,
-    created_at                 BIGINT NOT NULL,
-    updated_at                 BIGINT NOT NULL
+    account_sid        TEXT COLLATE "C" PRIMARY KEY,
+    calls_per_second   DOUBLE PRECISION NOT NULL CHECK (calls_per_second > 0),
+    base_url           TEXT COLLATE "C",
+    managed            BOOLEAN NOT NULL DEFAULT FALSE,
+    next_call_at       BIGINT NOT NULL DEFAULT 0,
+    breaker_open_until BIGINT,
+    secrets_sealed     BYTEA,
+    sealed_with        TEXT COLLATE "C",
+    hints              TEXT COLLATE "C",
+    revision           BIGINT NOT NULL DEFAULT 1,
+    created_at         BIGINT NOT NULL,
+    updated_at         BIGINT NOT NULL,
+    CONSTRAINT sealed_as_a_whole CHECK
+        ((secrets_sealed IS NULL) = (sealed_with IS NULL) AND (secrets_sealed IS NULL) = (hints IS NULL))
 ) WITH (fillfactor = 60);
 
+-- managed: changed over the API, so that settings of a process do not replace it.
 CREATE TABLE IF NOT EXISTS tenants (
     tenant_id            TEXT COLLATE "C" PRIMARY KEY,
     state                TEXT COLLATE "C" NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'disabled')),
+    name                 TEXT COLLATE "C" NOT NULL DEFAULT '',
     max_concurrent_calls BIGINT NOT NULL CHECK (max_concurrent_calls BETWEEN 1 AND 10000),
     calls_per_second     DOUBLE PRECISION NOT NULL CHECK (calls_per_second > 0),
     account_sid          TEXT COLLATE "C" NOT NULL REFERENCES carrier_accounts (account_sid),
-    caller_id            TEXT COLLATE "C" NOT NULL,
+    caller_ids           TEXT COLLATE "C" NOT NULL,
     time_zone            TEXT COLLATE "C" NOT NULL,
     calling_window       TEXT COLLATE "C" NOT NULL,
-    default_region       TEXT COLLATE "C",
+    region               TEXT COLLATE "C",
+    plan                 TEXT COLLATE "C" NOT NULL,
     greeting             TEXT COLLATE "C",
+    managed              BOOLEAN NOT NULL DEFAULT FALSE,
+    revision             BIGINT NOT NULL DEFAULT 1,
     created_at           BIGINT NOT NULL,
     updated_at           BIGINT NOT NULL
 );
--- Whose a called number is.
-CREATE INDEX IF NOT EXISTS tenants_caller_id ON tenants (account_sid, caller_id);
+-- Whose a called number is, is looked for among the tenants of its account.
+CREATE INDEX IF NOT EXISTS tenants_account ON tenants (account_sid, tenant_id);
 
 -- One row a tenant. The lock on it, held to commit, makes a claim the tenant's only one.
+-- caller_turn: whose turn it is in the tenant's pool of caller ids.
 CREATE TABLE IF NOT EXISTS tenant_dispatch (
     tenant_id    TEXT COLLATE "C" PRIMARY KEY REFERENCES tenants (tenant_id),
     ready_at     BIGINT NOT NULL,
     next_call_at BIGINT NOT NULL DEFAULT 0,
-    virtual_time BIGINT NOT NULL DEFAULT 0
+    virtual_time BIGINT NOT NULL DEFAULT 0,
+    caller_turn  BIGINT NOT NULL DEFAULT 0
 ) WITH (fillfactor = 60);
 CREATE INDEX IF NOT EXISTS tenant_dispatch_ready ON tenant_dispatch (ready_at);
 
 CREATE TABLE IF NOT EXISTS api_keys (
     key_id       TEXT COLLATE "C" PRIMARY KEY,
     tenant_id    TEXT COLLATE "C" NOT NULL REFERENCES tenants (tenant_id),
+    name         TEXT COLLATE "C" NOT NULL DEFAULT '',
     secret_hash  TEXT COLLATE "C" NOT NULL,
     scopes       TEXT COLLATE "C" NOT NULL,
     created_at   BIGINT NOT NULL,
@@ -317,15 +332,18 @@ CREATE TABLE IF NOT EXISTS maintenance (
     PRIMARY KEY (tenant_id, kind)
 ) WITH (fillfactor = 60);
 
--- Who changed what by maintenance. Append-only. actor: a key's id, or 'system'.
+-- Who changed what of the tenant. Append-only. actor: a key's id, or 'system'; actor_tenant: whose key; peer: the
+-- address that asked.
 CREATE TABLE IF NOT EXISTS audit_log (
-    tenant_id TEXT COLLATE "C" NOT NULL,
-    audit_id  UUID NOT NULL,
-    at        BIGINT NOT NULL,
-    actor     TEXT COLLATE "C" NOT NULL,
-    method    TEXT COLLATE "C" NOT NULL,
-    subject   TEXT COLLATE "C" NOT NULL,
-    detail    TEXT COLLATE "C" NOT NULL,
+    tenant_id    TEXT COLLATE "C" NOT NULL,
+    audit_id     UUID NOT NULL,
+    at           BIGINT NOT NULL,
+    actor        TEXT COLLATE "C" NOT NULL,
+    actor_tenant TEXT COLLATE "C",
+    peer         TEXT COLLATE "C",
+    method       TEXT COLLATE "C" NOT NULL,
+    subject      TEXT COLLATE "C" NOT NULL,
+    detail       TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (tenant_id, audit_id)
 );
 
@@ -367,6 +385,8 @@ END $$;
 GRANT DELETE ON ready_jobs, leads, lead_events, tasks TO trunkline_app;
 REVOKE UPDATE ON run_events FROM trunkline_app;
 REVOKE UPDATE, DELETE ON audit_log FROM trunkline_app;
+-- Tenants and keys are the administration's.
+REVOKE INSERT, UPDATE ON tenants, api_keys FROM trunkline_app;
 GRANT SELECT (account_sid, calls_per_second, next_call_at, breaker_open_until), UPDATE (next_call_at, breaker_open_until)
     ON carrier_accounts TO trunkline_app;
 GRANT SELECT ON workers, meta TO trunkline_app;
@@ -382,11 +402,11 @@ BEGIN
     END LOOP;
 END $$;
 GRANT SELECT, UPDATE (ready_at) ON tenant_dispatch TO trunkline_scheduler;
-GRANT SELECT ON api_keys TO trunkline_scheduler;
+GRANT SELECT, UPDATE (last_used_at) ON api_keys TO trunkline_scheduler;
 GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, ended_at) ON runs TO trunkline_scheduler;
 GRANT SELECT (tenant_id, call_id, call_sid, run_id, state, worker_id, created_at, check_at, ended_at, direction,
     intervention) ON call_log TO trunkline_scheduler;
-GRANT SELECT (tenant_id, account_sid) ON tenants TO trunkline_scheduler;
+GRANT SELECT (tenant_id, account_sid, state, region, plan) ON tenants TO trunkline_scheduler;
 GRANT SELECT (tenant_id, task_id, kind, subject, payload, state, attempts, claims, run_at),
     UPDATE (state, attempts, claims, run_at, claimed_by, last_error, updated_at) ON tasks TO trunkline_scheduler;
 GRANT SELECT (tenant_id, method, request_id, created_at), DELETE ON request_ids TO trunkline_scheduler;

@@ -8,47 +8,62 @@ CREATE TABLE IF NOT EXISTS meta (
 
 -- A Twilio account. Tenants may share one, so it has no tenant; its pace is metered here for all of them.
 -- breaker_open_until: the circuit breaker is open until then, and lets single probes through after it.
+-- managed: changed over the API, so that settings of a process do not replace it.
+-- secrets_sealed: its credentials, encrypted under the master key sealed_with; hints says what is told of them.
 CREATE TABLE IF NOT EXISTS carrier_accounts (
-    account_sid                TEXT PRIMARY KEY,
-    calls_per_second           REAL NOT NULL CHECK (calls_per_second > 0),
-    next_call_at               INTEGER NOT NULL DEFAULT 0,
-    breaker_open_until         INTEGER,
-    credential_sealed          BLOB,
-    auth_token_sealed          BLOB,
-    previous_auth_token_sealed BLOB,
-    created_at                 INTEGER NOT NULL,
-    updated_at                 INTEGER NOT NULL
+    account_sid        TEXT PRIMARY KEY,
+    calls_per_second   REAL NOT NULL CHECK (calls_per_second > 0),
+    base_url           TEXT,
+    managed            INTEGER NOT NULL DEFAULT 0,
+    next_call_at       INTEGER NOT NULL DEFAULT 0,
+    breaker_open_until INTEGER,
+    secrets_sealed     BLOB,
+    sealed_with        TEXT,
+    hints              TEXT,
+    revision           INTEGER NOT NULL DEFAULT 1,
+    created_at         INTEGER NOT NULL,
+    updated_at         INTEGER NOT NULL,
+    CONSTRAINT sealed_as_a_whole CHECK
+        ((secrets_sealed IS NULL) = (sealed_with IS NULL) AND (secrets_sealed IS NULL) = (hints IS NULL))
 ) STRICT;
 
+-- managed: changed over the API, so that settings of a process do not replace it.
 CREATE TABLE IF NOT EXISTS tenants (
     tenant_id            TEXT PRIMARY KEY,
     state                TEXT NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'disabled')),
+    name                 TEXT NOT NULL DEFAULT '',
     max_concurrent_calls INTEGER NOT NULL CHECK (max_concurrent_calls BETWEEN 1 AND 10000),
     calls_per_second     REAL NOT NULL CHECK (calls_per_second > 0),
     account_sid          TEXT NOT NULL REFERENCES carrier_accounts (account_sid),
-    caller_id            TEXT NOT NULL,
+    caller_ids           TEXT NOT NULL,
     time_zone            TEXT NOT NULL,
     calling_window       TEXT NOT NULL,
-    default_region       TEXT,
+    region               TEXT,
+    plan                 TEXT NOT NULL,
     greeting             TEXT,
+    managed              INTEGER NOT NULL DEFAULT 0,
+    revision             INTEGER NOT NULL DEFAULT 1,
     created_at           INTEGER NOT NULL,
     updated_at           INTEGER NOT NULL
 ) STRICT;
--- Whose a called number is.
-CREATE INDEX IF NOT EXISTS tenants_caller_id ON tenants (account_sid, caller_id);
+-- Whose a called number is, is looked for among the tenants of its account.
+CREATE INDEX IF NOT EXISTS tenants_account ON tenants (account_sid, tenant_id);
 
 -- One row a tenant. The lock on it, held to commit, makes a claim the tenant's only one.
+-- caller_turn: whose turn it is in the tenant's pool of caller ids.
 CREATE TABLE IF NOT EXISTS tenant_dispatch (
     tenant_id    TEXT PRIMARY KEY REFERENCES tenants (tenant_id),
     ready_at     INTEGER NOT NULL,
     next_call_at INTEGER NOT NULL DEFAULT 0,
-    virtual_time INTEGER NOT NULL DEFAULT 0
+    virtual_time INTEGER NOT NULL DEFAULT 0,
+    caller_turn  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX IF NOT EXISTS tenant_dispatch_ready ON tenant_dispatch (ready_at);
 
 CREATE TABLE IF NOT EXISTS api_keys (
     key_id       TEXT PRIMARY KEY,
     tenant_id    TEXT NOT NULL REFERENCES tenants (tenant_id),
+    name         TEXT NOT NULL DEFAULT '',
     secret_hash  TEXT NOT NULL,
     scopes       TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
@@ -310,15 +325,18 @@ CREATE TABLE IF NOT EXISTS maintenance (
     PRIMARY KEY (tenant_id, kind)
 ) STRICT;
 
--- Who changed what by maintenance. Append-only. actor: a key's id, or 'system'.
+-- Who changed what of the tenant. Append-only. actor: a key's id, or 'system'; actor_tenant: whose key; peer: the
+-- address that asked.
 CREATE TABLE IF NOT EXISTS audit_log (
-    tenant_id TEXT NOT NULL,
-    audit_id  TEXT NOT NULL,
-    at        INTEGER NOT NULL,
-    actor     TEXT NOT NULL,
-    method    TEXT NOT NULL,
-    subject   TEXT NOT NULL,
-    detail    TEXT NOT NULL,
+    tenant_id    TEXT NOT NULL,
+    audit_id     TEXT NOT NULL,
+    at           INTEGER NOT NULL,
+    actor        TEXT NOT NULL,
+    actor_tenant TEXT,
+    peer         TEXT,
+    method       TEXT NOT NULL,
+    subject      TEXT NOT NULL,
+    detail       TEXT NOT NULL,
     PRIMARY KEY (tenant_id, audit_id)
 ) STRICT;
 CREATE TRIGGER IF NOT EXISTS audit_log_keeps BEFORE UPDATE ON audit_log

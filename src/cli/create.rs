@@ -7,10 +7,10 @@ use clap::ArgAction;
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::run::{self, ask};
-use super::{Error, csv, import, lead, words};
+use super::{Error, csv, import, lead, window, words};
 use crate::domain::retry::ATTEMPTS_MAX;
 use crate::domain::run::{CONCURRENCY_MAX, PRIORITY_MAX, WEIGHT_MAX};
-use crate::grpc::pb::{CreateRunRequest, RetryPolicy, RunSettings, Script, script};
+use crate::grpc::pb::{CallingWindow, CreateRunRequest, RetryPolicy, RunSettings, Script, script};
 
 /// What the run does.
 #[derive(clap::Args)]
@@ -36,13 +36,19 @@ pub struct Args {
     /// Attempts for each lead in all, 1 to 20; busy and no answer are tried again.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTEMPTS_MAX)))]
     max_attempts: u32,
+    /// When callees may be called, by their own clock; may be given more than once [default: the tenant's window]
+    #[arg(long = "window", value_name = "[DAYS ]HH:MM-HH:MM", value_parser = window::parse)]
+    windows: Vec<CallingWindow>,
+    /// A day on which nobody is called, by the callee's calendar; may be given more than once.
+    #[arg(long = "holiday", value_name = "YYYY-MM-DD")]
+    holidays: Vec<String>,
     /// Not before, for example 2026-09-01T08:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     starts_at: Option<jiff::Timestamp>,
     /// Jobs still queued then expire [default: 7 days after the start]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     expires_at: Option<jiff::Timestamp>,
-    /// The number shown to callees, E.164 [default: the tenant's]
+    /// The number shown to callees, E.164, one of the tenant's [default: each in turn]
     #[arg(long, value_name = "PHONE")]
     caller_id: Option<String>,
     /// Start dialing once the leads are in.
@@ -141,6 +147,8 @@ fn settings(args: Args) -> RunSettings {
         concurrency: args.concurrency.unwrap_or(0),
         weight: args.weight,
         priority: args.priority,
+        windows: args.windows,
+        holidays: args.holidays,
         retry: (args.max_attempts > 1)
             .then(|| RetryPolicy { max_attempts: args.max_attempts, ..RetryPolicy::default() }),
         caller_id: args.caller_id.unwrap_or_default(),

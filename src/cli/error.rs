@@ -49,7 +49,7 @@ impl Error {
     /// What the process exits with.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) => EXIT_USAGE,
+            Self::Config(_) | Self::Usage(_) | Self::App(app::Error::Config(_)) => EXIT_USAGE,
             Self::Status(_) | Self::Csv(_) | Self::App(_) | Self::Io(_) | Self::Runtime(_) => EXIT_RUNTIME,
         }
     }

@@ -1,11 +1,14 @@
 //! The command line: parse, configure, dispatch.
 
+pub mod account;
+pub mod audit;
 pub mod client;
 mod create;
 pub mod csv;
 pub mod demo;
 mod error;
 mod import;
+pub mod key;
 pub mod lead;
 pub mod logging;
 pub mod maintain;
@@ -17,8 +20,10 @@ pub mod serve;
 mod signals;
 pub mod simulate;
 pub mod task;
+pub mod tenant;
 pub mod watch;
-pub mod words;
+pub mod window;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,6 +97,17 @@ pub enum Command {
     /// Works with background tasks.
     #[command(subcommand)]
     Task(task::Command),
+    /// Administers tenants.
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Administers API keys.
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Administers carrier accounts.
+    #[command(subcommand)]
+    Account(account::Command),
+    /// Shows who changed what.
+    Audit(audit::Args),
 }
 
 impl Cli {
@@ -105,7 +121,14 @@ impl Cli {
             Command::Serve(args) => args.flags(&mut flags),
             Command::Migrate(args) => args.flags(&mut flags),
             Command::Demo(args) => args.flags(&mut flags),
-            Command::Simulate(_) | Command::Run(_) | Command::Lead(_) | Command::Task(_) => {}
+            Command::Simulate(_)
+            | Command::Run(_)
+            | Command::Lead(_)
+            | Command::Task(_)
+            | Command::Tenant(_)
+            | Command::Key(_)
+            | Command::Account(_)
+            | Command::Audit(_) => {}
         }
         let source = match &self.command {
             // The demo must touch neither the database nor the account that the environment names.
@@ -115,7 +138,11 @@ impl Cli {
             | Command::Migrate(_)
             | Command::Run(_)
             | Command::Lead(_)
-            | Command::Task(_) => Source::of_process(flags, self.global.config.as_deref())?,
+            | Command::Task(_)
+            | Command::Tenant(_)
+            | Command::Key(_)
+            | Command::Account(_)
+            | Command::Audit(_) => Source::of_process(flags, self.global.config.as_deref())?,
         };
         Ok(Config::load(&source)?)
     }
@@ -168,6 +195,22 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
             let client = Client::connect(&config.check_client()?).await?;
             task::execute(&client, command, output).await
         }
+        Command::Tenant(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            tenant::execute(&client, command, output).await
+        }
+        Command::Key(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            key::execute(&client, command, output).await
+        }
+        Command::Account(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            account::execute(&client, command, output).await
+        }
+        Command::Audit(args) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            audit::execute(&client, args, output).await
+        }
         Command::Serve(_) => serve::execute(&config).await,
         Command::Simulate(args) => simulate::execute(args).await,
         Command::Migrate(_) => migrate::execute(&config).await,
@@ -216,6 +259,17 @@ mod tests {
             "lead delete x",
             "task list --dead",
             "task retry x",
+            "tenant create acme --account AC1 --caller-id +14155550100 --caller-id +14155550101 --window 09:00-17:30",
+            "tenant update acme --max-concurrent-calls 5 --plan high_volume",
+            "tenant list --state disabled",
+            "tenant disable acme",
+            "key create acme --scope outbound:write --scope leads:read --name ci --expires 2027-01-01T00:00:00Z",
+            "key expire acme id --at 2027-01-01T00:00:00Z",
+            "key revoke acme id",
+            "account create AC1 --auth-token-file t --api-key-sid SK1 --api-key-secret-file s",
+            "account update AC1 --auth-token-file t",
+            "account reseal",
+            "audit acme --method CreateRun --limit 5",
         ] {
             let words: Vec<&str> = line.split(' ').collect();
             if let Err(error) = parse(&words) {
@@ -239,6 +293,11 @@ mod tests {
             "lead import x.csv --map shoe=x",
             "lead list --status x",
             "task retry",
+            "tenant create acme --account AC1",
+            "tenant update acme --window 9-17",
+            "key create acme",
+            "account create AC1",
+            "account create AC1 --auth-token-file t --api-key-sid SK1",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             let error = parse(&words).err().unwrap();

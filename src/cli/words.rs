@@ -30,6 +30,11 @@ pub fn call_state(state: pb::CallState) -> String {
     lower(state.as_str_name(), "CALL_STATE_")
 }
 
+/// For example `disabled`.
+pub fn tenant_state(state: pb::TenantState) -> String {
+    lower(state.as_str_name(), "TENANT_STATE_")
+}
+
 /// For example `queue_missing`.
 pub fn repair(kind: pb::RepairKind) -> String {
     lower(kind.as_str_name(), "REPAIR_KIND_")
@@ -186,8 +191,8 @@ pub fn lead_json(lead: &pb::Lead) -> Value {
     })
 }
 
-/// An object of the wire as JSON.
-pub fn struct_json(object: &prost_types::Struct) -> Value {
+/// An object of the wire.
+pub(super) fn struct_json(object: &prost_types::Struct) -> Value {
     Value::Object(object.fields.iter().map(|(name, value)| (name.clone(), value_json(value))).collect())
 }
 

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tracing::Instrument;
 
 use super::Shared;
-use crate::carrier::{Account, CallResource, Error, ListCalls, UpdateCall};
+use crate::carrier::{Account, CallResource, Client, Error, ListCalls, UpdateCall};
 use crate::domain::call::{self, CarrierStatus, News};
 use crate::domain::unknown::{Candidate, Verdict};
 use crate::domain::{CallId, CallSid, TenantId, Timestamp};
@@ -39,26 +39,27 @@ pub async fn run(shared: &Shared) -> Result<()> {
 }
 
 async fn follow_up(shared: &Shared, due: &DueCall, now: Timestamp) {
-    let Some(account) = shared.config.accounts.get(&due.account) else { return };
+    let Some(reached) = shared.reach(&due.account).await else { return };
+    let reached = &reached;
     match &due.sid {
         Some(sid) => {
-            let goes_on = fetch(shared, account, (&due.tenant, due.call_id), sid).await;
+            let goes_on = fetch(shared, reached, (&due.tenant, due.call_id), sid).await;
             if goes_on && call::is_overtime(due.answered_at, due.time_limit_s, now) {
-                end_overtime(shared, account, sid).await;
+                end_overtime(reached, sid).await;
             }
         }
-        None => look_up(shared, account, due).await,
+        None => look_up(shared, reached, due).await,
     }
 }
 
 /// Asks for the call and records the answer. Returns whether the call goes on.
 pub(super) async fn fetch(
     shared: &Shared,
-    account: &Account,
+    (client, account): &(Client, Account),
     (tenant, call_id): (&TenantId, CallId),
     sid: &CallSid,
 ) -> bool {
-    let news = match shared.client.fetch_call(account, sid).await {
+    let news = match client.fetch_call(account, sid).await {
         Ok(call) => status_news(&call),
         Err(Error::NotFound) => News::Presumed {
             code: call::GONE_AT_CARRIER,
@@ -77,8 +78,8 @@ pub(super) async fn fetch(
 }
 
 /// The carrier should have ended it.
-async fn end_overtime(shared: &Shared, account: &Account, sid: &CallSid) {
-    match shared.client.update_call(account, sid, &UpdateCall::Hangup).await {
+async fn end_overtime((client, account): &(Client, Account), sid: &CallSid) {
+    match client.update_call(account, sid, &UpdateCall::Hangup).await {
         Ok(_) => tracing::warn!("ended a call that was past its time limit"),
         Err(error) => tracing::warn!(%error, "cannot end a call that is past its time limit"),
     }
@@ -95,8 +96,8 @@ fn status_news(call: &CallResource) -> News {
     }
 }
 
-async fn look_up(shared: &Shared, account: &Account, due: &DueCall) {
-    let found = match list(shared, account, due).await {
+async fn look_up(shared: &Shared, reached: &(Client, Account), due: &DueCall) {
+    let found = match list(reached, due).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "cannot look for the call");
@@ -115,8 +116,7 @@ async fn look_up(shared: &Shared, account: &Account, due: &DueCall) {
 
 /// Every outbound API call between the two numbers, whatever its age: the list's own time filters know days only.
 async fn list(
-    shared: &Shared,
-    account: &Account,
+    (client, account): &(Client, Account),
     due: &DueCall,
 ) -> std::result::Result<Vec<Candidate>, Error> {
     let mut query = ListCalls {
@@ -127,7 +127,7 @@ async fn list(
     };
     let mut found = Vec::new();
     for _ in 0..PAGES_MAX {
-        let page = shared.client.list_calls(account, &query).await?;
+        let page = client.list_calls(account, &query).await?;
         let ours = page.calls.into_iter().filter(|call| call.direction == OUTBOUND_API);
         found.extend(ours.map(|call| Candidate {
             sid: call.sid,

@@ -1,13 +1,13 @@
 //! The worker: claims what may be dialed now, sends each intent once, records what became of it.
 
 mod breakers;
+mod carriers;
 mod follow_up;
 mod lease;
 mod pool;
 mod submit;
 mod upkeep;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
-use crate::carrier::{Account, Client};
+use crate::carrier::{self, Account, Client};
 use crate::domain::{AccountSid, WorkerId};
-use crate::store::{Recorder, Store};
+use crate::store::{AccountBook, Recorder, Store};
 
 use breakers::Breakers;
+use carriers::Carriers;
 
 /// What the worker runs on.
 pub struct Config {
@@ -30,30 +31,41 @@ pub struct Config {
     /// Where the carrier reaches our webhooks.
     pub public_url: Url,
     /// The accounts dialed through.
-    pub accounts: HashMap<AccountSid, Account>,
+    pub accounts: AccountBook,
+    /// How they are reached.
+    pub carrier: carrier::Config,
 }
 
 /// What the worker's tasks share.
 struct Shared {
     store: Arc<dyn Store>,
     recorder: Recorder,
-    client: Client,
+    carriers: Carriers,
     worker: WorkerId,
     breakers: Breakers,
     config: Config,
 }
 
+impl Shared {
+    /// The account and its client, for what may as well be done later; the log says why there is none.
+    async fn reach(&self, sid: &AccountSid) -> Option<(Client, Account)> {
+        match self.carriers.get(sid).await {
+            Ok(reached) => reached,
+            Err(error) => {
+                tracing::warn!(account = %sid, %error, "cannot use the carrier account");
+                None
+            }
+        }
+    }
+}
+
 /// Dials until `shutdown`; returns when every call claimed before it was sent and its answer recorded.
-pub async fn run(
-    store: Arc<dyn Store>,
-    recorder: Recorder,
-    client: Client,
-    config: Config,
-    shutdown: CancellationToken,
-) {
+pub async fn run(store: Arc<dyn Store>, recorder: Recorder, config: Config, shutdown: CancellationToken) {
     let worker = worker_id();
     tracing::info!(%worker, permits = config.permits, "dialing");
-    let shared = Arc::new(Shared { store, recorder, client, worker, breakers: Breakers::default(), config });
+    let carriers = Carriers::new(config.accounts.clone(), config.carrier.clone());
+    let shared =
+        Arc::new(Shared { store, recorder, carriers, worker, breakers: Breakers::default(), config });
     let upkeep = tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()));
     pool::run(shared, shutdown).await;
     // It has nothing to finish; an error would be its panic, which is logged where it happens.

@@ -8,10 +8,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::Shared;
 use super::lease::BootInstant;
+use super::{Shared, carriers};
 use crate::carrier::twiml::Response;
-use crate::carrier::{self, Amd, Answer, CreateCall, Created};
+use crate::carrier::{self, Account, Amd, Answer, Client, CreateCall, Created};
 use crate::domain::TenantId;
 use crate::domain::amd::AmdMode;
 use crate::domain::call::{NOT_SENT, News, RejectClass, WITHDRAWN};
@@ -39,8 +39,10 @@ pub async fn submit(
         attempt = call.attempt
     );
     async {
+        // Before the turn, so that looking the account up delays nothing.
+        let account = shared.carriers.get(&call.account).await;
         tokio::time::sleep_until(turn).await;
-        let news = send(&shared, &tenant, &call, began).await;
+        let news = send(&shared, &tenant, &call, account, began).await;
         // The request is answered: its place belongs to the next one, whatever the database does.
         drop(permit);
         record(&shared, &tenant, &call, news).await;
@@ -49,15 +51,25 @@ pub async fn submit(
     .await;
 }
 
-async fn send(shared: &Shared, tenant: &TenantId, call: &ClaimedCall, began: BootInstant) -> News {
+async fn send(
+    shared: &Shared,
+    tenant: &TenantId,
+    call: &ClaimedCall,
+    account: Result<Option<(Client, Account)>, carriers::Error>,
+    began: BootInstant,
+) -> News {
     let not_sent = |message: &str| News::NotSent { code: NOT_SENT, message: message.to_owned() };
-    let Some(account) = shared.config.accounts.get(&call.account) else {
-        let message = "this worker has no credentials for the carrier account".to_owned();
-        return News::Rejected {
-            class: RejectClass::Configuration,
-            code: "no_credentials".to_owned(),
-            message,
-        };
+    let (client, account) = match account {
+        Ok(Some(account)) => account,
+        Ok(None) => {
+            let message = "there are no credentials for the carrier account".to_owned();
+            let (class, code) = (RejectClass::Configuration, "no_credentials".to_owned());
+            return News::Rejected { class, code, message };
+        }
+        Err(error) => {
+            tracing::error!(account = %call.account, %error, "cannot use the carrier account");
+            return not_sent("the carrier account's credentials cannot be read now");
+        }
     };
     let request = match request(shared, tenant, call) {
         Ok(request) => request,
@@ -79,7 +91,7 @@ async fn send(shared: &Shared, tenant: &TenantId, call: &ClaimedCall, began: Boo
             message: "the carrier account's circuit breaker is open".to_owned(),
         };
     }
-    let created = shared.client.create_call(account, &request).await;
+    let created = client.create_call(&account, &request).await;
     // A refusal is an answer, too.
     let answered = matches!(created, Created::Submitted { .. } | Created::Rejected { .. });
     shared.breakers.report(&*shared.store, call, answered).await;

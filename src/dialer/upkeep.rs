@@ -78,13 +78,13 @@ async fn hang_up(shared: &Shared) -> Result<()> {
 }
 
 async fn hang_up_one(shared: &Shared, hangup: &Hangup) {
-    let Some(account) = shared.config.accounts.get(&hangup.account) else { return };
+    let Some((client, account)) = shared.reach(&hangup.account).await else { return };
     let Hangup { tenant, call_id, .. } = hangup;
     let message = hangup.message.as_ref().and_then(|script| submit::twiml(script).ok());
     // TwiML that ends ends the call.
     let update = message.map_or(UpdateCall::Hangup, UpdateCall::Twiml);
     let patience = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(2);
-    let updated = (|| shared.client.update_call(account, &hangup.sid, &update))
+    let updated = (|| client.update_call(&account, &hangup.sid, &update))
         .retry(patience)
         .when(|error| matches!(error, Error::Unavailable { .. }))
         .await;
@@ -92,7 +92,7 @@ async fn hang_up_one(shared: &Shared, hangup: &Hangup) {
         Ok(_) => tracing::info!(%tenant, %call_id, message = hangup.message.is_some(), "hung up"),
         // It ended by itself. Its callback says how, unless that was lost.
         Err(Error::NotFound | Error::Rejected { class: CodeClass::Race, .. }) => {
-            follow_up::fetch(shared, account, (tenant, *call_id), &hangup.sid).await;
+            follow_up::fetch(shared, &(client, account), (tenant, *call_id), &hangup.sid).await;
         }
         Err(error) => tracing::warn!(%tenant, %call_id, %error, "cannot hang up"),
     }

@@ -5,8 +5,8 @@ use jiff::tz::TimeZone;
 use super::call::CallState;
 use super::job::{Job, JobState, Outcome, PHONE_BUSY_DEFER};
 use super::run::RunState;
+use super::schedule::Schedule;
 use super::unknown::STALE_AFTER;
-use super::window::CallingWindow;
 use super::{CallId, Timestamp};
 
 /// The run's side.
@@ -72,7 +72,7 @@ pub struct Facts {
     /// Its tenant.
     pub tenant: TenantFacts,
     /// When its callee may be called.
-    pub window: CallingWindow,
+    pub schedule: Schedule,
     /// The callee's clock.
     pub zone: TimeZone,
     /// The live call to its phone.
@@ -267,7 +267,7 @@ fn held(facts: &Facts) -> Vec<Reason> {
 /// explain is no reason of its own.
 fn held_by_the_callee(facts: &Facts) -> Vec<Reason> {
     let (now, job) = (facts.now, &facts.job);
-    let opens_at = facts.window.next_opening(now, &facts.zone);
+    let opens_at = facts.schedule.next_opening(now, &facts.zone);
     let mut explained_until = now;
     let mut others = Vec::new();
     if opens_at > now {
@@ -299,7 +299,7 @@ fn next_eligible(facts: &Facts) -> Option<Timestamp> {
     let starts_at = facts.run.starts_at.unwrap_or(facts.now);
     let earliest = [facts.now, starts_at, facts.job.eligible_at, facts.tenant.next_call_at];
     let earliest = earliest.into_iter().fold(facts.now, Timestamp::max);
-    let opening = facts.window.next_opening(earliest, &facts.zone);
+    let opening = facts.schedule.next_opening(earliest, &facts.zone);
     (opening < facts.run.expires_at).then_some(opening)
 }
 

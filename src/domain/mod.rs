@@ -4,10 +4,10 @@
 
 /// Declares a state enum whose variants have one word each, the same in SQL, JSON and logs.
 macro_rules! state_words {
-    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+        $vis enum $name { $($(#[$vdoc])* $variant,)+ }
 
         impl $name {
             /// Every value, in order of declaration.
@@ -41,6 +41,7 @@ macro_rules! state_words {
 }
 pub(crate) use state_words;
 
+pub mod access;
 pub mod amd;
 pub mod call;
 pub mod event;
@@ -50,9 +51,11 @@ pub mod job;
 pub mod lead;
 pub mod pace;
 pub mod phone;
+pub mod plan;
 pub mod repair;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod script;
 pub mod share;
 pub mod task;

@@ -51,13 +51,26 @@ impl Phone {
         Self(e164)
     }
 
+    /// The time zone in which numbers of this prefix are; none where they are in several, or are nobody's.
+    pub fn time_zone(&self) -> Option<String> {
+        if is_magic(&self.0) {
+            return None;
+        }
+        let zones = namba::TimeZones::for_number(&self.0.parse().ok()?)?;
+        let mut names = zones.iter();
+        match (names.next(), names.next()) {
+            (Some(only), None) => Some(only.to_owned()),
+            _ => None,
+        }
+    }
+
     /// The number whole, for the carrier and the owner; never for a log.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// Whether `region` is a code that national phones can be read with.
+/// Checks that `region` is one that a national number can be read with.
 pub fn check_region(region: &str) -> Result<(), Violation> {
     region_code(region).map(drop)
 }
@@ -107,6 +120,16 @@ mod tests {
         assert_eq!(Phone::parse("(415) 867-2671", Some("us")).unwrap().expose(), "+14158672671");
         assert_eq!(Phone::parse("020 7946 0018", Some("GB")).unwrap().expose(), "+442079460018");
         assert!(Phone::parse("(415) 867-2671", None).is_err());
+    }
+
+    #[test]
+    fn a_prefix_has_a_time_zone_where_it_has_just_one() {
+        let zone = |text: &str| text.parse::<Phone>().unwrap().time_zone();
+        assert_eq!(zone("+14158672671").as_deref(), Some("America/Los_Angeles"));
+        assert_eq!(zone("+442079460018").as_deref(), Some("Europe/London"));
+        // Toll-free, and fictitious.
+        assert_eq!(zone("+18002321234"), None);
+        assert_eq!(zone("+14155550123"), None);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::amd::Amd;
 use super::job::{JobState, Outcome};
 use super::retry::RetryPolicy;
+use super::schedule::{self, Schedule};
 use super::script::Script;
 use super::window::CallingWindow;
 use super::{Phone, Timestamp, Violation};
@@ -87,11 +89,14 @@ pub struct RunSettings {
     pub weight: u32,
     /// Breaks ties between runs, -100 to 100; bigger goes first.
     pub priority: i32,
-    /// When callees may be called; none for the tenant's.
-    pub window: Option<CallingWindow>,
+    /// When callees may be called, in any of these; none for the tenant's.
+    pub windows: Vec<CallingWindow>,
+    /// Days on which nobody is called, by the callee's calendar.
+    #[serde(default)]
+    pub holidays: Vec<Date>,
     /// Which outcomes are tried again.
     pub retry: RetryPolicy,
-    /// The number shown to callees; none for the tenant's.
+    /// The number shown to callees, one of the tenant's; none for all of them in turn.
     pub caller_id: Option<Phone>,
     /// How answering machines are treated; none to not look for them.
     #[serde(default)]
@@ -115,7 +120,8 @@ impl RunSettings {
             concurrency: CONCURRENCY_MAX,
             weight: 1,
             priority: 0,
-            window: None,
+            windows: Vec::new(),
+            holidays: Vec::new(),
             retry: RetryPolicy::default(),
             caller_id: None,
             amd: None,
@@ -124,6 +130,12 @@ impl RunSettings {
             ring_timeout_s: 30,
             time_limit_s: 3_600,
         }
+    }
+
+    /// When callees may be called; `tenants` holds where the run has no window of its own.
+    pub fn schedule(&self, tenants: CallingWindow) -> Schedule {
+        let windows = if self.windows.is_empty() { vec![tenants] } else { self.windows.clone() };
+        Schedule { windows, holidays: self.holidays.clone() }
     }
 
     /// Checks every range; names the field.
@@ -141,9 +153,7 @@ impl RunSettings {
         if self.priority.abs() > PRIORITY_MAX {
             return Err(Violation::new("priority", "must be -100 to 100"));
         }
-        if let Some(window) = &self.window {
-            window.check().map_err(|violation| violation.under("window"))?;
-        }
+        schedule::check(&self.windows, &self.holidays)?;
         self.retry.check().map_err(|violation| violation.under("retry"))?;
         if let Some(amd) = &self.amd {
             amd.check().map_err(|violation| violation.under("amd"))?;
@@ -199,8 +209,10 @@ super::state_words! {
         Weight = "weight",
         /// [`RunSettings::priority`].
         Priority = "priority",
-        /// [`RunSettings::window`].
-        Window = "window",
+        /// [`RunSettings::windows`].
+        Windows = "windows",
+        /// [`RunSettings::holidays`].
+        Holidays = "holidays",
         /// [`RunSettings::retry`].
         Retry = "retry",
         /// [`RunSettings::caller_id`].
@@ -229,7 +241,8 @@ impl RunSettings {
                 RunField::Concurrency => self.concurrency = other.concurrency,
                 RunField::Weight => self.weight = other.weight,
                 RunField::Priority => self.priority = other.priority,
-                RunField::Window => self.window = other.window,
+                RunField::Windows => self.windows.clone_from(&other.windows),
+                RunField::Holidays => self.holidays.clone_from(&other.holidays),
                 RunField::Retry => self.retry.clone_from(&other.retry),
                 RunField::CallerId => self.caller_id.clone_from(&other.caller_id),
                 RunField::Amd => self.amd.clone_from(&other.amd),

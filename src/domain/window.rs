@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{ToSpan, Zoned};
 use serde::{Deserialize, Serialize};
 
-use super::{Timestamp, Violation};
+use super::{Phone, Timestamp, Violation};
 
 const MINUTES_PER_DAY: u16 = 24 * 60;
 /// Every day of the week.
@@ -103,8 +103,18 @@ fn gap_end(zoned: &Zoned) -> Option<Zoned> {
     close.then(|| transition.timestamp().to_zoned(zoned.time_zone().clone()))
 }
 
-fn local(at: Timestamp, zone: &TimeZone) -> Option<Zoned> {
+/// What the clock in `zone` shows at `at`.
+pub(super) fn local(at: Timestamp, zone: &TimeZone) -> Option<Zoned> {
     jiff::Timestamp::from_microsecond(at.0).ok().map(|at| at.to_zoned(zone.clone()))
+}
+
+/// The callee's zone: `given`, else that of the phone's prefix, else the tenant's.
+pub fn zone_of(given: Option<&str>, phone: &Phone, tenants: &str) -> Result<TimeZone, Violation> {
+    if let Some(name) = given {
+        return zone(name);
+    }
+    // A prefix's zone that this calendar does not know says nothing.
+    phone.time_zone().and_then(|name| TimeZone::get(&name).ok()).map_or_else(|| zone(tenants), Ok)
 }
 
 /// The zone that an IANA name stands for, for example `America/New_York`.
@@ -133,6 +143,17 @@ mod tests {
         assert!(!window.contains(at("2026-06-01T11:59:59Z"), &new_york));
         assert!(!window.contains(at("2026-06-02T01:00:00Z"), &new_york));
         assert_eq!(window.next_opening(at("2026-06-02T01:00:00Z"), &new_york), at("2026-06-02T12:00:00Z"));
+    }
+
+    #[test]
+    fn the_zone_is_given_or_the_prefixs_or_the_tenants() {
+        let named = |given, phone: &str| {
+            zone_of(given, &phone.parse().unwrap(), "UTC").unwrap().iana_name().unwrap().to_owned()
+        };
+        assert_eq!(named(Some("Asia/Tokyo"), "+442079460018"), "Asia/Tokyo");
+        assert_eq!(named(None, "+442079460018"), "Europe/London");
+        assert_eq!(named(None, "+14155550123"), "UTC");
+        assert!(zone_of(Some("Mars/Phobos"), &"+442079460018".parse().unwrap(), "UTC").is_err());
     }
 
     #[test]

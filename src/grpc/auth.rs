@@ -1,29 +1,27 @@
-//! Who calls: `authorization: Bearer <key id>.<secret>`, and whether the key may.
+//! Who calls: `authorization: Bearer <key id>.<secret>`, or a client certificate that stands for a key; and whether
+//! they may.
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::methods::{self, Method, Route};
+use super::identity::{Certificates, Identity};
+use super::keys::Keys;
+use super::methods::{self, Method, Route, Scope, System};
 use super::status;
-use crate::domain::{TenantId, Timestamp};
-use crate::store::{self, ApiKey, Store};
+use crate::domain::TenantId;
+use crate::domain::access::Exposure;
+use crate::store::{KnownKey, Store};
 
-/// How long a key is believed without asking the store: a revoked key works at most this much longer.
-const CACHE_TTL: Duration = Duration::from_secs(5);
-/// The most keys believed at once.
-const CACHE_MAX: usize = 10_000;
 /// The longest key id looked up.
 const KEY_ID_MAX_LEN: usize = 64;
 /// The longest secret hashed.
@@ -34,22 +32,62 @@ const SECRET_MAX_LEN: usize = 256;
 pub struct Caller {
     /// The business that owns the key.
     pub tenant: TenantId,
-    /// The key, without its secret.
+    /// The key, without its secret; `cert:` and a fingerprint for a client certificate.
     pub key_id: String,
-    /// What the key may do.
-    pub scopes: Vec<String>,
+    /// The RPC's name; empty for health and reflection.
+    pub method: &'static str,
+    /// What national phones are read with where the client names no region.
+    pub region: Option<String>,
+    /// The name of the tenant's limits.
+    pub plan: String,
+}
+
+/// Who may do what without being known.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Who may call health.
+    pub health: Exposure,
+    /// Who may ask for the protos.
+    pub reflection: Exposure,
+    /// What a client certificate may do.
+    pub certificate_scopes: Vec<String>,
+}
+
+impl Default for Rules {
+    /// Health and reflection for anybody; all scopes but `admin` for certificates.
+    fn default() -> Self {
+        let scopes = Scope::ALL.iter().filter(|scope| **scope != Scope::Admin);
+        Self {
+            health: Exposure::Open,
+            reflection: Exposure::Open,
+            certificate_scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
+        }
+    }
 }
 
 /// The layer.
 #[derive(Clone)]
 pub struct Auth {
-    keys: Arc<Keys>,
+    doors: Arc<Doors>,
+}
+
+/// Every way in.
+struct Doors {
+    keys: Keys,
+    certificates: Certificates,
+    rules: Rules,
 }
 
 impl Auth {
-    /// Keys as `store` has them.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { keys: Arc::new(Keys { store, cache: Mutex::default() }) }
+    /// Keys and tenants as `store` has them.
+    pub fn new(store: Arc<dyn Store>, rules: Rules) -> Self {
+        let certificates = Certificates::new(Arc::clone(&store), rules.certificate_scopes.clone());
+        Self { doors: Arc::new(Doors { keys: Keys::new(store), certificates, rules }) }
+    }
+
+    /// Notes now and then which keys were used, until `shutdown`.
+    pub(super) async fn note_uses(self, shutdown: CancellationToken) {
+        self.doors.keys.note_uses(shutdown).await;
     }
 }
 
@@ -57,7 +95,7 @@ impl<S> Layer<S> for Auth {
     type Service = Authenticated<S>;
 
     fn layer(&self, inner: S) -> Authenticated<S> {
-        Authenticated { inner, keys: Arc::clone(&self.keys) }
+        Authenticated { inner, doors: Arc::clone(&self.doors) }
     }
 }
 
@@ -65,7 +103,7 @@ impl<S> Layer<S> for Auth {
 #[derive(Clone)]
 pub struct Authenticated<S> {
     inner: S,
-    keys: Arc<Keys>,
+    doors: Arc<Doors>,
 }
 
 impl<S, B> Service<Request<B>> for Authenticated<S>
@@ -84,20 +122,37 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let method = match methods::route(request.uri().path()) {
-            Route::Open => return Box::pin(self.inner.call(request)),
-            Route::None => {
+        let route = methods::route(request.uri().path());
+        let exposure = match route {
+            Route::Keyed(_) => Exposure::Keyed,
+            Route::System(System::Health) => self.doors.rules.health,
+            Route::System(System::Reflection) => self.doors.rules.reflection,
+            Route::None => Exposure::Off,
+        };
+        match exposure {
+            Exposure::Keyed => {}
+            Exposure::Open => return Box::pin(self.inner.call(request)),
+            Exposure::Off => {
                 let refused = status::plain(Code::Unimplemented, "NO_SUCH_METHOD", "no such method");
                 return Box::pin(std::future::ready(Ok(refused.into_http())));
             }
-            Route::Keyed(method) => method,
-        };
+        }
+        let method = if let Route::Keyed(method) = route { Some(method) } else { None };
         // The service that was polled ready goes with the request; its clone waits for the next one.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let keys = Arc::clone(&self.keys);
+        let doors = Arc::clone(&self.doors);
+        // Only where no key is given: a key is a choice, a certificate is just there.
+        let identity = match request.headers().contains_key(AUTHORIZATION) {
+            true => None,
+            false => Identity::of(request.extensions()),
+        };
         Box::pin(async move {
-            let caller = match admit(&keys, request.headers(), method).await {
+            let admitted = match identity {
+                Some(identity) => doors.certificates.admit(&identity).await,
+                None => admit(&doors.keys, request.headers()).await,
+            };
+            let caller = match admitted.and_then(|admitted| check_scope(admitted, method)) {
                 Ok(caller) => caller,
                 Err(refused) => return Ok(refused.into_http()),
             };
@@ -110,33 +165,44 @@ where
     }
 }
 
-async fn admit(keys: &Keys, headers: &HeaderMap, method: Method) -> Result<Caller, Status> {
+async fn admit(keys: &Keys, headers: &HeaderMap) -> Result<Admitted, Status> {
     let (key_id, secret) = credentials(headers).ok_or_else(unauthenticated)?;
     let known = keys.find(key_id).await.map_err(|error| status::of_store(&error))?;
     let hash: [u8; 32] = Sha256::digest(secret).into();
     // An unknown key is compared as well, so that the answer takes as long.
-    let expected = known.as_ref().map_or([0; 32], |known| known.key.secret_hash);
+    let expected = known.as_ref().map_or([0; 32], |known| known.secret_hash());
     let same = bool::from(hash.ct_eq(&expected));
-    let known = known.filter(|known| same && known.is_valid()).ok_or_else(unauthenticated)?;
-    if !known.key.scopes.iter().any(|word| method.scope.is_granted_by(word)) {
-        let scope = method.scope.as_str();
-        return Err(status::plain(
-            Code::PermissionDenied,
-            "SCOPE_MISSING",
-            format!("this key does not have the scope {scope}"),
-        ));
+    let known = known.filter(|known| same && known.is_valid()).ok_or_else(unauthenticated)?.known;
+    keys.used(key_id);
+    let KnownKey { key, region, plan, .. } = known;
+    let caller = Caller { tenant: key.tenant, key_id: key.key_id, method: "", region, plan };
+    Ok(Admitted { caller, scopes: key.scopes })
+}
+
+/// Somebody who is known, but not yet whether for this.
+pub(super) struct Admitted {
+    pub caller: Caller,
+    pub scopes: Vec<String>,
+}
+
+/// The caller of `method`, if it may; what is no method of a tenant's, any caller may.
+fn check_scope(admitted: Admitted, method: Option<Method>) -> Result<Caller, Status> {
+    let Admitted { caller, scopes } = admitted;
+    let Some(method) = method else { return Ok(caller) };
+    if scopes.iter().any(|word| method.scope.is_granted_by(word)) {
+        return Ok(Caller { method: method.name(), ..caller });
     }
-    let ApiKey { key_id, tenant, scopes, .. } = known.key;
-    Ok(Caller { tenant, key_id, scopes })
+    let message = format!("this key does not have the scope {}", method.scope.as_str());
+    Err(status::plain(Code::PermissionDenied, "SCOPE_MISSING", message))
 }
 
 /// The same for every reason: what exists is not told to those who have no key.
-fn unauthenticated() -> Status {
+pub(super) fn unauthenticated() -> Status {
     status::plain(Code::Unauthenticated, "UNAUTHENTICATED", "a valid API key is required: Bearer <key>")
 }
 
 /// Key id and secret of the one `authorization` header.
-fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
+pub(super) fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
@@ -145,67 +211,6 @@ fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
         && (1..=KEY_ID_MAX_LEN).contains(&key_id.len())
         && (1..=SECRET_MAX_LEN).contains(&secret.len());
     fits.then_some((key_id, secret))
-}
-
-/// A key, and when it was read.
-#[derive(Clone)]
-struct Known {
-    key: ApiKey,
-    read_at: Instant,
-    /// Database time of the reading; only asked for where the key expires.
-    db_now: Option<Timestamp>,
-}
-
-impl Known {
-    fn is_fresh(&self) -> bool {
-        self.read_at.elapsed() < CACHE_TTL
-    }
-
-    fn is_valid(&self) -> bool {
-        let expired = match (self.key.expires_at, self.db_now) {
-            (Some(ends), Some(read)) => ends <= read + self.read_at.elapsed(),
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        self.key.revoked_at.is_none() && !expired
-    }
-}
-
-struct Keys {
-    store: Arc<dyn Store>,
-    /// Keys that exist; ids that do not would let anybody fill it.
-    cache: Mutex<HashMap<String, Known>>,
-}
-
-impl Keys {
-    async fn find(&self, key_id: &str) -> store::Result<Option<Known>> {
-        let cached = self.lock().get(key_id).filter(|known| known.is_fresh()).cloned();
-        if cached.is_some() {
-            return Ok(cached);
-        }
-        let read_at = Instant::now();
-        let Some(key) = self.store.key(key_id).await? else { return Ok(None) };
-        let db_now = match key.expires_at {
-            Some(_) => Some(self.store.now().await?),
-            None => None,
-        };
-        let known = Known { key, read_at, db_now };
-        insert(&mut self.lock(), key_id, known.clone());
-        Ok(Some(known))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn insert(cache: &mut HashMap<String, Known>, key_id: &str, known: Known) {
-    if cache.len() >= CACHE_MAX {
-        cache.retain(|_, known| known.is_fresh());
-    }
-    if cache.len() < CACHE_MAX {
-        cache.insert(key_id.to_owned(), known);
-    }
 }
 
 #[cfg(test)]
@@ -233,42 +238,5 @@ mod tests {
         assert_eq!(credentials(&headers(&[&format!("Bearer {}.b", "a".repeat(65))])), None);
         assert_eq!(credentials(&headers(&[&format!("Bearer a.{}", "b".repeat(257))])), None);
         assert_eq!(credentials(&HeaderMap::new()), None);
-    }
-
-    fn known(revoked_at: Option<i64>, expires_at: Option<i64>) -> Known {
-        let key = ApiKey {
-            key_id: "k".into(),
-            tenant: "acme".parse().unwrap(),
-            secret_hash: [0; 32],
-            scopes: Vec::new(),
-            expires_at: expires_at.map(Timestamp::from_secs),
-            revoked_at: revoked_at.map(Timestamp::from_secs),
-        };
-        Known { key, read_at: Instant::now(), db_now: Some(Timestamp::from_secs(100)) }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn revoked_and_expired_keys_are_refused() {
-        assert!(known(None, None).is_valid());
-        assert!(!known(Some(1), None).is_valid());
-        assert!(!known(None, Some(100)).is_valid());
-        let soon = known(None, Some(102));
-        assert!(soon.is_valid());
-        tokio::time::advance(Duration::from_secs(3)).await;
-        assert!(!soon.is_valid() && soon.is_fresh());
-        tokio::time::advance(Duration::from_secs(3)).await;
-        assert!(!soon.is_fresh());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_cache_is_bounded() {
-        let mut cache = HashMap::new();
-        for i in 0..CACHE_MAX + 10 {
-            insert(&mut cache, &i.to_string(), known(None, None));
-        }
-        assert_eq!(cache.len(), CACHE_MAX);
-        tokio::time::advance(CACHE_TTL).await;
-        insert(&mut cache, "new", known(None, None));
-        assert_eq!(cache.len(), 1);
     }
 }

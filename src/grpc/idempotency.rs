@@ -44,6 +44,15 @@ keyed! {
     BatchCreateLeadsRequest = "BatchCreateLeads";
     UpdateLeadRequest = "UpdateLead";
     DeleteLeadRequest = "DeleteLead";
+    CreateTenantRequest = "CreateTenant";
+    UpdateTenantRequest = "UpdateTenant";
+    DisableTenantRequest = "DisableTenant";
+    EnableTenantRequest = "EnableTenant";
+    CreateCarrierAccountRequest = "CreateCarrierAccount";
+    UpdateCarrierAccountRequest = "UpdateCarrierAccount";
+    CreateApiKeyRequest = "CreateApiKey";
+    RevokeApiKeyRequest = "RevokeApiKey";
+    ExpireApiKeyRequest = "ExpireApiKey";
 }
 
 /// The key of `request`; none if the client gave no id.

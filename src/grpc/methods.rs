@@ -1,5 +1,7 @@
 //! Every method that this server has, and what it takes to call it: the one table.
 
+use crate::domain::plan::Class;
+
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -11,11 +13,27 @@ pub enum Scope {
     LeadsRead,
     /// Change them; reading is included.
     LeadsWrite,
-    /// Everything.
+    /// Everything, and what concerns all tenants.
     Admin,
 }
 
+impl Method {
+    /// The RPC's name, for example `CreateRun`.
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+}
+
 impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::OutboundRead, Self::OutboundWrite, Self::LeadsRead, Self::LeadsWrite, Self::Admin];
+
+    /// The scope that `word` names, if it is one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == word)
+    }
+
     /// The word that a key carries.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,18 +67,34 @@ pub struct Method {
     pub scope: Scope,
     /// Whether either side streams; such a call may take longer than a unary one.
     pub streams: bool,
+    /// Which of the tenant's quotas it uses.
+    pub class: Class,
 }
 
+/// A unary method; what asks for a read scope reads.
 const fn method(path: &'static str, scope: Scope) -> Method {
-    Method { path, scope, streams: false }
+    let class = match scope {
+        Scope::OutboundRead | Scope::LeadsRead => Class::Read,
+        Scope::OutboundWrite | Scope::LeadsWrite | Scope::Admin => Class::Write,
+    };
+    Method { path, scope, streams: false, class }
+}
+
+/// A unary method that reads, whatever it asks for.
+const fn reading(path: &'static str, scope: Scope) -> Method {
+    Method { path, scope, streams: false, class: Class::Read }
 }
 
 const fn stream(path: &'static str, scope: Scope) -> Method {
-    Method { path, scope, streams: true }
+    Method { path, scope, streams: true, class: Class::Stream }
+}
+
+const fn maintenance(path: &'static str, scope: Scope) -> Method {
+    Method { path, scope, streams: false, class: Class::Maintenance }
 }
 
 /// All of them.
-pub const METHODS: [Method; 34] = [
+pub const METHODS: [Method; 50] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
@@ -79,11 +113,11 @@ pub const METHODS: [Method; 34] = [
     method("/trunkline.v1.OutboundQueue/ListCalls", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/GetCall", Scope::OutboundRead),
     stream("/trunkline.v1.OutboundQueue/WatchRun", Scope::OutboundRead),
-    method("/trunkline.v1.OutboundQueue/ReconcileRuns", Scope::OutboundWrite),
-    method("/trunkline.v1.OutboundQueue/CleanupStaleCalls", Scope::OutboundWrite),
-    method("/trunkline.v1.OutboundQueue/RetryJobs", Scope::OutboundWrite),
+    maintenance("/trunkline.v1.OutboundQueue/ReconcileRuns", Scope::OutboundWrite),
+    maintenance("/trunkline.v1.OutboundQueue/CleanupStaleCalls", Scope::OutboundWrite),
+    maintenance("/trunkline.v1.OutboundQueue/RetryJobs", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/ExplainJob", Scope::OutboundRead),
-    method("/trunkline.v1.OutboundQueue/ListTasks", Scope::OutboundRead),
+    reading("/trunkline.v1.OutboundQueue/ListTasks", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/RetryTask", Scope::OutboundWrite),
     method("/trunkline.v1.Leads/CreateLead", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/BatchCreateLeads", Scope::LeadsWrite),
@@ -91,17 +125,41 @@ pub const METHODS: [Method; 34] = [
     method("/trunkline.v1.Leads/ListLeads", Scope::LeadsRead),
     method("/trunkline.v1.Leads/UpdateLead", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/DeleteLead", Scope::LeadsWrite),
-    method("/trunkline.v1.Leads/ListLeadEvents", Scope::LeadsRead),
+    reading("/trunkline.v1.Leads/ListLeadEvents", Scope::LeadsRead),
     method("/trunkline.v1.Leads/CreateLeadFromCall", Scope::LeadsWrite),
     stream("/trunkline.v1.Leads/ImportLeads", Scope::LeadsWrite),
     stream("/trunkline.v1.Leads/ExportLeads", Scope::LeadsRead),
+    method("/trunkline.v1.Tenants/CreateTenant", Scope::Admin),
+    reading("/trunkline.v1.Tenants/GetTenant", Scope::Admin),
+    reading("/trunkline.v1.Tenants/ListTenants", Scope::Admin),
+    method("/trunkline.v1.Tenants/UpdateTenant", Scope::Admin),
+    method("/trunkline.v1.Tenants/DisableTenant", Scope::Admin),
+    method("/trunkline.v1.Tenants/EnableTenant", Scope::Admin),
+    method("/trunkline.v1.Tenants/CreateCarrierAccount", Scope::Admin),
+    reading("/trunkline.v1.Tenants/GetCarrierAccount", Scope::Admin),
+    reading("/trunkline.v1.Tenants/ListCarrierAccounts", Scope::Admin),
+    method("/trunkline.v1.Tenants/UpdateCarrierAccount", Scope::Admin),
+    method("/trunkline.v1.Tenants/ResealCarrierAccounts", Scope::Admin),
+    method("/trunkline.v1.Tenants/CreateApiKey", Scope::Admin),
+    reading("/trunkline.v1.Tenants/ListApiKeys", Scope::Admin),
+    method("/trunkline.v1.Tenants/RevokeApiKey", Scope::Admin),
+    method("/trunkline.v1.Tenants/ExpireApiKey", Scope::Admin),
+    reading("/trunkline.v1.Tenants/ListAuditEvents", Scope::Admin),
 ];
 
-/// Services that need no key: they say nothing of any tenant.
-const OPEN: [&str; 3] = [
-    "/grpc.health.v1.Health/",
-    "/grpc.reflection.v1.ServerReflection/",
-    "/grpc.reflection.v1alpha.ServerReflection/",
+/// Services of the server itself. They say nothing of any tenant; settings say who may call them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    /// `grpc.health.v1.Health`.
+    Health,
+    /// `grpc.reflection.v1.ServerReflection` and its `v1alpha`.
+    Reflection,
+}
+
+const SYSTEM: [(&str, System); 3] = [
+    ("/grpc.health.v1.Health/", System::Health),
+    ("/grpc.reflection.v1.ServerReflection/", System::Reflection),
+    ("/grpc.reflection.v1alpha.ServerReflection/", System::Reflection),
 ];
 
 /// How a path is served.
@@ -109,18 +167,18 @@ const OPEN: [&str; 3] = [
 pub enum Route {
     /// With a key.
     Keyed(Method),
-    /// Without.
-    Open,
+    /// As the settings say.
+    System(System),
     /// Not at all.
     None,
 }
 
 /// How `path` is served.
 pub fn route(path: &str) -> Route {
+    let system = || SYSTEM.iter().find(|(prefix, _)| path.starts_with(prefix));
     match METHODS.iter().find(|method| method.path == path) {
         Some(method) => Route::Keyed(*method),
-        None if OPEN.iter().any(|prefix| path.starts_with(prefix)) => Route::Open,
-        None => Route::None,
+        None => system().map_or(Route::None, |(_, service)| Route::System(*service)),
     }
 }
 
@@ -156,13 +214,34 @@ mod tests {
     #[test]
     fn reads_read_and_writes_write() {
         for method in METHODS {
-            let name = method.path.rsplit('/').next().unwrap();
+            let name = method.name();
             let reads =
                 ["Get", "List", "Watch", "Explain", "Export"].iter().any(|verb| name.starts_with(verb));
-            assert_eq!(method.scope.as_str().ends_with(":read"), reads, "{name}");
-            let outbound = method.path.contains("OutboundQueue");
-            assert_eq!(method.scope.as_str().starts_with("outbound:"), outbound, "{name}");
+            let (service, _) = method.path.rsplit_once('/').unwrap();
+            let kind = match service {
+                "/trunkline.v1.OutboundQueue" => "outbound",
+                "/trunkline.v1.Leads" => "leads",
+                "/trunkline.v1.Tenants" => {
+                    assert_eq!(method.scope, Scope::Admin, "{name}");
+                    continue;
+                }
+                other => panic!("{other} has no scopes of its own"),
+            };
+            let scope = format!("{kind}:{}", if reads { "read" } else { "write" });
+            assert_eq!(method.scope.as_str(), scope, "{name}");
         }
+    }
+
+    #[test]
+    fn each_class_has_its_methods() {
+        for method in METHODS {
+            assert_eq!(method.streams, method.class == Class::Stream, "{}", method.path);
+            let verbs = ["Get", "List", "Explain"];
+            let reads = verbs.iter().any(|verb| method.name().starts_with(verb));
+            assert_eq!(reads, method.class == Class::Read, "{}", method.path);
+        }
+        let maintenance = METHODS.iter().filter(|method| method.class == Class::Maintenance);
+        assert_eq!(maintenance.count(), 3);
     }
 
     #[test]
@@ -175,9 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn health_and_reflection_are_open() {
-        assert_eq!(route("/grpc.health.v1.Health/Check"), Route::Open);
-        assert_eq!(route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Route::Open);
+    fn each_path_has_its_route() {
+        assert_eq!(route("/grpc.health.v1.Health/Check"), Route::System(System::Health));
+        let reflection = route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+        assert_eq!(reflection, Route::System(System::Reflection));
         assert_eq!(route("/trunkline.v1.Leads/Nonsense"), Route::None);
         assert!(matches!(route("/trunkline.v1.Leads/GetLead"), Route::Keyed(_)));
     }

@@ -17,34 +17,66 @@ const ANSWER_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// Tag and length of an item in its list.
 const ITEM_OVERHEAD: usize = 8;
 const HASH_LEN: usize = 8;
-const UUID_LEN: usize = 16;
+/// The longest id that is text.
+const TEXT_KEY_MAX_LEN: usize = 64;
 
 /// A request for a page. The fields besides size and token are its filter.
 pub(super) trait Paging: Message + Clone {
+    /// What the rows of a page are known by.
+    type Key: Cursor;
     /// Tells the filters of different methods apart.
     const METHOD: &'static str;
     /// The size and the token.
     fn parts(&mut self) -> (&mut u32, &mut String);
 }
 
+/// The key of a page's last row, as a token holds it.
+pub(super) trait Cursor: Sized + Clone {
+    /// As bytes.
+    fn bytes(&self) -> Vec<u8>;
+    /// Back again; none if they are none of ours.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Cursor for Uuid {
+    fn bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::from_slice(bytes).ok()
+    }
+}
+
+impl Cursor for String {
+    fn bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let fits =
+            (1..=TEXT_KEY_MAX_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| text.to_owned())
+    }
+}
+
 macro_rules! paging {
-    ($($request:ident),+) => {$(
+    ($($key:ty: $($request:ident),+;)+) => {$($(
         impl Paging for pb::$request {
+            type Key = $key;
             const METHOD: &'static str = stringify!($request);
             fn parts(&mut self) -> (&mut u32, &mut String) {
                 (&mut self.page_size, &mut self.page_token)
             }
         }
-    )+};
+    )+)+};
 }
-paging!(
-    ListRunsRequest,
-    ListJobsRequest,
-    ListCallsRequest,
-    ListTasksRequest,
-    ListLeadsRequest,
-    ListLeadEventsRequest
-);
+paging! {
+    Uuid: ListRunsRequest, ListJobsRequest, ListCallsRequest, ListTasksRequest, ListLeadsRequest, ListLeadEventsRequest,
+        ListAuditEventsRequest;
+    String: ListTenantsRequest, ListCarrierAccountsRequest, ListApiKeysRequest;
+}
 
 /// Writes the tokens of pages of one filter.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +86,7 @@ pub(super) struct Pager {
 
 impl Pager {
     /// The page that `request` asks for. A size above the cap is taken as the cap, as in AIP-158.
-    pub(super) fn read<R: Paging>(request: &R) -> Result<(Self, Page), Violation> {
+    pub(super) fn read<R: Paging>(request: &R) -> Result<(Self, Page<R::Key>), Violation> {
         let mut request = request.clone();
         let (size, token) = request.parts();
         let size = match std::mem::take(size) {
@@ -87,50 +119,55 @@ impl Pager {
 
     /// The answer to a page: the items as `write` puts them, each with its key, and the next page's token.
     /// Ends early where the message would outgrow what clients take by default.
-    pub(super) fn answer<T, M: Message>(
+    pub(super) fn answer<T, K: Cursor, M: Message>(
         self,
-        found: Paged<T>,
-        write: impl Fn(T) -> (Uuid, M),
+        found: Paged<T, K>,
+        write: impl Fn(T) -> (K, M),
     ) -> (Vec<M>, String) {
         let (items, token, _) = self.answer_with_next(found, write);
         (items, token)
     }
 
     /// The same, and the key after which to go on.
-    pub(super) fn answer_with_next<T, M: Message>(
+    pub(super) fn answer_with_next<T, K: Cursor, M: Message>(
         self,
-        found: Paged<T>,
-        write: impl Fn(T) -> (Uuid, M),
-    ) -> (Vec<M>, String, Option<Uuid>) {
+        found: Paged<T, K>,
+        write: impl Fn(T) -> (K, M),
+    ) -> (Vec<M>, String, Option<K>) {
         let (mut items, mut size, mut last) = (Vec::with_capacity(found.items.len()), 0, None);
         for (key, item) in found.items.into_iter().map(write) {
             size += item.encoded_len() + ITEM_OVERHEAD;
             if size > ANSWER_MAX_BYTES && !items.is_empty() {
-                return (items, self.token(last), last);
+                return (items, self.token(last.clone()), last);
             }
             last = Some(key);
             items.push(item);
         }
-        (items, self.token(found.next), found.next)
+        (items, self.token(found.next.clone()), found.next)
     }
 
     /// The token for the page after `last`; empty after the last page.
-    pub(super) fn token(self, last: Option<Uuid>) -> String {
-        last.map(|last| BASE64.encode([&self.filter[..], &last.as_bytes()[..]].concat())).unwrap_or_default()
+    pub(super) fn token<K: Cursor>(self, last: Option<K>) -> String {
+        last.map(|last| BASE64.encode([&self.filter[..], &last.bytes()].concat())).unwrap_or_default()
     }
 
-    fn open(self, token: &str) -> Result<Uuid, Violation> {
-        let mut bytes = [0; HASH_LEN + UUID_LEN];
+    fn open<K: Cursor>(self, token: &str) -> Result<K, Violation> {
+        let mut bytes = [0; HASH_LEN + TEXT_KEY_MAX_LEN];
         let malformed = || Violation::new("page_token", "is not a page token of this server");
-        if BASE64.decode_slice(token, &mut bytes).map_err(|_| malformed())? != bytes.len() {
-            return Err(malformed());
-        }
-        let (filter, key) = bytes.split_first_chunk::<HASH_LEN>().ok_or_else(malformed)?;
+        let len = BASE64.decode_slice(token, &mut bytes).map_err(|_| malformed())?;
+        let (filter, key) = bytes[..len].split_first_chunk::<HASH_LEN>().ok_or_else(malformed)?;
         if *filter != self.filter {
             return Err(Violation::new("page_token", "belongs to a request with another filter"));
         }
-        Uuid::from_slice(key).map_err(|_| malformed())
+        K::from_bytes(key).ok_or_else(malformed)
     }
+}
+
+/// Reads a token of this filter and writes it again, with each kind of key; for `fuzz/`.
+pub(super) fn reread(filter: [u8; HASH_LEN], token: &str) -> [Option<String>; 2] {
+    let pager = Pager { filter };
+    let uuid = pager.open::<Uuid>(token).ok().map(|last| pager.token(Some(last)));
+    [uuid, pager.open::<String>(token).ok().map(|last| pager.token(Some(last)))]
 }
 
 #[cfg(test)]
@@ -155,7 +192,21 @@ mod tests {
         assert_eq!(Pager::read(&jobs("b", 5, &token)).unwrap_err().field, "page_token");
         let other = pb::ListLeadsRequest { page_token: token, ..Default::default() };
         assert_eq!(Pager::read(&other).unwrap_err().field, "page_token");
-        assert_eq!(pager.token(None), "");
+        assert_eq!(pager.token(None::<Uuid>), "");
+    }
+
+    #[test]
+    fn text_keys_go_both_ways() {
+        let request = pb::ListTenantsRequest::default();
+        let (pager, _) = Pager::read(&request).unwrap();
+        let token = pager.token(Some("acme".to_owned()));
+        let (_, page) =
+            Pager::read(&pb::ListTenantsRequest { page_token: token, ..request.clone() }).unwrap();
+        assert_eq!(page.after.as_deref(), Some("acme"));
+        for bad in ["", "a b", &"x".repeat(65), "é"] {
+            let page_token = pager.token(Some(bad.to_owned()));
+            assert!(Pager::read(&pb::ListTenantsRequest { page_token, ..request.clone() }).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,11 +8,11 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::auth::Caller;
-use super::pb;
+use super::limits::{Limits, Rows};
 use super::status::{self, Refusal};
 use crate::domain::TenantId;
 use crate::progress::Hub;
-use crate::store::Store;
+use crate::store::{Actor, Client, Store};
 
 /// Shared by all services; cheap to clone.
 #[derive(Clone)]
@@ -25,32 +25,21 @@ pub(super) struct Shared {
     pub draining: CancellationToken,
     /// Use cases under way; a drain waits for them.
     pub tasks: TaskTracker,
+    /// How much may come in.
+    pub limits: Arc<Limits>,
 }
 
 /// One request's side of a use case.
 #[derive(Clone)]
 pub(super) struct Call {
-    /// Where everything durable lives.
+    /// Where everything durable lives, on behalf of the key that asks.
     pub store: Arc<dyn Store>,
     /// Whose request it is.
     pub tenant: TenantId,
-    /// The id of the key that asks; for the audit log.
-    pub key_id: String,
-}
-
-impl Call {
-    /// The tenant's default region, if it takes one to read somebody's phone.
-    pub(super) async fn region(
-        &self,
-        people: impl Iterator<Item = &pb::LeadFacts> + Send,
-    ) -> Result<Option<String>, Refusal> {
-        let is_national = |facts: &pb::LeadFacts| {
-            facts.default_region.is_empty() && !facts.phone.trim_start().starts_with('+')
-        };
-        // Gone through before the wait: what is lent must not cross it.
-        let needed = { people }.any(is_national);
-        if needed { Ok(self.store.tenant(&self.tenant).await?.default_region) } else { Ok(None) }
-    }
+    /// What national phones are read with where the client names no region.
+    pub region: Option<String>,
+    /// How many jobs and leads may still come in.
+    pub rows: Rows,
 }
 
 impl Shared {
@@ -59,8 +48,15 @@ impl Shared {
         // The layer in front puts it there; without that layer nobody is anybody.
         let caller = request.extensions().get::<Caller>();
         let caller = caller.ok_or_else(|| status::internal(&"a request came past authentication"))?;
-        let (tenant, key_id) = (caller.tenant.clone(), caller.key_id.clone());
-        Ok(Call { store: Arc::clone(&self.store), tenant, key_id })
+        let client = Client {
+            tenant: caller.tenant.clone(),
+            key_id: caller.key_id.clone(),
+            peer: request.remote_addr().map(|address| address.ip().to_canonical()),
+            method: caller.method,
+        };
+        let store = self.store.acting(Actor::Client(client));
+        let rows = Rows::of(&self.limits, caller);
+        Ok(Call { store, tenant: caller.tenant.clone(), region: caller.region.clone(), rows })
     }
 
     /// Carries a unary request out in a task of its own: a client that goes away cancels nothing half-done,

@@ -131,15 +131,19 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
             store::Error::NotFound(_) => Self::NotFound,
-            store::Error::Invalid(_)
+            store::Error::Exists(_)
+            | store::Error::Changed
+            | store::Error::OnOneself(_)
+            | store::Error::NoMasterKey
+            | store::Error::Invalid(_)
             | store::Error::WrongState(_)
             | store::Error::Closed(_)
             | store::Error::Over(_)
             | store::Error::NotEnded(_)
             | store::Error::NothingToRetry
             | store::Error::TooSoon { .. }
-            | store::Error::StaleEtag
             | store::Error::Lapsed
+            | store::Error::QueueFull { .. }
             | store::Error::RequestReused
             | store::Error::Unavailable(_)
             | store::Error::Locked(_)

@@ -74,17 +74,20 @@ async fn create(
     };
     // Bound, so that the lock is not held while the arms run.
     let taken = core.book().take(&core.config, account, request);
-    let (answer, fault, slow) = match taken {
+    let (answer, index, fault, slow) = match taken {
         Taken::TooMany => return Refusal::TOO_MANY.into_response(),
-        Taken::Fault(fault, slow) => (Refusal::INTERNAL.into_response(), Some(fault), slow),
+        Taken::Fault(fault, slow) => (Refusal::INTERNAL.into_response(), None, Some(fault), slow),
         Taken::Call(new) => {
-            let (fault, slow) = (new.plan.fault, new.plan.slow_answer);
-            let answer = core.book().entry(new.index).map(resource::call);
+            let (index, fault, slow) = (new.index, new.plan.fault, new.plan.slow_answer);
+            let answer = core.book().entry(index).map(resource::call);
             life::start(&core, account, *new);
-            ((StatusCode::CREATED, Json(answer)).into_response(), fault, slow)
+            ((StatusCode::CREATED, Json(answer)).into_response(), Some(index), fault, slow)
         }
     };
     hold_back(&core, slow).await;
+    if let Some(index) = index.filter(|_| fault != Some(CreateFault::Lost)) {
+        core.book().answer(index);
+    }
     match fault {
         None => answer,
         Some(CreateFault::TooMany) => Refusal::TOO_MANY.into_response(),

@@ -201,6 +201,7 @@ impl Book {
             status_callback: request.status_callback.clone(),
             arrived_at_us: now.at,
             arrived_monotonic_us: now.monotonic_us,
+            answered_at_us: None,
             status: CarrierStatus::Queued,
             steps: vec![queued],
             ended_at_us: None,
@@ -217,6 +218,14 @@ impl Book {
         self.live.insert(index, live);
         self.ledger.peak_live = self.ledger.peak_live.max(self.live.len());
         NewLife { index, plan, request, commands: commanded, outgoing, outbox }
+    }
+
+    /// Notes that the create is being answered.
+    pub fn answer(&mut self, index: usize) {
+        let now = self.clock.now();
+        if let Some(entry) = self.ledger.entries.get_mut(index) {
+            entry.answered_at_us = Some(now.at);
+        }
     }
 
     /// Moves a live call on and queues its callback; false when it has ended already.

@@ -44,6 +44,9 @@ pub struct Entry {
     pub arrived_at_us: Timestamp,
     /// When the create was accepted, in microseconds since the simulator started, on the monotonic clock.
     pub arrived_monotonic_us: u64,
+    /// When the create was answered, in microseconds since the Unix epoch; none while the answer is held back,
+    /// or when the connection was reset instead.
+    pub answered_at_us: Option<Timestamp>,
     /// Where the call stands.
     pub status: CarrierStatus,
     /// Every status the call had, `queued` first.

@@ -10,25 +10,38 @@ use super::database::{Database, Scope};
 use super::sql::Sql;
 use super::usecases::queue::LowWater;
 use super::usecases::{
-    access, apply, calls, claim, cleanup, explain, follow_up, inbound, jobs, lead_calls, lead_erase,
+    access, apply, calls, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls, lead_erase,
     lead_import, lead_list, leads, reconcile, retry, runs, sweep, tasks,
 };
 use super::wake::Wakes;
 use super::*;
 use crate::domain::Phone;
 use crate::domain::job::JobState;
+use crate::domain::plan::Plans;
 
-/// An open store.
+/// An open store, on behalf of somebody. Cheap to clone.
+#[derive(Clone)]
 pub struct Engine {
-    pub(super) db: Database,
+    pub(super) db: Arc<Database>,
     pub(super) wakes: Arc<Wakes>,
-    pub(super) low_water: LowWater,
-    epoch: String,
+    pub(super) low_water: Arc<LowWater>,
+    /// Seals what must not be read in the database.
+    pub(super) keyring: Arc<Keyring>,
+    /// On whose behalf this handle acts.
+    pub(super) actor: Actor,
+    /// How many jobs a tenant may have queued.
+    pub(super) plans: Arc<Plans>,
+    epoch: Arc<str>,
 }
 
 impl Engine {
     /// Opens `sqlite://…` or `postgres://…` and brings its schema up to date.
     pub async fn open(url: &str) -> Result<Self> {
+        Self::open_with(url, Keyring::default()).await
+    }
+
+    /// The same with master keys, so that it can keep credentials.
+    pub async fn open_with(url: &str, keyring: Keyring) -> Result<Self> {
         static EPOCH: Sql = Sql::new("SELECT value FROM meta WHERE name = 'log_epoch'");
         let db = Database::open(url).await?;
         let wakes = Arc::new(Wakes::new());
@@ -38,12 +51,30 @@ impl Engine {
         let mut tx = db.read(Scope::Scheduler).await?;
         let epoch = tx.fetch_one(&EPOCH, Vec::new()).await?.text("value")?;
         drop(tx);
-        Ok(Self { db, wakes, low_water: LowWater::default(), epoch })
+        Ok(Self {
+            db: Arc::new(db),
+            wakes,
+            low_water: Arc::default(),
+            keyring: Arc::new(keyring),
+            actor: Actor::System,
+            plans: Arc::default(),
+            epoch: epoch.into(),
+        })
+    }
+
+    /// The same store under other plans.
+    #[must_use]
+    pub fn with_plans(self, plans: Plans) -> Self {
+        Self { plans: Arc::new(plans), ..self }
     }
 }
 
 #[async_trait]
 impl Store for Engine {
+    fn acting(&self, actor: Actor) -> Arc<dyn Store> {
+        Arc::new(Self { actor, ..self.clone() })
+    }
+
     async fn ping(&self) -> Result<()> {
         self.now().await.map(drop)
     }
@@ -56,11 +87,11 @@ impl Store for Engine {
         &self.epoch
     }
 
-    async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<()> {
+    async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<bool> {
         access::put_account(self, account, calls_per_second).await
     }
 
-    async fn put_tenant(&self, tenant: &Tenant) -> Result<()> {
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<bool> {
         access::put_tenant(self, tenant).await
     }
 
@@ -69,15 +100,11 @@ impl Store for Engine {
     }
 
     async fn put_key(&self, key: &ApiKey) -> Result<()> {
-        access::put_key(self, key).await
+        keys::put(self, key).await
     }
 
-    async fn key(&self, key_id: &str) -> Result<Option<ApiKey>> {
-        access::key(self, key_id).await
-    }
-
-    async fn count_keys(&self, tenant: &TenantId) -> Result<u64> {
-        access::count_keys(self, tenant).await
+    async fn key(&self, key_id: &str) -> Result<Option<KnownKey>> {
+        keys::find(self, key_id).await
     }
 
     async fn create_run(
@@ -181,12 +208,12 @@ impl Store for Engine {
         calls::get_by_sid(self, tenant, sid).await
     }
 
-    async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId], actor: &str) -> Result<Reconciled> {
-        reconcile::reconcile(self, tenant, runs, actor).await
+    async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId]) -> Result<Reconciled> {
+        reconcile::reconcile(self, tenant, runs).await
     }
 
-    async fn cleanup_stale_calls(&self, tenant: &TenantId, actor: &str) -> Result<CleanedUp> {
-        cleanup::cleanup(self, tenant, actor).await
+    async fn cleanup_stale_calls(&self, tenant: &TenantId) -> Result<CleanedUp> {
+        cleanup::cleanup(self, tenant).await
     }
 
     async fn begin_retry(
@@ -233,10 +260,9 @@ impl Store for Engine {
         tenant: &TenantId,
         lead: LeadId,
         patch: LeadPatch,
-        actor: &str,
         key: Option<RequestKey>,
     ) -> Result<LeadView> {
-        leads::update(self, tenant, lead, patch, actor, key).await
+        leads::update(self, tenant, lead, patch, key).await
     }
 
     async fn delete_lead(
@@ -244,10 +270,9 @@ impl Store for Engine {
         tenant: &TenantId,
         lead: LeadId,
         seen: Option<i64>,
-        actor: &str,
         key: Option<RequestKey>,
     ) -> Result<LeadErased> {
-        lead_erase::delete(self, tenant, lead, seen, actor, key).await
+        lead_erase::delete(self, tenant, lead, seen, key).await
     }
 
     async fn lead_events(&self, tenant: &TenantId, lead: LeadId, page: Page) -> Result<Paged<LeadEventView>> {

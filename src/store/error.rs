@@ -15,6 +15,18 @@ pub enum Error {
     /// The tenant has no such thing, whoever else may have.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// There is such a thing already.
+    #[error("there is such a {0} already")]
+    Exists(&'static str),
+    /// It changed since the caller read it.
+    #[error("it changed since it was read: the etag is another")]
+    Changed,
+    /// A key would shut itself out.
+    #[error("{0}")]
+    OnOneself(&'static str),
+    /// Secrets cannot be kept.
+    #[error("this server has no master key to seal secrets with: set sealing.keys")]
+    NoMasterKey,
     /// The input is wrong.
     #[error(transparent)]
     Invalid(#[from] Violation),
@@ -39,12 +51,15 @@ pub enum Error {
         /// It may be done again after this.
         retry_after: Duration,
     },
-    /// The lead has changed since the client saw it.
-    #[error("the lead has changed since its etag was given")]
-    StaleEtag,
     /// The claim of a task had lapsed, so that somebody else may have it.
     #[error("the claim of the task has lapsed")]
     Lapsed,
+    /// The tenant has as many jobs queued as it may.
+    #[error("as many jobs are queued as may be: {max}")]
+    QueueFull {
+        /// So many may be queued.
+        max: u64,
+    },
     /// The request id was used for another request.
     #[error("request_id was used for a different request")]
     RequestReused,

@@ -3,6 +3,9 @@
 //! The use cases are written once, in `usecases`, over SQL that both databases understand; `sqlite` and
 //! `postgres` supply connections, locks and dialect (ADR 2). Database time is the only clock here.
 
+pub mod access;
+pub mod admin;
+pub mod book;
 mod call_row;
 mod database;
 pub mod dispatch;
@@ -16,15 +19,21 @@ pub mod maintain;
 pub mod model;
 mod postgres;
 mod run_row;
+pub mod seal;
 mod sql;
 mod sqlite;
 pub mod task;
 mod usecases;
 mod wake;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+pub use access::*;
+pub use admin::Admin;
+pub use book::AccountBook;
 pub use dispatch::*;
 pub use engine::Engine;
 pub use error::{Error, Result};
@@ -32,6 +41,7 @@ pub use group::Recorder;
 pub use lead::*;
 pub use maintain::*;
 pub use model::*;
+pub use seal::Keyring;
 pub use task::*;
 
 use crate::domain::call::News;
@@ -53,7 +63,10 @@ pub const PAGE_MAX: u32 = 1_000;
 /// The use cases. Every method that names a tenant sees and touches that tenant's rows only; what belongs
 /// to another is [`Error::NotFound`].
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Admin {
+    /// The same store on behalf of `actor`, whom the audit log names for each change.
+    fn acting(&self, actor: Actor) -> Arc<dyn Store>;
+
     /// Whether the database answers.
     async fn ping(&self) -> Result<()>;
 
@@ -65,22 +78,21 @@ pub trait Store: Send + Sync + 'static {
 
     // ── Tenants and keys ────────────────────────────────────────────────────────────────────────────
 
-    /// Creates or replaces a carrier account's pace.
-    async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<()>;
-    /// Creates a tenant or replaces its settings.
-    async fn put_tenant(&self, tenant: &Tenant) -> Result<()>;
+    /// Creates or replaces a carrier account's pace. False if an administrator changed the account: it stays.
+    async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<bool>;
+    /// Creates a tenant or replaces its settings. False if an administrator changed the tenant: it stays.
+    async fn put_tenant(&self, tenant: &Tenant) -> Result<bool>;
     /// The tenant's settings.
     async fn tenant(&self, tenant: &TenantId) -> Result<Tenant>;
     /// Keeps a key; only the hash of its secret.
     async fn put_key(&self, key: &ApiKey) -> Result<()>;
     /// The key of this id, whoever's it is: the one look-up before the tenant is known.
-    async fn key(&self, key_id: &str) -> Result<Option<ApiKey>>;
-    /// How many keys the tenant has.
-    async fn count_keys(&self, tenant: &TenantId) -> Result<u64>;
+    async fn key(&self, key_id: &str) -> Result<Option<KnownKey>>;
 
     // ── Runs ────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Creates a run with its first jobs (at most [`BATCH_MAX`]).
+    /// Creates a run with its first jobs (at most [`BATCH_MAX`]). [`Error::QueueFull`] if the tenant may not have so
+    /// many queued; so does everything that adds jobs.
     async fn create_run(&self, tenant: &TenantId, new: NewRun, key: Option<RequestKey>)
     -> Result<RunCreated>;
     /// Changes settings of a run that has not ended.
@@ -155,12 +167,11 @@ pub trait Store: Send + Sync + 'static {
     // ── Maintenance ─────────────────────────────────────────────────────────────────────────────────
 
     /// Holds runs of the tenant (at most [`RECONCILE_RUNS_MAX`]; none named: all that have not ended) against their
-    /// jobs and calls, and puts right what differs, each run in transactions of its own. `actor` goes into the
-    /// audit log. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`], whichever process did it last.
-    async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId], actor: &str) -> Result<Reconciled>;
+    /// jobs and calls, and puts right what differs, each run in transactions of its own. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`], whichever process did it last.
+    async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId]) -> Result<Reconciled>;
     /// Ends what is proven stale of the tenant, in transactions of one page each. Limited like
     /// [`Store::reconcile_runs`], on its own.
-    async fn cleanup_stale_calls(&self, tenant: &TenantId, actor: &str) -> Result<CleanedUp>;
+    async fn cleanup_stale_calls(&self, tenant: &TenantId) -> Result<CleanedUp>;
     /// Makes a draft for jobs of an ended run, without jobs as yet: they come with [`Store::fill_retry`].
     async fn begin_retry(&self, tenant: &TenantId, retry: NewRetry, key: Option<RequestKey>)
     -> Result<RunId>;
@@ -185,23 +196,20 @@ pub trait Store: Send + Sync + 'static {
     /// In order of creation. A page of a filtered list may be short, even empty, and have a next one.
     async fn list_leads(&self, tenant: &TenantId, filter: &LeadFilter, page: Page)
     -> Result<Paged<LeadView>>;
-    /// Changes a lead. [`Error::StaleEtag`] if it is not as the client saw it. `actor` goes into its history.
+    /// Changes a lead. [`Error::Changed`] if it is not as the client saw it.
     async fn update_lead(
         &self,
         tenant: &TenantId,
         lead: LeadId,
         patch: LeadPatch,
-        actor: &str,
         key: Option<RequestKey>,
     ) -> Result<LeadView>;
     /// Deletes a lead and erases what is personal about it from jobs and calls; its queued jobs are skipped.
-    /// `actor` goes into the audit log.
     async fn delete_lead(
         &self,
         tenant: &TenantId,
         lead: LeadId,
         seen: Option<i64>,
-        actor: &str,
         key: Option<RequestKey>,
     ) -> Result<LeadErased>;
     /// The lead's history, oldest first.

@@ -1,7 +1,5 @@
 //! What use cases take and give.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -39,21 +37,21 @@ pub struct RequestKey {
 
 /// A page asked for: keyset, never offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
+pub struct Page<K = Uuid> {
     /// 1 to [`super::PAGE_MAX`].
     pub size: u32,
     /// The last key of the page before.
-    pub after: Option<Uuid>,
+    pub after: Option<K>,
 }
 
-impl Page {
+impl<K> Page<K> {
     /// One row more than the page holds, to see whether there is a next one.
     pub(super) fn limit(&self) -> i64 {
         i64::from(self.size.clamp(1, super::PAGE_MAX)) + 1
     }
 
     /// The page of what was read with [`Page::limit`].
-    pub(super) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> Uuid) -> Paged<T> {
+    pub(super) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> K) -> Paged<T, K> {
         let size = self.size.clamp(1, super::PAGE_MAX) as usize;
         let more = items.len() > size;
         items.truncate(size);
@@ -64,37 +62,11 @@ impl Page {
 
 /// A page given.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Paged<T> {
+pub struct Paged<T, K = Uuid> {
     /// At most `size` items.
     pub items: Vec<T>,
     /// The last key, if there is more.
-    pub next: Option<Uuid>,
-}
-
-/// An API key, without its secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey {
-    /// The part before the dot.
-    pub key_id: String,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// SHA-256 of the secret, the part after the dot.
-    pub secret_hash: [u8; 32],
-    /// What it may do, for example `outbound:write`.
-    pub scopes: Vec<String>,
-    /// When it ends, if ever.
-    pub expires_at: Option<Timestamp>,
-    /// When it was revoked, if it was.
-    pub revoked_at: Option<Timestamp>,
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKey")
-            .field("key_id", &self.key_id)
-            .field("tenant", &self.tenant)
-            .finish_non_exhaustive()
-    }
+    pub next: Option<K>,
 }
 
 /// A run to be created.

@@ -141,6 +141,7 @@ fn bind(sql: &'static str, args: Vec<Value>) -> Query<'static> {
         Value::Int(int) => query.bind(int),
         Value::Float(float) => query.bind(float),
         Value::Bool(bool) => query.bind(bool),
+        Value::Bytes(bytes) => query.bind(bytes),
         Value::Uuid(uuid) => query.bind(uuid),
         Value::Uuids(uuids) => query.bind(uuids),
         Value::Texts(texts) => query.bind(texts),

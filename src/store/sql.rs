@@ -128,6 +128,8 @@ pub enum Value {
     Bool(bool),
     /// A UUID or NULL.
     Uuid(Option<Uuid>),
+    /// Bytes or NULL.
+    Bytes(Option<Vec<u8>>),
     /// A list for `{any}`.
     Uuids(Vec<Uuid>),
     /// A list for `{any}`.
@@ -154,6 +156,7 @@ value_from! {
     bool => |v| Self::Bool(v);
     Uuid => |v| Self::Uuid(Some(v));
     Option<Uuid> => |v| Self::Uuid(v);
+    Option<Vec<u8>> => |v| Self::Bytes(v);
     Vec<Uuid> => |v| Self::Uuids(v);
     Vec<String> => |v| Self::Texts(v);
     Rows => |v| Self::Rows(v);
@@ -335,6 +338,11 @@ impl Row {
 
     /// Text or NULL.
     pub fn opt_text(&self, column: &str) -> Result<Option<String>> {
+        self.get(column)
+    }
+
+    /// Bytes or NULL.
+    pub fn opt_bytes(&self, column: &str) -> Result<Option<Vec<u8>>> {
         self.get(column)
     }
 

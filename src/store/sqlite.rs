@@ -127,6 +127,7 @@ fn bind(sql: &'static str, args: Vec<Value>) -> Query<'static> {
         Value::Int(int) => query.bind(int),
         Value::Float(float) => query.bind(float),
         Value::Bool(bool) => query.bind(bool),
+        Value::Bytes(bytes) => query.bind(bytes),
         Value::Uuid(uuid) => query.bind(uuid.map(|uuid| uuid.to_string())),
         Value::Uuids(uuids) => query.bind(serde_json::json!(uuids).to_string()),
         Value::Texts(texts) => query.bind(serde_json::json!(texts).to_string()),

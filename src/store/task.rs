@@ -29,7 +29,7 @@ pub struct TasksClaimed {
     pub tasks: Vec<Task>,
     /// Tasks that died with their last executor: given up.
     pub buried: Vec<Task>,
-    /// How long until the next is due, if none was.
+    /// How long until the next is due, if there is nothing to do now.
     pub next_in: Option<std::time::Duration>,
 }
 

@@ -49,6 +49,7 @@ pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationTo
     let mut wakes = store.wakes();
     let mut under_way = JoinSet::new();
     while !shutdown.is_cancelled() {
+        while under_way.try_join_next().is_some() {}
         while under_way.len() >= AT_ONCE {
             // A panic was logged where it happened; the claim lapses, and the attempt counts.
             let _ = under_way.join_next().await;

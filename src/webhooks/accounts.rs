@@ -9,25 +9,17 @@ use secrecy::SecretString;
 use crate::carrier::callback::StatusCallback;
 use crate::domain::script::Script;
 use crate::domain::{AccountSid, Phone, TenantId};
-use crate::store::{Error, Result, Store};
+use crate::store::{AccountBook, Error, Result, Store};
 
 /// How long a tenant's account is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(5);
 /// Tenants remembered; beyond it all are forgotten, which costs a look-up each.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// The auth tokens that an account's callbacks may be signed with.
-pub struct Tokens {
-    /// Whose.
-    pub account: AccountSid,
-    /// The current one first, then the one before a rotation.
-    pub tokens: Vec<SecretString>,
-}
-
-/// Tokens by account, and accounts by tenant.
+/// Accounts by tenant, and their tokens.
 pub struct Accounts {
     store: Arc<dyn Store>,
-    tokens: HashMap<AccountSid, Vec<SecretString>>,
+    book: AccountBook,
     remembered: Mutex<HashMap<TenantId, (Instant, AccountSid)>>,
     numbers: Mutex<HashMap<Number, (Instant, Option<Called>)>>,
 }
@@ -45,28 +37,30 @@ pub struct Called {
 }
 
 impl Accounts {
-    /// Knows these tokens; looks tenants up in `store`.
-    pub fn new(store: Arc<dyn Store>, tokens: Vec<Tokens>) -> Self {
-        let tokens = tokens.into_iter().map(|known| (known.account, known.tokens)).collect();
-        Self { store, tokens, remembered: Mutex::default(), numbers: Mutex::default() }
+    /// Looks tenants up in `store`, and their accounts in `book`.
+    pub fn new(store: Arc<dyn Store>, book: AccountBook) -> Self {
+        Self { store, book, remembered: Mutex::default(), numbers: Mutex::default() }
     }
 
-    /// The tokens of the tenant's account; none if the tenant or its account is not known here.
-    pub async fn tokens_of(&self, tenant: &TenantId) -> Result<&[SecretString]> {
+    /// The tokens that the tenant's callbacks may be signed with, the current one first; none if the tenant or its
+    /// account is not known here. A disabled tenant's calls go on to their end, so its callbacks count.
+    pub async fn tokens_of(&self, tenant: &TenantId) -> Result<Vec<SecretString>> {
         let account = match self.remembered(tenant) {
             Some(account) => account,
             None => match self.store.tenant(tenant).await {
                 Ok(found) => self.remember(tenant, found.account_sid),
-                Err(Error::NotFound(_)) => return Ok(&[]),
+                Err(Error::NotFound(_)) => return Ok(Vec::new()),
                 Err(error) => return Err(error),
             },
         };
-        Ok(self.tokens.get(&account).map_or(&[], Vec::as_slice))
+        self.tokens(&account).await
     }
 
     /// The tokens of the account; none if it is not known here.
-    pub fn tokens(&self, account: &AccountSid) -> &[SecretString] {
-        self.tokens.get(account).map_or(&[], Vec::as_slice)
+    pub async fn tokens(&self, account: &AccountSid) -> Result<Vec<SecretString>> {
+        let Some(access) = self.book.access(account).await? else { return Ok(Vec::new()) };
+        let secrets = &access.secrets;
+        Ok(std::iter::once(&secrets.auth_token).chain(&secrets.previous_auth_token).cloned().collect())
     }
 
     /// Whom the call is for, by the number that was called; none if that is nobody's, or not one's alone.

@@ -102,7 +102,7 @@ async fn is_signed(
         tracing::warn!(%error, "cannot look the tenant up");
         StatusCode::SERVICE_UNAVAILABLE
     })?;
-    Ok(is_signed_with(shared, tokens, path, params, headers))
+    Ok(is_signed_with(shared, &tokens, path, params, headers))
 }
 
 /// Whether one of `tokens` signed the form that came to `path`.

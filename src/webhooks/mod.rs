@@ -19,9 +19,9 @@ use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use url::Url;
 
-pub use accounts::{Accounts, Tokens};
+pub use accounts::Accounts;
 
-use crate::store::{Recorder, Store};
+use crate::store::{AccountBook, Recorder, Store};
 
 /// The largest callback: Twilio's have about 2 KiB.
 const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -44,13 +44,13 @@ pub async fn serve(
     listener: TcpListener,
     store: Arc<dyn Store>,
     recorder: Recorder,
-    tokens: Vec<Tokens>,
+    book: AccountBook,
     public_url: &Url,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared {
         recorder,
-        accounts: Accounts::new(store.clone(), tokens),
+        accounts: Accounts::new(store.clone(), book),
         store,
         public_url: public_url.as_str().trim_end_matches('/').to_owned(),
     });

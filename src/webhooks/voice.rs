@@ -33,7 +33,7 @@ pub(super) async fn voice(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let callback = match read(&shared, &uri, &headers, &body) {
+    let callback = match read(&shared, &uri, &headers, &body).await {
         Ok(callback) => callback,
         Err(status) => return status.into_response(),
     };
@@ -61,7 +61,7 @@ pub(super) async fn status(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    let callback = match read(&shared, &uri, &headers, &body) {
+    let callback = match read(&shared, &uri, &headers, &body).await {
         Ok(callback) => callback,
         Err(status) => return status,
     };
@@ -80,7 +80,7 @@ pub(super) async fn status(
 }
 
 /// Whose signature counts is said by the callback's own account, and holds only if it is right.
-fn read(
+async fn read(
     shared: &Shared,
     uri: &axum::http::Uri,
     headers: &HeaderMap,
@@ -88,9 +88,15 @@ fn read(
 ) -> std::result::Result<StatusCallback, StatusCode> {
     let params: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
     let account = params.iter().find(|(name, _)| name == "AccountSid").and_then(|(_, sid)| sid.parse().ok());
-    let tokens = account.map_or(&[][..], |account| shared.accounts.tokens(&account));
+    let tokens = match account {
+        None => Vec::new(),
+        Some(account) => shared.accounts.tokens(&account).await.map_err(|error| {
+            tracing::warn!(%error, "cannot look the account up");
+            StatusCode::SERVICE_UNAVAILABLE
+        })?,
+    };
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    if !callback::is_signed_with(shared, tokens, path, &params, headers) {
+    if !callback::is_signed_with(shared, &tokens, path, &params, headers) {
         tracing::warn!("refused an inbound call: the signature is missing or wrong");
         return Err(StatusCode::FORBIDDEN);
     }

@@ -1,7 +1,10 @@
 //! Integration tests: real stores, real sockets, the real simulator.
 
+mod admin;
+mod crash;
 mod grpc;
 mod maintenance;
+mod security;
 mod simulator;
 mod store;
 mod support;

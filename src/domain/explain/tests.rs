@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::window;
+use crate::domain::window::{self, CallingWindow};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -24,7 +24,7 @@ fn ready() -> Facts {
             ahead: 0,
         },
         tenant: TenantFacts { live: 0, max_concurrent_calls: 3, next_call_at: now },
-        window: CallingWindow::default(),
+        schedule: Schedule { windows: vec![CallingWindow::default()], holidays: Vec::new() },
         zone: window::zone("UTC").unwrap(),
         phone_call: None,
         call: None,

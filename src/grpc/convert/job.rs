@@ -13,7 +13,7 @@ twins!(outcome, outcome_of: Outcome => pb::Outcome {
     Answered, Machine, Busy, NoAnswer, Failed, LeadDead, PolicyBlock, Unknown, Canceled, Expired,
 });
 
-/// A job from the wire; fields are named from the job on. `region` is for phones of people who name none.
+/// A job from the wire; fields are named from the job on. `region` is the tenant's.
 pub(in crate::grpc) fn read(new: pb::NewJob, region: Option<&str>) -> Result<NewJob, Violation> {
     use pb::new_job::Who as Wire;
     let who = match required("who", new.who)? {

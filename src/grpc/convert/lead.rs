@@ -64,12 +64,6 @@ pub(in crate::grpc) fn write(lead: LeadView) -> pb::Lead {
     }
 }
 
-/// The revision that an etag stands for; none for an empty one.
-pub(in crate::grpc) fn seen(etag: &str) -> Result<Option<i64>, Violation> {
-    let malformed = |_| Violation::new("etag", "is not an etag of this server");
-    non_empty(etag.to_owned()).map(|etag| etag.parse().map_err(malformed)).transpose()
-}
-
 /// Which leads; names fields from the filter on.
 pub(in crate::grpc) fn filter(from: pb::LeadFilter) -> Result<LeadFilter, Violation> {
     let phone_prefix = non_empty(from.phone_prefix);
@@ -108,7 +102,7 @@ pub(in crate::grpc) fn patch(request: pb::UpdateLeadRequest) -> Result<LeadPatch
         status: LeadStatus::New,
         fields: Vec::new(),
         attributes: Vec::new(),
-        seen: seen(&request.etag)?,
+        seen: super::etag(&request.etag)?,
     };
     let mut all = None;
     for (i, path) in paths.iter().enumerate() {

@@ -1,15 +1,18 @@
 //! Between the wire and the domain. What comes in is checked, and a violation names the field as the proto
 //! does; what goes out cannot fail.
 
+pub(super) mod account;
 mod amd;
 pub(super) mod call;
 pub(super) mod event;
 pub(super) mod job;
 pub(super) mod json;
+pub(super) mod key;
 pub(super) mod lead;
 pub(super) mod maintain;
 pub(super) mod run;
 pub(super) mod script;
+pub(super) mod tenant;
 pub(super) mod time;
 
 use std::str::FromStr;
@@ -29,6 +32,35 @@ pub(super) fn required<T>(field: &str, value: Option<T>) -> Result<T, Violation>
 /// Empty text, on the wire, is no text.
 pub(super) fn non_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
+}
+
+/// The fields that a mask names, each once; none named, or others than there are, is refused.
+pub(super) fn masked<F: Ord>(
+    mask: Option<prost_types::FieldMask>,
+    most: usize,
+    read: impl Fn(&str) -> Option<F>,
+    not_a_field: &str,
+) -> Result<Vec<F>, Violation> {
+    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
+    if paths.is_empty() {
+        return Err(Violation::new("update_mask", "is required"));
+    }
+    if paths.len() > most {
+        return Err(Violation::new("update_mask", "names more fields than there are"));
+    }
+    let field = |(i, path): (usize, &String)| {
+        read(path).ok_or_else(|| Violation::new(format!("update_mask.paths[{i}]"), not_a_field))
+    };
+    let mut fields: Vec<F> = paths.iter().enumerate().map(field).collect::<Result<_, _>>()?;
+    fields.sort_unstable();
+    fields.dedup();
+    Ok(fields)
+}
+
+/// The revision that an etag stands for; none for an empty one.
+pub(super) fn etag(text: &str) -> Result<Option<i64>, Violation> {
+    let wrong = |_| Violation::new("etag", "is not an etag of this server");
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(wrong) }
 }
 
 /// The enum values of a repeated field; unset and unknown ones are refused.

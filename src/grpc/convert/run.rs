@@ -1,9 +1,12 @@
 //! Runs and their settings.
 
+use jiff::civil::Date;
+
 use super::{amd, non_empty, script, time, twins};
 use crate::domain::event::Progress;
 use crate::domain::retry::{DELAY_MAX_S, RetryOn, RetryPolicy};
 use crate::domain::run::{CONCURRENCY_MAX, JobCounts, RunField, RunSettings, RunState};
+use crate::domain::schedule;
 use crate::domain::script::Script;
 use crate::domain::window::{ALL_DAYS, CallingWindow};
 use crate::domain::{Phone, Violation};
@@ -33,7 +36,8 @@ fn read_settings(from: pb::RunSettings) -> Result<RunSettings, Violation> {
         concurrency: or_default(from.concurrency, CONCURRENCY_MAX),
         weight: or_default(from.weight, defaults.weight),
         priority: from.priority,
-        window: from.window.map(window).transpose().map_err(|violation| violation.under("window"))?,
+        windows: from.windows.into_iter().enumerate().map(window).collect::<Result<_, _>>()?,
+        holidays: from.holidays.iter().enumerate().map(holiday).collect::<Result<_, _>>()?,
         retry: from.retry.map_or(Ok(RetryPolicy::default()), retry).map_err(|v| v.under("retry"))?,
         caller_id: non_empty(from.caller_id).map(|text| caller_id(&text)).transpose()?,
         amd: from.amd.map(amd::read).transpose().map_err(|violation| violation.under("amd"))?,
@@ -53,7 +57,17 @@ fn caller_id(text: &str) -> Result<Phone, Violation> {
     super::id("caller_id", text)
 }
 
-fn window(from: pb::CallingWindow) -> Result<CallingWindow, Violation> {
+fn window((i, from): (usize, pb::CallingWindow)) -> Result<CallingWindow, Violation> {
+    read_window(from).map_err(|violation| violation.under(&format!("windows[{i}]")))
+}
+
+fn holiday((i, text): (usize, &String)) -> Result<Date, Violation> {
+    schedule::holiday(text)
+        .ok_or_else(|| Violation::new(format!("holidays[{i}]"), "must be a date, for example 2026-12-25"))
+}
+
+/// A calling window from the wire.
+pub(in crate::grpc) fn read_window(from: pb::CallingWindow) -> Result<CallingWindow, Violation> {
     // What does not fit is out of range as well; the domain says so and what would be right.
     let minute = |minute| u16::try_from(minute).unwrap_or(u16::MAX);
     let days = super::each("weekdays", &from.weekdays, |day| match pb::Weekday::try_from(day) {
@@ -95,20 +109,8 @@ pub(in crate::grpc) fn patch(
     settings: Option<pb::RunSettings>,
     mask: Option<prost_types::FieldMask>,
 ) -> Result<RunPatch, Violation> {
-    let paths = mask.map(|mask| mask.paths).unwrap_or_default();
-    if paths.is_empty() {
-        return Err(Violation::new("update_mask", "is required"));
-    }
-    if paths.len() > RunField::ALL.len() {
-        return Err(Violation::new("update_mask", "names more fields than there are"));
-    }
-    let field = |(i, path): (usize, &String)| {
-        RunField::from_word(path)
-            .ok_or_else(|| Violation::new(format!("update_mask.paths[{i}]"), "is not a field of RunSettings"))
-    };
-    let mut fields: Vec<_> = paths.iter().enumerate().map(field).collect::<Result<_, _>>()?;
-    fields.sort_unstable();
-    fields.dedup();
+    let not_a_field = "is not a field of RunSettings";
+    let fields = super::masked(mask, RunField::ALL.len(), RunField::from_word, not_a_field)?;
     let given = settings.unwrap_or_default();
     // Never stored: the mask does not name it.
     let unread = pb::RunSettings {
@@ -126,7 +128,8 @@ fn take(mut to: pb::RunSettings, field: RunField, from: &pb::RunSettings) -> pb:
         RunField::Concurrency => to.concurrency = from.concurrency,
         RunField::Weight => to.weight = from.weight,
         RunField::Priority => to.priority = from.priority,
-        RunField::Window => to.window.clone_from(&from.window),
+        RunField::Windows => to.windows.clone_from(&from.windows),
+        RunField::Holidays => to.holidays.clone_from(&from.holidays),
         RunField::Retry => to.retry.clone_from(&from.retry),
         RunField::CallerId => to.caller_id.clone_from(&from.caller_id),
         RunField::Amd => to.amd.clone_from(&from.amd),
@@ -138,6 +141,15 @@ fn take(mut to: pb::RunSettings, field: RunField, from: &pb::RunSettings) -> pb:
     to
 }
 
+/// A calling window for the wire.
+pub(in crate::grpc) fn write_window(window: CallingWindow) -> pb::CallingWindow {
+    pb::CallingWindow {
+        opens_minute: u32::from(window.opens_minute),
+        closes_minute: u32::from(window.closes_minute),
+        weekdays: (0..7).filter(|day| window.weekdays & (1 << day) != 0).map(|day| day + 1).collect(),
+    }
+}
+
 /// Settings for the wire, with every default filled in.
 pub(in crate::grpc) fn write_settings(settings: RunSettings) -> pb::RunSettings {
     let retry = settings.retry;
@@ -147,11 +159,8 @@ pub(in crate::grpc) fn write_settings(settings: RunSettings) -> pb::RunSettings 
         concurrency: settings.concurrency,
         weight: settings.weight,
         priority: settings.priority,
-        window: settings.window.map(|window| pb::CallingWindow {
-            opens_minute: u32::from(window.opens_minute),
-            closes_minute: u32::from(window.closes_minute),
-            weekdays: (0..7).filter(|day| window.weekdays & (1 << day) != 0).map(|day| day + 1).collect(),
-        }),
+        windows: settings.windows.into_iter().map(write_window).collect(),
+        holidays: settings.holidays.iter().map(ToString::to_string).collect(),
         retry: Some(pb::RetryPolicy {
             max_attempts: retry.max_attempts,
             on: retry.on.into_iter().map(retry_on).collect(),

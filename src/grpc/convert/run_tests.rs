@@ -31,7 +31,7 @@ fn absent_means_the_documented_default() {
 #[test]
 fn violations_name_the_path() {
     let window = |opens_minute, closes_minute| {
-        Some(pb::CallingWindow { opens_minute, closes_minute, weekdays: Vec::new() })
+        vec![pb::CallingWindow { opens_minute, closes_minute, weekdays: Vec::new() }]
     };
     let seconds = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
     let retry = |retry| pb::RunSettings { retry: Some(retry), ..minimal() };
@@ -44,14 +44,18 @@ fn violations_name_the_path() {
             pb::RunSettings { script: Some(pb::Script { kind: Some(empty_say) }), ..minimal() },
             "settings.script.say.text",
         ),
-        (pb::RunSettings { window: window(1_440, 1_441), ..minimal() }, "settings.window.opens_minute"),
-        (pb::RunSettings { window: window(600, 70_000), ..minimal() }, "settings.window.closes_minute"),
+        (pb::RunSettings { windows: window(1_440, 1_441), ..minimal() }, "settings.windows[0].opens_minute"),
+        (pb::RunSettings { windows: window(600, 70_000), ..minimal() }, "settings.windows[0].closes_minute"),
         (
             pb::RunSettings {
-                window: Some(pb::CallingWindow { opens_minute: 0, closes_minute: 9, weekdays: vec![1, 0] }),
+                windows: vec![pb::CallingWindow { opens_minute: 0, closes_minute: 9, weekdays: vec![1, 0] }],
                 ..minimal()
             },
-            "settings.window.weekdays[1]",
+            "settings.windows[0].weekdays[1]",
+        ),
+        (
+            pb::RunSettings { holidays: vec!["2026-12-25".into(), "25.12.".into()], ..minimal() },
+            "settings.holidays[1]",
         ),
         (pb::RunSettings { caller_id: "12".into(), ..minimal() }, "settings.caller_id"),
         (pb::RunSettings { ring_timeout: seconds(30, 1), ..minimal() }, "settings.ring_timeout"),
@@ -136,7 +140,8 @@ prop_compose! {
         name in "\\PC{0,20}",
         script in any_script(),
         numbers in (1..=CONCURRENCY_MAX, 1u32..=1_000, -100..=100),
-        window in prop::option::of((0u16..700, 701u16..=1_440, 1..=ALL_DAYS)),
+        windows in prop::collection::vec((0u16..700, 701u16..=1_440, 1..=ALL_DAYS), 0..3),
+        holidays in prop::collection::vec(1i16..=12, 0..3),
         retry in any_retry(),
         caller in prop::option::of(Just("+14158672671")),
         starts_at in prop::option::of(0i64..2_000_000_000_000_000),
@@ -147,9 +152,10 @@ prop_compose! {
             amd: None,
             name, script, retry,
             concurrency: numbers.0, weight: numbers.1, priority: numbers.2,
-            window: window.map(|(opens_minute, closes_minute, weekdays)| CallingWindow {
+            windows: windows.into_iter().map(|(opens_minute, closes_minute, weekdays)| CallingWindow {
                 opens_minute, closes_minute, weekdays,
-            }),
+            }).collect(),
+            holidays: holidays.into_iter().map(|n| Date::constant(2026 + n, 12, 25)).collect(),
             caller_id: caller.map(|text| text.parse().unwrap()),
             starts_at: starts_at.map(Timestamp), expires_at: expires_at.map(Timestamp),
             ring_timeout_s: timeouts.0, time_limit_s: timeouts.1,

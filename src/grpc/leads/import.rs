@@ -57,6 +57,10 @@ pub(super) async fn import(
     let mut batches = std::pin::pin!(batches(shared, messages, import.stand.offset, common));
     let mut ready = batches.next().await.transpose()?;
     while let Some(rows) = ready {
+        tokio::select! {
+            () = import.call.rows.wait(rows.batch.places.len()) => {}
+            () = shared.draining.cancelled() => return Err(status::draining()),
+        }
         // A batch that has begun is stored even where the client goes away in the middle of it.
         let (stored, following) = tokio::join!(shared.detached(import.store(rows)), batches.next());
         let refused;
@@ -91,7 +95,7 @@ async fn next(
 async fn begin(call: Call, header: wire::Header) -> Result<(Import, Common), Refusal> {
     check_import_id(&header.import_id)?;
     let region = match convert::non_empty(header.default_region) {
-        None => call.store.tenant(&call.tenant).await?.default_region,
+        None => call.region.clone(),
         Some(region) => {
             let named = |violation: Violation| Violation::new("header.default_region", violation.reason);
             phone::check_region(&region).map_err(named)?;

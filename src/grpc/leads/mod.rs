@@ -79,9 +79,10 @@ impl Leads for Service {
 
 async fn create(call: Call, request: pb::CreateLeadRequest) -> Result<pb::CreateLeadResponse, Refusal> {
     let key = idempotency::key(&request)?;
+    call.rows.take(1)?;
     let facts = convert::required("lead", request.lead)?;
-    let region = call.region(std::iter::once(&facts)).await?;
-    let facts = convert::lead::read(facts, region.as_deref()).map_err(|violation| violation.under("lead"))?;
+    let facts =
+        convert::lead::read(facts, call.region.as_deref()).map_err(|violation| violation.under("lead"))?;
     let created = call.store.create_leads(&call.tenant, vec![facts], key).await?.pop();
     let created =
         created.ok_or_else(|| status::internal(&"the store gave another number of answers than asked"))?;
@@ -94,9 +95,9 @@ async fn batch_create(
 ) -> Result<pb::BatchCreateLeadsResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_len("leads", request.leads.len())?;
-    let region = call.region(request.leads.iter()).await?;
+    call.rows.take(request.leads.len())?;
     let Batch { good, places } =
-        Batch::read(request.leads, |lead| convert::lead::read(lead, region.as_deref()));
+        Batch::read(request.leads, |lead| convert::lead::read(lead, call.region.as_deref()));
     let created = call.store.create_leads(&call.tenant, good, key).await?;
     let mut answer = pb::BatchCreateLeadsResponse::default();
     for (i, lead) in batch::join(places, created)?.into_iter().enumerate() {
@@ -141,14 +142,14 @@ async fn update(call: Call, request: pb::UpdateLeadRequest) -> Result<pb::Update
     let key = idempotency::key(&request)?;
     let lead: LeadId = request.lead_id.parse()?;
     let patch = convert::lead::patch(request)?;
-    let view = call.store.update_lead(&call.tenant, lead, patch, &call.key_id, key).await?;
+    let view = call.store.update_lead(&call.tenant, lead, patch, key).await?;
     Ok(pb::UpdateLeadResponse { lead: Some(convert::lead::write(view)) })
 }
 
 async fn delete(call: Call, request: pb::DeleteLeadRequest) -> Result<pb::DeleteLeadResponse, Refusal> {
     let key = idempotency::key(&request)?;
-    let (lead, seen) = (request.lead_id.parse()?, convert::lead::seen(&request.etag)?);
-    let erased = call.store.delete_lead(&call.tenant, lead, seen, &call.key_id, key).await?;
+    let (lead, seen) = (request.lead_id.parse()?, convert::etag(&request.etag)?);
+    let erased = call.store.delete_lead(&call.tenant, lead, seen, key).await?;
     Ok(pb::DeleteLeadResponse {
         skipped_job_count: erased.jobs_skipped,
         erased_job_count: erased.jobs_erased,

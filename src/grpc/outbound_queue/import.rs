@@ -45,6 +45,13 @@ pub(super) async fn import(
         let wire::Part::Batch(batch) = part else {
             return Err(status::of_violation(&Violation::new("header", "must be the first message only")));
         };
+        batch::check_len("batch.jobs", batch.jobs.len())
+            .map_err(|violation| status::of_violation(&violation))?;
+        // Nothing more is read meanwhile, so the client is slowed down.
+        tokio::select! {
+            () = import.call.rows.wait(batch.jobs.len()) => {}
+            () = shared.draining.cancelled() => return Err(status::draining()),
+        }
         let stored;
         // A batch that has begun is stored even where the client goes away in the middle of it.
         (import, stored) = shared.detached(import.take(batch)).await?;
@@ -103,16 +110,14 @@ impl Stored {
 impl Import {
     /// Stores what of `batch` is not stored yet.
     async fn take(mut self, mut batch: wire::Batch) -> Result<(Self, Stored), Refusal> {
-        batch::check_len("batch.jobs", batch.jobs.len())?;
         let known = already_stored(self.offset, batch.offset, batch.jobs.len())?;
         batch.jobs.drain(..known);
         if batch.jobs.is_empty() {
             return Ok((self, Stored::default()));
         }
         let taken = batch.jobs.len() as u64;
-        let region = self.call.region(super::jobs::people(&batch.jobs)).await?;
         let Batch { good, places } =
-            Batch::read(batch.jobs, |job| convert::job::read(job, region.as_deref()));
+            Batch::read(batch.jobs, |job| convert::job::read(job, self.call.region.as_deref()));
         let step = ImportStep { import_id: &self.id, offset: self.offset, taken };
         let added = self.call.store.import_jobs(&self.call.tenant, self.run, step, good).await?;
         let stored = told(self.offset, batch::join(places, added)?);

@@ -27,14 +27,6 @@ impl Tally {
     }
 }
 
-/// The persons that jobs name.
-pub(super) fn people(jobs: &[pb::NewJob]) -> impl Iterator<Item = &pb::LeadFacts> {
-    jobs.iter().filter_map(|job| match &job.who {
-        Some(pb::new_job::Who::Lead(facts)) => Some(facts),
-        Some(pb::new_job::Who::LeadId(_)) | None => None,
-    })
-}
-
 /// What became of each job of a request, for the wire.
 pub(super) fn results(jobs: Vec<Result<JobAdded, Violation>>) -> (Vec<pb::NewJobResult>, Tally) {
     let mut tally = Tally::default();
@@ -50,8 +42,9 @@ pub(super) async fn add(call: Call, request: pb::AddJobsRequest) -> Result<pb::A
     let key = idempotency::key(&request)?;
     let run: RunId = request.run_id.parse()?;
     batch::check_len("jobs", request.jobs.len())?;
-    let region = call.region(people(&request.jobs)).await?;
-    let Batch { good, places } = Batch::read(request.jobs, |job| convert::job::read(job, region.as_deref()));
+    call.rows.take(request.jobs.len())?;
+    let Batch { good, places } =
+        Batch::read(request.jobs, |job| convert::job::read(job, call.region.as_deref()));
     let added = call.store.add_jobs(&call.tenant, run, good, key).await?;
     let (results, tally) = results(batch::join(places, added)?);
     Ok(pb::AddJobsResponse {
@@ -83,6 +76,7 @@ pub(super) async fn cancel(
     let key = idempotency::key(&request)?;
     let run: RunId = request.run_id.parse()?;
     batch::check_len("job_ids", request.job_ids.len())?;
+    call.rows.take(request.job_ids.len())?;
     let id = |(i, text): (usize, &String)| convert::id::<JobId>(&format!("job_ids[{i}]"), text);
     let jobs = request.job_ids.iter().enumerate().map(id).collect::<Result<_, _>>()?;
     let canceled = call.store.cancel_jobs(&call.tenant, run, jobs, key).await?;

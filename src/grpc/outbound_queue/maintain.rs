@@ -5,7 +5,7 @@ use crate::grpc::page::Pager;
 use crate::grpc::service::Call;
 use crate::grpc::status::Refusal;
 use crate::grpc::{convert, idempotency, pb};
-use crate::store::{NewRetry, RECONCILE_RUNS_MAX};
+use crate::store::{BATCH_MAX, NewRetry, RECONCILE_RUNS_MAX};
 
 pub(super) async fn reconcile(
     call: Call,
@@ -16,7 +16,7 @@ pub(super) async fn reconcile(
     }
     let id = |(i, text): (usize, &String)| convert::id::<RunId>(&format!("run_ids[{i}]"), text);
     let runs = request.run_ids.iter().enumerate().map(id).collect::<Result<Vec<_>, _>>()?;
-    let done = call.store.reconcile_runs(&call.tenant, &runs, &call.key_id).await?;
+    let done = call.store.reconcile_runs(&call.tenant, &runs).await?;
     Ok(convert::maintain::reconciled(done))
 }
 
@@ -24,7 +24,7 @@ pub(super) async fn cleanup(
     call: Call,
     _request: pb::CleanupStaleCallsRequest,
 ) -> Result<pb::CleanupStaleCallsResponse, Refusal> {
-    let done = call.store.cleanup_stale_calls(&call.tenant, &call.key_id).await?;
+    let done = call.store.cleanup_stale_calls(&call.tenant).await?;
     Ok(convert::maintain::cleaned_up(done))
 }
 
@@ -49,6 +49,8 @@ pub(super) async fn retry(
     let retry = NewRetry { parent, states, outcomes, patch, start: request.start };
     let run = call.store.begin_retry(&call.tenant, retry, key).await.map_err(super::runs::in_settings)?;
     loop {
+        // A page at most; how many jobs it holds is known only afterwards.
+        call.rows.wait(BATCH_MAX).await;
         let filled = call.store.fill_retry(&call.tenant, run).await?;
         if filled.done {
             return Ok(pb::RetryJobsResponse { run: Some(convert::run::write(filled.run)) });

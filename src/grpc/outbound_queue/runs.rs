@@ -17,10 +17,11 @@ pub(super) async fn create(
 ) -> Result<pb::CreateRunResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_max("jobs", request.jobs.len())?;
+    call.rows.take(request.jobs.len())?;
     let settings = convert::run::read(request.settings)?;
     check_ranges(&settings)?;
-    let region = call.region(jobs::people(&request.jobs)).await?;
-    let Batch { good, places } = Batch::read(request.jobs, |job| convert::job::read(job, region.as_deref()));
+    let Batch { good, places } =
+        Batch::read(request.jobs, |job| convert::job::read(job, call.region.as_deref()));
     let new = NewRun { settings, jobs: good, start: request.start, seal: request.seal, parent: None };
     let created = call.store.create_run(&call.tenant, new, key).await.map_err(in_settings)?;
     let (results, _) = jobs::results(batch::join(places, created.jobs)?);
@@ -54,6 +55,10 @@ pub(super) fn in_settings(error: store::Error) -> store::Error {
             store::Error::Invalid(violation.under("settings"))
         }
         store::Error::NotFound(_)
+        | store::Error::Exists(_)
+        | store::Error::Changed
+        | store::Error::OnOneself(_)
+        | store::Error::NoMasterKey
         | store::Error::Invalid(_)
         | store::Error::WrongState(_)
         | store::Error::Closed(_)
@@ -61,8 +66,8 @@ pub(super) fn in_settings(error: store::Error) -> store::Error {
         | store::Error::NotEnded(_)
         | store::Error::NothingToRetry
         | store::Error::TooSoon { .. }
-        | store::Error::StaleEtag
         | store::Error::Lapsed
+        | store::Error::QueueFull { .. }
         | store::Error::RequestReused
         | store::Error::Unavailable(_)
         | store::Error::Locked(_)

@@ -1,26 +1,29 @@
-//! Tenants, carrier accounts and keys.
+//! Tenants and carrier accounts as settings make them, and as other use cases read them.
 
 use std::time::Duration;
 
-use crate::domain::tenant::Tenant;
+use crate::domain::run::RunSettings;
+use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
-use crate::store::sql::{Row, Sql, args, to_json};
-use crate::store::{ApiKey, Error, Result};
+use crate::store::sql::{Row, Sql, Value, args, to_json};
+use crate::store::{Error, Result, TenantView};
 
 /// See [`crate::store::Store::put_account`].
-pub async fn put_account(engine: &Engine, account: &AccountSid, calls_per_second: f64) -> Result<()> {
+pub async fn put_account(engine: &Engine, account: &AccountSid, calls_per_second: f64) -> Result<bool> {
     static PUT: Sql = Sql::new(
         "INSERT INTO carrier_accounts (account_sid, calls_per_second, created_at, updated_at)
          VALUES ($1, $2, {now}, {now})
          ON CONFLICT (account_sid) DO UPDATE SET calls_per_second = excluded.calls_per_second,
-             updated_at = excluded.updated_at",
+             updated_at = excluded.updated_at
+         WHERE NOT carrier_accounts.managed",
     );
     pace::Meter::new(calls_per_second, Timestamp(0))?;
     let mut tx = engine.db.begin(Scope::Owner).await?;
-    tx.execute(&PUT, args![account.as_str(), calls_per_second]).await?;
-    tx.commit(&engine.wakes).await
+    let taken = tx.execute(&PUT, args![account.as_str(), calls_per_second]).await? > 0;
+    tx.commit(&engine.wakes).await?;
+    Ok(taken)
 }
 
 /// See [`crate::store::Store::open_breaker`] and [`crate::store::Store::close_breaker`].
@@ -34,16 +37,17 @@ pub async fn set_breaker(engine: &Engine, account: &AccountSid, open_for: Option
 }
 
 /// See [`crate::store::Store::put_tenant`].
-pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<()> {
+pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<bool> {
     static PUT: Sql = Sql::new(
-        "INSERT INTO tenants (tenant_id, max_concurrent_calls, calls_per_second, account_sid, caller_id, time_zone,
-             calling_window, default_region, greeting, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, {now}, {now})
-         ON CONFLICT (tenant_id) DO UPDATE SET max_concurrent_calls = excluded.max_concurrent_calls,
-             calls_per_second = excluded.calls_per_second, account_sid = excluded.account_sid,
-             caller_id = excluded.caller_id, time_zone = excluded.time_zone,
-             calling_window = excluded.calling_window, default_region = excluded.default_region,
-             greeting = excluded.greeting, updated_at = excluded.updated_at",
+        "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
+             calling_window, region, plan, greeting, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, {now}, {now})
+         ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name,
+             max_concurrent_calls = excluded.max_concurrent_calls, calls_per_second = excluded.calls_per_second,
+             account_sid = excluded.account_sid, caller_ids = excluded.caller_ids, time_zone = excluded.time_zone,
+             calling_window = excluded.calling_window, region = excluded.region, plan = excluded.plan,
+             greeting = excluded.greeting, updated_at = excluded.updated_at
+         WHERE NOT tenants.managed",
     );
     static DISPATCH: Sql = Sql::new(
         "INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)
@@ -51,94 +55,88 @@ pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<()> {
     );
     tenant.check()?;
     let mut tx = engine.db.begin(Scope::Owner).await?;
-    let values = args![
+    // First in the lock order.
+    lock_dispatch(&mut tx, &tenant.id).await?;
+    let taken = tx.execute(&PUT, tenant_values(tenant)?).await? > 0;
+    tx.execute(&DISPATCH, args![&tenant.id]).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(taken)
+}
+
+/// Takes the dispatch lock of the tenant, if there is such a tenant.
+pub(super) async fn lock_dispatch(tx: &mut Tx, id: &TenantId) -> Result<()> {
+    static LOCK: Sql = Sql::new("SELECT tenant_id FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
+    tx.fetch(&LOCK, args![id]).await.map(drop)
+}
+
+/// The columns of a tenant's settings, in the order of [`tenant_columns`].
+pub(super) fn tenant_values(tenant: &Tenant) -> Result<Vec<Value>> {
+    let caller_ids: Vec<&str> = tenant.caller_ids.iter().map(Phone::expose).collect();
+    Ok(args![
         &tenant.id,
+        tenant.name.as_str(),
         i64::from(tenant.max_concurrent_calls),
         tenant.calls_per_second,
         tenant.account_sid.as_str(),
-        tenant.caller_id.expose(),
+        to_json(&caller_ids)?,
         tenant.time_zone.as_str(),
         to_json(&tenant.window)?,
-        tenant.default_region.clone(),
+        tenant.region.clone(),
+        tenant.plan.as_str(),
         tenant.greeting.as_ref().map(to_json).transpose()?,
-    ];
-    tx.execute(&PUT, values).await?;
-    tx.execute(&DISPATCH, args![&tenant.id]).await?;
-    tx.commit(&engine.wakes).await
+    ])
 }
 
-/// The tenant's settings, inside a transaction.
-pub async fn tenant(tx: &mut Tx, tenant: &TenantId) -> Result<Tenant> {
-    static SELECT: Sql = Sql::new(
-        "SELECT max_concurrent_calls, calls_per_second, account_sid, caller_id, time_zone, calling_window,
-             default_region, greeting
-         FROM tenants WHERE tenant_id = $1",
-    );
-    let row = tx.fetch_optional(&SELECT, args![tenant]).await?.ok_or(Error::NotFound("tenant"))?;
-    Ok(Tenant {
-        id: tenant.clone(),
-        max_concurrent_calls: row.narrow("max_concurrent_calls")?,
-        calls_per_second: row.float("calls_per_second")?,
-        account_sid: row.text("account_sid")?.parse()?,
-        caller_id: Phone::from_stored(row.text("caller_id")?),
-        time_zone: row.text("time_zone")?,
-        window: row.json("calling_window")?,
-        default_region: row.opt_text("default_region")?,
-        greeting: if row.opt_text("greeting")?.is_some() { Some(row.json("greeting")?) } else { None },
+macro_rules! tenant_columns {
+    () => {
+        "tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone, calling_window, \
+         region, plan, greeting, state, revision, created_at, updated_at"
+    };
+}
+pub(super) use tenant_columns;
+
+/// Reads [`tenant_columns`].
+pub(super) fn read_tenant(row: &Row) -> Result<TenantView> {
+    let caller_ids: Vec<String> = row.json("caller_ids")?;
+    Ok(TenantView {
+        tenant: Tenant {
+            id: row.text("tenant_id")?.parse()?,
+            name: row.text("name")?,
+            max_concurrent_calls: row.narrow("max_concurrent_calls")?,
+            calls_per_second: row.float("calls_per_second")?,
+            account_sid: row.text("account_sid")?.parse()?,
+            caller_ids: caller_ids.into_iter().map(Phone::from_stored).collect(),
+            time_zone: row.text("time_zone")?,
+            window: row.json("calling_window")?,
+            region: row.opt_text("region")?,
+            plan: row.text("plan")?,
+            greeting: if row.opt_text("greeting")?.is_some() { Some(row.json("greeting")?) } else { None },
+        },
+        state: row.word("state", TenantState::from_word)?,
+        revision: row.int("revision")?,
+        created_at: Timestamp(row.int("created_at")?),
+        updated_at: Timestamp(row.int("updated_at")?),
     })
+}
+
+/// The tenant as it stands, inside a transaction.
+pub async fn tenant(tx: &mut Tx, tenant: &TenantId) -> Result<TenantView> {
+    static SELECT: Sql =
+        Sql::new(concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE tenant_id = $1"));
+    let row = tx.fetch_optional(&SELECT, args![tenant]).await?.ok_or(Error::NotFound("tenant"))?;
+    read_tenant(&row)
+}
+
+/// Refuses a caller id that is none of the tenant's.
+pub async fn check_caller_id(tx: &mut Tx, id: &TenantId, settings: &RunSettings) -> Result<()> {
+    if settings.caller_id.is_some() {
+        tenant(tx, id).await?.tenant.check_caller_id(settings.caller_id.as_ref())?;
+    }
+    Ok(())
 }
 
 /// See [`crate::store::Store::tenant`].
 pub async fn get_tenant(engine: &Engine, id: &TenantId) -> Result<Tenant> {
     let mut tx = engine.db.read(Scope::Tenant(id)).await?;
-    tenant(&mut tx, id).await
-}
-
-/// See [`crate::store::Store::put_key`].
-pub async fn put_key(engine: &Engine, key: &ApiKey) -> Result<()> {
-    static PUT: Sql = Sql::new(
-        "INSERT INTO api_keys (key_id, tenant_id, secret_hash, scopes, created_at, expires_at, revoked_at)
-         VALUES ($1, $2, $3, $4, {now}, $5, $6)",
-    );
-    let mut tx = engine.db.begin(Scope::Owner).await?;
-    let values = args![
-        key.key_id.as_str(),
-        &key.tenant,
-        hex::encode(key.secret_hash),
-        key.scopes.join(" "),
-        key.expires_at,
-        key.revoked_at,
-    ];
-    tx.execute(&PUT, values).await?;
-    tx.commit(&engine.wakes).await
-}
-
-/// See [`crate::store::Store::key`].
-pub async fn key(engine: &Engine, key_id: &str) -> Result<Option<ApiKey>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT key_id, tenant_id, secret_hash, scopes, expires_at, revoked_at FROM api_keys WHERE key_id = $1",
-    );
-    let mut tx = engine.db.read(Scope::Scheduler).await?;
-    tx.fetch_optional(&SELECT, args![key_id]).await?.as_ref().map(read_key).transpose()
-}
-
-fn read_key(row: &Row) -> Result<ApiKey> {
-    let mut secret_hash = [0; 32];
-    hex::decode_to_slice(row.text("secret_hash")?, &mut secret_hash)
-        .map_err(|error| Error::Internal(format!("column secret_hash: {error}")))?;
-    Ok(ApiKey {
-        key_id: row.text("key_id")?,
-        tenant: row.text("tenant_id")?.parse()?,
-        secret_hash,
-        scopes: row.text("scopes")?.split_whitespace().map(str::to_owned).collect(),
-        expires_at: row.opt_int("expires_at")?.map(Timestamp),
-        revoked_at: row.opt_int("revoked_at")?.map(Timestamp),
-    })
-}
-
-/// See [`crate::store::Store::count_keys`].
-pub async fn count_keys(engine: &Engine, tenant: &TenantId) -> Result<u64> {
-    static COUNT: Sql = Sql::new("SELECT count(*) AS keys FROM api_keys WHERE tenant_id = $1");
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    tx.fetch_one(&COUNT, args![tenant]).await?.narrow("keys")
+    Ok(tenant(&mut tx, id).await?.tenant)
 }

@@ -6,37 +6,98 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::{TenantId, Timestamp};
-use crate::store::database::Tx;
-use crate::store::sql::{Sql, args, to_json};
-use crate::store::{Error, MAINTENANCE_INTERVAL, Result};
+use crate::store::database::{Scope, Tx};
+use crate::store::engine::Engine;
+use crate::store::sql::{Row, Sql, args, to_json};
+use crate::store::{Actor, AuditEvent, AuditFilter, Error, MAINTENANCE_INTERVAL, Page, Paged, Result};
 
-/// One entry. Like a log line it holds ids and facts, never a phone or a secret.
-pub struct Entry<'a, D> {
-    /// The key's id, or `system`.
-    pub actor: &'a str,
-    /// The RPC's name.
-    pub method: &'static str,
-    /// Kind and id of what changed.
-    pub subject: String,
-    /// What was done.
-    pub detail: D,
-}
-
-/// Writes an entry in the transaction of what it tells.
+/// Writes, in the transaction of what it tells, that the actor did something to `subject` (its kind and id).
+/// `detail` holds ids and facts, like a log line: never a phone or a secret. What the system does by itself is not
+/// written.
 pub async fn write<D: Serialize>(
     tx: &mut Tx,
+    actor: &Actor,
     tenant: &TenantId,
-    entry: Entry<'_, D>,
+    subject: String,
+    detail: &D,
     now: Timestamp,
 ) -> Result<()> {
     static INSERT: Sql = Sql::new(
-        "INSERT INTO audit_log (tenant_id, audit_id, at, actor, method, subject, detail)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO audit_log (tenant_id, audit_id, at, actor, actor_tenant, peer, method, subject, detail)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     );
-    let detail = to_json(&entry.detail)?;
-    let values = args![tenant, Uuid::now_v7(), now, entry.actor, entry.method, entry.subject, detail];
+    let Some(client) = actor.client() else { return Ok(()) };
+    let values = args![
+        tenant,
+        Uuid::now_v7(),
+        now,
+        client.key_id.as_str(),
+        &client.tenant,
+        client.peer.map(|peer| peer.to_string()),
+        client.method,
+        subject,
+        to_json(detail)?,
+    ];
     tx.execute(&INSERT, values).await?;
     Ok(())
+}
+
+/// The same for what belongs to no tenant: it stands in the log of the actor's own.
+pub async fn write_own<D: Serialize>(
+    tx: &mut Tx,
+    actor: &Actor,
+    subject: String,
+    detail: &D,
+    now: Timestamp,
+) -> Result<()> {
+    match actor.client() {
+        Some(client) => write(tx, actor, &client.tenant, subject, detail, now).await,
+        None => Ok(()),
+    }
+}
+
+/// See [`crate::store::Admin::list_audit_events`].
+pub async fn list(
+    engine: &Engine,
+    tenant: &TenantId,
+    filter: &AuditFilter,
+    page: Page,
+) -> Result<Paged<AuditEvent>> {
+    // Ids grow with time, so the key gives the order. A filter that is absent is NULL.
+    static SELECT: Sql = Sql::new(
+        "SELECT audit_id, at, actor, actor_tenant, peer, method, subject, detail FROM audit_log
+         WHERE tenant_id = $1 AND audit_id < $2 AND at >= $3 AND at < $4
+             AND actor = COALESCE($5, actor) AND method = COALESCE($6, method) AND subject = COALESCE($7, subject)
+         ORDER BY audit_id DESC LIMIT $8",
+    );
+    let values = args![
+        tenant,
+        page.after.unwrap_or(Uuid::max()),
+        filter.from.unwrap_or(Timestamp(i64::MIN)),
+        filter.until.unwrap_or(Timestamp::NEVER),
+        filter.actor.clone(),
+        filter.method.clone(),
+        filter.subject.clone(),
+        page.limit(),
+    ];
+    let mut tx = engine.db.read(Scope::Owner).await?;
+    super::tenants::view(&mut tx, tenant).await?;
+    let rows = tx.fetch(&SELECT, values).await?;
+    let items = rows.iter().map(read).collect::<Result<_>>()?;
+    Ok(page.cut(items, |event: &AuditEvent| event.id))
+}
+
+fn read(row: &Row) -> Result<AuditEvent> {
+    Ok(AuditEvent {
+        id: row.uuid("audit_id")?,
+        at: Timestamp(row.int("at")?),
+        actor: row.text("actor")?,
+        actor_tenant: row.opt_text("actor_tenant")?.map(|tenant| tenant.parse()).transpose()?,
+        peer: row.opt_text("peer")?,
+        method: row.text("method")?,
+        subject: row.text("subject")?,
+        detail: row.json("detail")?,
+    })
 }
 
 crate::domain::state_words! {

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::queue::{self, Candidate};
@@ -15,7 +14,7 @@ use crate::domain::pace::{self, Meter};
 use crate::domain::run::RunState;
 use crate::domain::script::Script;
 use crate::domain::share::{self, Demand};
-use crate::domain::tenant::Tenant;
+use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::{CallId, Phone, RunId, TenantId, Timestamp, WorkerId, window};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -23,7 +22,7 @@ use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Rows, Sql, args};
 use crate::store::usecases::access;
-use crate::store::{Claim, ClaimLimits, ClaimedCall, Error, Result};
+use crate::store::{Claim, ClaimLimits, ClaimedCall, Error, Result, TenantView};
 
 /// Runs of a tenant that one claim looks at.
 const RUNS_PER_CLAIM: i64 = 16;
@@ -36,6 +35,8 @@ struct Dispatch {
     tenant: Tenant,
     now: Timestamp,
     virtual_time: i64,
+    /// Whose turn it is in the pool of caller ids.
+    caller_turn: i64,
     /// The tenant's and its account's.
     meters: [Meter; 2],
     /// The account's circuit breaker.
@@ -48,16 +49,22 @@ const PROBE_EVERY: Duration = Duration::from_secs(20);
 /// See [`crate::store::Store::claim`].
 pub async fn claim(engine: &Engine, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim> {
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
-    let Some((tenant_id, now, virtual_time, next_call_at)) = pick(&mut tx).await? else {
+    let Some(Ready { tenant: tenant_id, now, next_call_at, virtual_time, caller_turn }) =
+        pick(&mut tx).await?
+    else {
         let (now, next_ready_at) = next_ready(&mut tx).await?;
         return Ok(Claim { now, tenant: None, calls: Vec::new(), next_ready_at });
     };
     tx.become_tenant(&tenant_id).await?;
-    let tenant = access::tenant(&mut tx, &tenant_id).await?;
+    let TenantView { tenant, state, .. } = access::tenant(&mut tx, &tenant_id).await?;
     let (account_meter, breaker_open_until) = lock_account(&mut tx, &tenant).await?;
     let meters = [Meter::new(tenant.calls_per_second, next_call_at)?, account_meter];
-    let mut dispatch = Dispatch { tenant, now, virtual_time, meters, breaker_open_until };
-    let taken = take(engine, &mut tx, &mut dispatch, worker, limits).await?;
+    let mut dispatch = Dispatch { tenant, now, virtual_time, caller_turn, meters, breaker_open_until };
+    let taken = match state {
+        TenantState::Active => take(engine, &mut tx, &mut dispatch, worker, limits).await?,
+        // Enabling it wakes it.
+        TenantState::Disabled => Taken { ready_at: Timestamp::NEVER, ..Taken::default() },
+    };
     save_dispatch(&mut tx, &dispatch, taken.ready_at).await?;
     tx.commit(&engine.wakes).await?;
     engine.low_water.advance(&taken.gone);
@@ -135,16 +142,29 @@ async fn take(
     Ok(Taken { calls, ready_at, gone })
 }
 
+/// A tenant's dispatch row, locked, and the time then.
+struct Ready {
+    tenant: TenantId,
+    now: Timestamp,
+    next_call_at: Timestamp,
+    virtual_time: i64,
+    caller_turn: i64,
+}
+
 /// The tenant that has waited longest. Its row's lock, held to commit, makes this its only claim.
-async fn pick(tx: &mut Tx) -> Result<Option<(TenantId, Timestamp, i64, Timestamp)>> {
+async fn pick(tx: &mut Tx) -> Result<Option<Ready>> {
     static PICK: Sql = Sql::new(
-        "SELECT tenant_id, next_call_at, virtual_time, {now} AS now FROM tenant_dispatch
+        "SELECT tenant_id, next_call_at, virtual_time, caller_turn, {now} AS now FROM tenant_dispatch
          WHERE ready_at <= {now} ORDER BY ready_at LIMIT 1 {for_update_skip_locked}",
     );
     let Some(row) = tx.fetch_optional(&PICK, Vec::new()).await? else { return Ok(None) };
-    let tenant = row.text("tenant_id")?.parse().map_err(Error::Invalid)?;
-    let next_call_at = Timestamp(row.int("next_call_at")?);
-    Ok(Some((tenant, Timestamp(row.int("now")?), row.int("virtual_time")?, next_call_at)))
+    Ok(Some(Ready {
+        tenant: row.text("tenant_id")?.parse()?,
+        now: Timestamp(row.int("now")?),
+        next_call_at: Timestamp(row.int("next_call_at")?),
+        virtual_time: row.int("virtual_time")?,
+        caller_turn: row.int("caller_turn")?,
+    }))
 }
 
 async fn next_ready(tx: &mut Tx) -> Result<(Timestamp, Timestamp)> {
@@ -224,18 +244,14 @@ async fn pick_jobs(
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
     let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
-    let window = run.settings.window.unwrap_or(tenant.window);
-    let mut zones: HashMap<Option<String>, TimeZone> = HashMap::new();
+    let schedule = run.settings.schedule(tenant.window);
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
     let mut erased = Vec::new();
     let mut passed_over = false;
     for candidate in scan.candidates {
-        if !zones.contains_key(&candidate.time_zone) {
-            let zone = window::zone(candidate.time_zone.as_deref().unwrap_or(&tenant.time_zone))?;
-            zones.insert(candidate.time_zone.clone(), zone);
-        }
-        let opening = window.next_opening(now, &zones[&candidate.time_zone]);
+        let zone = window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, &tenant.time_zone)?;
+        let opening = schedule.next_opening(now, &zone);
         let key = candidate.key;
         if candidate.phone.expose().is_empty() {
             // Its lead was deleted while a call of the job's went on, which was to be followed by another.
@@ -264,7 +280,7 @@ async fn pick_jobs(
 /// Moves the jobs out of the queue and writes an intent for each.
 async fn commit_intents(
     tx: &mut Tx,
-    dispatch: &Dispatch,
+    dispatch: &mut Dispatch,
     runs: &mut [RunRow],
     claimed: Vec<Candidate>,
     slots: &[Timestamp],
@@ -274,6 +290,7 @@ async fn commit_intents(
         return Ok(Vec::new());
     }
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
+    let caller_turn = &mut dispatch.caller_turn;
     let scripts: HashMap<RunId, Arc<Script>> =
         runs.iter().map(|run| (run.id, Arc::new(run.settings.script.clone()))).collect();
     let mut calls = Vec::with_capacity(claimed.len());
@@ -304,7 +321,7 @@ async fn commit_intents(
             job_id: row.id,
             attempt,
             to: candidate.phone,
-            from: run.settings.caller_id.clone().unwrap_or_else(|| tenant.caller_id.clone()),
+            from: caller_id(tenant, run, caller_turn)?,
             script: scripts[&run.id].clone(),
             amd: run.settings.amd.as_ref().map(|amd| amd.mode),
             account: tenant.account_sid.clone(),
@@ -319,6 +336,16 @@ async fn commit_intents(
     job_row::save(tx, &tenant.id, &jobs.iter().collect::<Vec<_>>(), now).await?;
     insert_intents(tx, tenant, &calls, worker, now).await?;
     Ok(calls)
+}
+
+/// The number to show: the run's own, or the next of the tenant's pool.
+fn caller_id(tenant: &Tenant, run: &RunRow, turn: &mut i64) -> Result<Phone> {
+    if let Some(fixed) = &run.settings.caller_id {
+        return Ok(fixed.clone());
+    }
+    let next = tenant.caller_id_at(*turn).cloned();
+    *turn = turn.wrapping_add(1);
+    next.ok_or_else(|| Error::Internal(format!("tenant {} has no caller id", tenant.id)))
 }
 
 async fn insert_intents(
@@ -375,14 +402,15 @@ async fn ready_again(
 
 async fn save_dispatch(tx: &mut Tx, dispatch: &Dispatch, ready_at: Timestamp) -> Result<()> {
     static TENANT: Sql = Sql::new(
-        "UPDATE tenant_dispatch SET ready_at = $2, next_call_at = $3, virtual_time = $4 WHERE tenant_id = $1",
+        "UPDATE tenant_dispatch SET ready_at = $2, next_call_at = $3, virtual_time = $4, caller_turn = $5
+         WHERE tenant_id = $1",
     );
     static ACCOUNT: Sql = Sql::new(
         "UPDATE carrier_accounts SET next_call_at = $2, breaker_open_until = $3 WHERE account_sid = $1",
     );
     let [tenant_meter, account_meter] = dispatch.meters;
-    tx.execute(&TENANT, args![&dispatch.tenant.id, ready_at, tenant_meter.next, dispatch.virtual_time])
-        .await?;
+    let Dispatch { tenant, virtual_time, caller_turn, .. } = dispatch;
+    tx.execute(&TENANT, args![&tenant.id, ready_at, tenant_meter.next, *virtual_time, *caller_turn]).await?;
     tx.execute(
         &ACCOUNT,
         args![dispatch.tenant.account_sid.as_str(), account_meter.next, dispatch.breaker_open_until],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::audit::{self, Entry, Maintenance};
+use super::audit::{self, Maintenance};
 use super::{apply, sweep};
 use crate::domain::call::News;
 use crate::domain::unknown::{ABANDONED_AFTER, STALE_AFTER};
@@ -18,11 +18,9 @@ use crate::store::{Applied, BATCH_MAX, CleanedUp, Result};
 const CALLS_PER_PAGE: i64 = 500;
 /// Runs looked up at a time.
 const RUNS_PER_PAGE: i64 = 100;
-/// The audit log's word for this.
-const METHOD: &str = "CleanupStaleCalls";
 
 /// See [`crate::store::Store::cleanup_stale_calls`].
-pub async fn cleanup(engine: &Engine, tenant: &TenantId, actor: &str) -> Result<CleanedUp> {
+pub async fn cleanup(engine: &Engine, tenant: &TenantId) -> Result<CleanedUp> {
     // As in the sweep. A worker that never sent a heartbeat counts by the age of its intents alone; one that seems
     // dead may be suspended only, and send what it claimed less than 20 s (`SEND_WITHIN`) ago.
     static ABANDONED: Sql = Sql::new(
@@ -45,12 +43,12 @@ pub async fn cleanup(engine: &Engine, tenant: &TenantId, actor: &str) -> Result<
     let abandoned_intents = tell(engine, tenant, &ABANDONED, ABANDONED_AFTER, &sweep::lost()).await?;
     let (ended_jobs, ended_runs) = end_runs(engine, tenant).await?;
     let done = CleanedUp { stale_calls, abandoned_intents, ended_jobs, ended_runs };
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let now = tx.now().await?;
+    audit::write(&mut tx, &engine.actor, tenant, format!("tenant {tenant}"), &done, now).await?;
+    tx.commit(&engine.wakes).await?;
     if done != CleanedUp::default() {
-        let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-        let now = tx.now().await?;
-        let entry = Entry { actor, method: METHOD, subject: format!("tenant {tenant}"), detail: done };
-        audit::write(&mut tx, tenant, entry, now).await?;
-        tx.commit(&engine.wakes).await?;
+        let actor = engine.actor.name();
         tracing::warn!(
             event = "stale_calls_cleaned_up", %tenant, actor, stale_calls, abandoned_intents, ended_jobs, ended_runs
         );

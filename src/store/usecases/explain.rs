@@ -3,7 +3,7 @@
 use super::{access, runs};
 use crate::domain::explain::{self, Facts, LastCall, RunFacts, TenantFacts};
 use crate::domain::job::Job;
-use crate::domain::{CallId, JobId, TenantId, Timestamp, window};
+use crate::domain::{CallId, JobId, Phone, TenantId, Timestamp, window};
 use crate::store::call_row::{CallRow, call_columns};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -23,7 +23,7 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
     let row = tx.fetch_optional(&JOB, args![tenant, id.0]).await?.ok_or(Error::NotFound("job"))?;
     let (job, now) = (JobRow::view(&row)?, Timestamp(row.int("now")?));
     let run = runs::view(&mut tx, tenant, job.run_id).await?;
-    let owner = access::tenant(&mut tx, tenant).await?;
+    let owner = access::tenant(&mut tx, tenant).await?.tenant;
     let live = live(&mut tx, tenant, &job, &row.text("phone")?).await?;
     let (call, calls) = calls(&mut tx, tenant, id).await?;
     let ahead = ahead(&mut tx, tenant, &job, now).await?;
@@ -37,8 +37,12 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
             max_concurrent_calls: owner.max_concurrent_calls,
             next_call_at: live.next_call_at,
         },
-        window: run.settings.window.unwrap_or(owner.window),
-        zone: window::zone(row.opt_text("time_zone")?.as_deref().unwrap_or(&owner.time_zone))?,
+        schedule: run.settings.schedule(owner.window),
+        zone: window::zone_of(
+            row.opt_text("time_zone")?.as_deref(),
+            &Phone::from_stored(row.text("phone")?),
+            &owner.time_zone,
+        )?,
         phone_call: live.of_phone,
         call,
     };

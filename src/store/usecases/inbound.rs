@@ -20,10 +20,11 @@ pub async fn tenant_of_number(
     account: &AccountSid,
     number: &Phone,
 ) -> Result<Option<TenantId>> {
-    static SELECT: Sql =
-        Sql::new("SELECT tenant_id FROM tenants WHERE account_sid = $1 AND caller_id = $2 LIMIT 2");
+    static SELECT: Sql = Sql::new(
+        "SELECT tenant_id FROM tenants WHERE account_sid = $1 AND caller_ids LIKE $2 AND state = 'active' LIMIT 2",
+    );
     let mut tx = engine.db.read(Scope::Owner).await?;
-    let rows = tx.fetch(&SELECT, args![account.as_str(), number.expose()]).await?;
+    let rows = tx.fetch(&SELECT, args![account.as_str(), format!("%\"{}\"%", number.expose())]).await?;
     match rows.as_slice() {
         [row] => Ok(Some(row.text("tenant_id")?.parse()?)),
         [] => Ok(None),

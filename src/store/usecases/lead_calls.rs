@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde_json::json;
 use uuid::Uuid;
 
-use super::tasks;
+use super::{audit, tasks};
 use crate::domain::call::{AnsweredBy, CallState, Direction};
 use crate::domain::lead::{Contact, LastCall, LeadChange, LeadFacts, LeadSource};
 use crate::domain::{CallId, CallSid, LeadId, Phone, TenantId, Timestamp};
@@ -74,8 +75,11 @@ pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Res
     let row =
         tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?.ok_or(Error::NotFound("call"))?;
     let called = read(&row)?.ok_or(Error::NotFound("person of the call"))?;
-    let (id, created) = bring(&mut tx, tenant, std::slice::from_ref(&called)).await?[&called.phone];
+    let brought = bring(&mut tx, tenant, std::slice::from_ref(&called)).await?;
+    let (id, created) = *brought.get(&called.phone).ok_or(Error::NotFound("lead"))?;
     let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
+    let (now, detail) = (tx.now().await?, json!({ "call_id": called.call.call_id, "created": created }));
+    audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;
     tx.commit(&engine.wakes).await?;
     Ok(LeadCreated { lead: lead.ok_or(Error::NotFound("lead"))?, created })
 }

@@ -26,7 +26,6 @@ pub async fn delete(
     tenant: &TenantId,
     id: LeadId,
     seen: Option<i64>,
-    actor: &str,
     key: Option<RequestKey>,
 ) -> Result<LeadErased> {
     static DELETE: Sql = Sql::new("DELETE FROM leads WHERE tenant_id = $1 AND lead_id = $2");
@@ -50,8 +49,7 @@ pub async fn delete(
         run_at: now + LOOK_AGAIN_AFTER,
     };
     tasks::enqueue(&mut tx, tenant, new, now).await?;
-    let entry = audit::Entry { actor, method: "DeleteLead", subject: format!("lead {id}"), detail: erased };
-    audit::write(&mut tx, tenant, entry, now).await?;
+    audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &erased, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &erased, now).await?;
     tx.commit(&engine.wakes).await?;
     Ok(erased)

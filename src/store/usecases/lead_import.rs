@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
 use uuid::Uuid;
 
+use super::audit;
 use crate::domain::lead::{LeadChange, LeadFacts, LeadSource};
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation};
 use crate::store::database::{Scope, Tx};
@@ -63,6 +65,8 @@ pub async fn import(
         } += 1;
     }
     save(&mut tx, tenant, step.import_id, stand, now).await?;
+    let detail = json!({ "leads": step.taken, "offset": stand.offset });
+    audit::write(&mut tx, &engine.actor, tenant, "leads".to_owned(), &detail, now).await?;
     tx.commit(&engine.wakes).await?;
     Ok((told, stand))
 }

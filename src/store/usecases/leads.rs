@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::requests;
+use super::{audit, requests};
 use crate::domain::lead::{LeadChange, LeadFacts, LeadField, LeadSource};
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation, lead};
 use crate::store::database::{Scope, Tx};
@@ -55,6 +56,13 @@ pub async fn create(
             let answer = leads.iter().map(|lead| known[&lead.phone].id);
             let answer =
                 answer.map(|id| Created { id, created: new.remove(&id).is_some() }).collect::<Vec<_>>();
+            let created = answer.iter().filter(|lead| lead.created).count();
+            let subject = match answer.as_slice() {
+                [one] => format!("lead {}", one.id),
+                _ => "leads".to_owned(),
+            };
+            let detail = json!({ "leads": answer.len(), "created": created });
+            audit::write(&mut tx, &engine.actor, tenant, subject, &detail, now).await?;
             requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
             answer
         }
@@ -144,7 +152,7 @@ pub(super) async fn lock(tx: &mut Tx, tenant: &TenantId, lead: LeadId) -> Result
 
 /// Refuses a change that was decided on what is no longer so.
 pub(super) fn check_seen(lead: &LeadView, seen: Option<i64>) -> Result<()> {
-    if seen.is_none_or(|seen| seen == lead.revision) { Ok(()) } else { Err(Error::StaleEtag) }
+    if seen.is_none_or(|seen| seen == lead.revision) { Ok(()) } else { Err(Error::Changed) }
 }
 
 /// See [`crate::store::Store::update_lead`].
@@ -153,7 +161,6 @@ pub async fn update(
     tenant: &TenantId,
     id: LeadId,
     patch: LeadPatch,
-    actor: &str,
     key: Option<RequestKey>,
 ) -> Result<LeadView> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
@@ -169,7 +176,11 @@ pub async fn update(
         let now = tx.now().await?;
         if !fields.is_empty() {
             lead_row::save(&mut tx, tenant, &[&next], now).await?;
-            let change = LeadChange::Updated { fields, actor: actor.to_owned() };
+            let words: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
+            let detail = json!({ "fields": words });
+            audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;
+            let actor = engine.actor.client().map_or("system", |client| &client.key_id).to_owned();
+            let change = LeadChange::Updated { fields, actor };
             let event = NewEvent { lead_id: id, event_id: Uuid::now_v7(), at: now, change };
             lead_row::log(&mut tx, tenant, &[event]).await?;
         }

@@ -1,6 +1,7 @@
 //! The use cases: read rows, ask the domain, write. Each file tells one story; SQL stands beside its use.
 
 pub mod access;
+pub mod accounts;
 pub mod apply;
 pub mod audit;
 pub mod calls;
@@ -10,6 +11,7 @@ pub mod explain;
 pub mod follow_up;
 pub mod inbound;
 pub mod jobs;
+pub mod keys;
 pub mod lead_calls;
 pub mod lead_erase;
 pub mod lead_import;
@@ -23,3 +25,4 @@ pub mod retry;
 pub mod runs;
 pub mod sweep;
 pub mod tasks;
+pub mod tenants;

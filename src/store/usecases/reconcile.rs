@@ -4,9 +4,10 @@
 //! moved in between, so a run is looked at again under its lock before anything is done to it.
 
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
-use super::audit::{self, Entry, Maintenance};
+use super::audit::{self, Maintenance};
 use super::{apply, reconcile_facts as facts, runs};
 use crate::domain::event::Event;
 use crate::domain::job::{Context, JobState};
@@ -24,16 +25,9 @@ use crate::store::{
 
 /// Runs looked at in one transaction.
 const RUNS_PER_PAGE: i64 = 100;
-/// The audit log's word for this.
-const METHOD: &str = "ReconcileRuns";
 
 /// See [`crate::store::Store::reconcile_runs`].
-pub async fn reconcile(
-    engine: &Engine,
-    tenant: &TenantId,
-    named: &[RunId],
-    actor: &str,
-) -> Result<Reconciled> {
+pub async fn reconcile(engine: &Engine, tenant: &TenantId, named: &[RunId]) -> Result<Reconciled> {
     if named.len() > RECONCILE_RUNS_MAX {
         return Err(Error::Invalid(crate::domain::Violation::new("run_ids", "has more than 100 items")));
     }
@@ -46,7 +40,7 @@ pub async fn reconcile(
     loop {
         let (page, wrong) = look(engine, tenant, &named, after).await?;
         for run in &wrong {
-            note(&mut done, repair_run(engine, tenant, *run, actor).await?);
+            note(&mut done, repair_run(engine, tenant, *run).await?);
         }
         done.unchanged_count += number(page.len() - wrong.len());
         match page.last() {
@@ -69,6 +63,9 @@ async fn begin(engine: &Engine, tenant: &TenantId, named: &[Uuid]) -> Result<()>
         return Err(Error::NotFound("run"));
     }
     audit::once_a_minute(&mut tx, tenant, Maintenance::ReconcileRuns).await?;
+    let now = tx.now().await?;
+    let detail = json!({ "runs": named });
+    audit::write(&mut tx, &engine.actor, tenant, format!("tenant {tenant}"), &detail, now).await?;
     tx.commit(&engine.wakes).await
 }
 
@@ -131,15 +128,10 @@ fn recorded(run: &RunRow) -> Recorded<'_> {
 }
 
 /// Puts a run right, page by page. None if it needed nothing after all.
-async fn repair_run(
-    engine: &Engine,
-    tenant: &TenantId,
-    run: RunId,
-    actor: &str,
-) -> Result<Option<RunRepaired>> {
+async fn repair_run(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<Option<RunRepaired>> {
     let mut cursor = Cursor::start(run);
     let mut whole: Option<RunRepaired> = None;
-    while let Some(page) = repair_page(engine, tenant, run, actor, &mut cursor).await? {
+    while let Some(page) = repair_page(engine, tenant, run, &mut cursor).await? {
         whole = Some(match whole {
             None => page,
             Some(before) => join(before, page),
@@ -201,7 +193,6 @@ async fn repair_page(
     engine: &Engine,
     tenant: &TenantId,
     id: RunId,
-    actor: &str,
     cursor: &mut Cursor,
 ) -> Result<Option<RunRepaired>> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
@@ -235,10 +226,10 @@ async fn repair_page(
     };
     runs::finish(&mut tx, tenant, run, now).await?;
     let detail = Detail { old_state, new_state: repaired.new_state, repairs: &repaired.repairs };
-    let entry = Entry { actor, method: METHOD, subject: format!("run {id}"), detail };
-    audit::write(&mut tx, tenant, entry, now).await?;
+    audit::write(&mut tx, &engine.actor, tenant, format!("run {id}"), &detail, now).await?;
     tx.commit(&engine.wakes).await?;
     for Repair { kind, count } in &repaired.repairs {
+        let actor = engine.actor.name();
         tracing::warn!(event = "run_repaired", %tenant, run_id = %id, kind = kind.as_str(), count, actor);
     }
     Ok(Some(repaired))

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::{TenantId, Timestamp};
 use crate::store::database::Tx;
 use crate::store::sql::{Sql, args, to_json};
-use crate::store::{Error, RequestKey, Result};
+use crate::store::{Actor, Error, RequestKey, Result};
 
 /// How long an answer is kept.
 pub const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
@@ -32,6 +32,32 @@ pub async fn replay<T: DeserializeOwned>(
         return Err(Error::RequestReused);
     }
     row.json("answer").map(Some)
+}
+
+/// [`replay`] for what belongs to no tenant: request ids are unique among the actor's own tenant's.
+pub async fn replay_own<T: DeserializeOwned>(
+    tx: &mut Tx,
+    actor: &Actor,
+    key: Option<&RequestKey>,
+) -> Result<Option<T>> {
+    match actor.client() {
+        Some(client) => replay(tx, &client.tenant, key).await,
+        None => Ok(None),
+    }
+}
+
+/// [`keep`] for what belongs to no tenant.
+pub async fn keep_own<T: Serialize>(
+    tx: &mut Tx,
+    actor: &Actor,
+    key: Option<&RequestKey>,
+    answer: &T,
+    now: Timestamp,
+) -> Result<()> {
+    match actor.client() {
+        Some(client) => keep(tx, &client.tenant, key, answer, now).await,
+        None => Ok(()),
+    }
 }
 
 /// Keeps the answer. A concurrent request with the same id makes this one fail, to be tried again.

@@ -3,10 +3,10 @@
 //! The new run is an unsealed draft until its last page is in, so that it neither dials nor completes half-made. How
 //! far it got stands in the same transaction as each page: whoever repeats the request goes on from there.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{jobs, requests, runs};
+use super::{access, audit, jobs, requests, runs};
 use crate::domain::event::Event;
 use crate::domain::job::{JobState, Outcome};
 use crate::domain::run::{RunSettings, RunState};
@@ -40,6 +40,7 @@ pub async fn begin(
     let now = tx.now().await?;
     let settings = settings(parent.settings, retry.patch);
     settings.check(now)?;
+    access::check_caller_id(&mut tx, tenant, &settings).await?;
     if filter.page(&mut tx, tenant, parent.id, Uuid::nil(), 1).await?.is_empty() {
         return Err(Error::NothingToRetry);
     }
@@ -59,6 +60,8 @@ pub async fn begin(
         Uuid::nil(),
     ];
     tx.execute(&INSERT, values).await?;
+    let detail = json!({ "of": parent.id, "states": filter.states, "outcomes": filter.outcomes, "start": retry.start });
+    audit::write(&mut tx, &engine.actor, tenant, format!("run {id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
     tx.commit(&engine.wakes).await?;
     Ok(id)
@@ -136,7 +139,8 @@ pub async fn fill(engine: &Engine, tenant: &TenantId, id: RunId) -> Result<Retry
     let done = rows.len() < BATCH_MAX;
     let after = rows.last().map_or(Ok(filling.after), |row| row.uuid("job_id"))?;
     let new = rows.iter().map(read_job).collect::<Result<_>>()?;
-    jobs::add_in(&mut tx, tenant, &mut run, new, now).await?;
+    let added = jobs::add_in(&mut tx, tenant, &mut run, new, now).await?;
+    jobs::check_queue(&mut tx, engine, tenant, &added).await?;
     if done {
         if filling.start && run.state == RunState::Draft {
             run.move_to(RunState::Pending, None, now);

@@ -1,9 +1,10 @@
 //! Runs: created, changed, commanded, read.
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::{jobs, requests};
+use super::{access, audit, jobs, requests};
 use crate::domain::event::Event;
 use crate::domain::job;
 use crate::domain::run::{self, Command, RunState, WrongState};
@@ -38,6 +39,7 @@ pub async fn create(
     }
     let now = tx.now().await?;
     new.settings.check(now)?;
+    access::check_caller_id(&mut tx, tenant, &new.settings).await?;
     if let Some(parent) = new.parent {
         view(&mut tx, tenant, parent).await?;
     }
@@ -47,6 +49,7 @@ pub async fn create(
     run_row::insert(&mut tx, tenant, &run).await?;
     run.log(Event::RunCreated { state: run.state });
     let jobs = jobs::add_in(&mut tx, tenant, &mut run, new.jobs, now).await?;
+    jobs::check_queue(&mut tx, engine, tenant, &jobs).await?;
     if new.seal {
         run.sealed = true;
         run.log(Event::RunSealed);
@@ -54,6 +57,8 @@ pub async fn create(
     run.settle(now);
     let run_id = run.id;
     finish(&mut tx, tenant, run, now).await?;
+    let detail = json!({ "start": new.start, "seal": new.seal, "jobs": jobs.len() });
+    audit::write(&mut tx, &engine.actor, tenant, format!("run {run_id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &Created { run_id, jobs: jobs.clone() }, now).await?;
     let run = view(&mut tx, tenant, run_id).await?;
     tx.commit(&engine.wakes).await?;
@@ -79,17 +84,21 @@ pub async fn update(
     }
     let settings = run.settings.clone().with(&patch.fields, &patch.settings);
     settings.check_change(&run.settings, now)?;
+    if settings.caller_id != run.settings.caller_id {
+        access::check_caller_id(&mut tx, tenant, &settings).await?;
+    }
+    let fields: Vec<&str> = patch.fields.iter().map(|field| field.as_str()).collect();
     if settings != run.settings {
         run.starts_at = settings.starts_at.unwrap_or(run.starts_at.min(now));
         if settings.expires_at != run.settings.expires_at || settings.starts_at != run.settings.starts_at {
             run.expires_at = settings.expiry(now);
         }
         run.settings = settings;
-        run.log(Event::RunUpdated {
-            fields: patch.fields.iter().map(|field| field.as_str().to_owned()).collect(),
-        });
+        run.log(Event::RunUpdated { fields: fields.iter().map(|field| (*field).to_owned()).collect() });
     }
     finish(&mut tx, tenant, run, now).await?;
+    let detail = json!({ "fields": fields });
+    audit::write(&mut tx, &engine.actor, tenant, format!("run {id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
     let run = view(&mut tx, tenant, id).await?;
     tx.commit(&engine.wakes).await?;
@@ -124,7 +133,9 @@ pub async fn command(
     }
     end_queued_page(&mut tx, tenant, &mut run, now).await?;
     run.settle(now);
+    let detail = json!({ "command": command.as_str(), "state": run.state });
     finish(&mut tx, tenant, run, now).await?;
+    audit::write(&mut tx, &engine.actor, tenant, format!("run {id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
     let run = view(&mut tx, tenant, id).await?;
     tx.commit(&engine.wakes).await?;

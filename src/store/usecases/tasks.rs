@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::audit;
 use crate::domain::task::{self, ATTEMPTS_MAX, TaskKind, TaskState};
 use crate::domain::{TaskId, TenantId, Timestamp, WorkerId};
 use crate::store::database::{Scope, Tx};
@@ -76,7 +77,9 @@ pub async fn claim(engine: &Engine, worker: &WorkerId, limit: u32, holds: Durati
         tx.execute(&BURY, args!["its executor died, every time", keys(&buried)]).await?;
     }
     tx.commit(&engine.wakes).await?;
-    Ok(TasksClaimed { tasks, buried, next_in: None })
+    // What is due may be somebody else's, or of a kind that only a newer version knows: that is no reason to spin.
+    let nothing = tasks.is_empty() && buried.is_empty();
+    Ok(TasksClaimed { tasks, buried, next_in: nothing.then_some(Duration::MAX) })
 }
 
 /// How long until something is due; none if something is. Without any task, as long as there is.
@@ -206,11 +209,14 @@ pub async fn retry(engine: &Engine, tenant: &TenantId, task: TaskId) -> Result<(
     );
     static KNOWN: Sql = Sql::new("SELECT task_id FROM tasks WHERE tenant_id = $1 AND task_id = $2");
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if tx.execute(&REVIVE, args![tenant, task.0]).await? == 0 {
+    let revived = tx.execute(&REVIVE, args![tenant, task.0]).await? > 0;
+    if !revived {
         // One that is queued already is what was asked for.
         tx.fetch_optional(&KNOWN, args![tenant, task.0]).await?.ok_or(Error::NotFound("task"))?;
-        return Ok(());
     }
+    let now = tx.now().await?;
+    let detail = serde_json::json!({ "revived": revived });
+    audit::write(&mut tx, &engine.actor, tenant, format!("task {task}"), &detail, now).await?;
     tx.has_tasks();
     tx.commit(&engine.wakes).await
 }

@@ -7,7 +7,7 @@ use trunkline::domain::run::RunState;
 use trunkline::store::{CleanedUp, Error, NewRun, Store};
 
 use super::{FAST, Open, assert_sound, claim_n, on_both};
-use crate::support::{job, make_tenant, new_run, settings, worker};
+use crate::support::{by, job, make_tenant, new_run, settings, worker};
 
 on_both!(stale_calls_are_ended, expired_runs_are_ended, nothing_stale_is_nothing_done, only_the_tenants_own);
 
@@ -30,7 +30,7 @@ async fn stale_calls_are_ended(test: Open) {
     age(0, 16 * MINUTE).await;
     age(1, 14 * MINUTE).await;
     age(2, MINUTE).await;
-    let done = store.cleanup_stale_calls(&tenant, "k").await.unwrap();
+    let done = by(store, "k", "CleanupStaleCalls").cleanup_stale_calls(&tenant).await.unwrap();
     assert_eq!(done, CleanedUp { stale_calls: 1, abandoned_intents: 1, ..CleanedUp::default() });
     let call = async |i: usize| store.call(&tenant, calls[i].call_id).await.unwrap().call;
     assert_eq!(
@@ -43,14 +43,14 @@ async fn stale_calls_are_ended(test: Open) {
     assert_eq!(assert_sound(&test, &tenant, run).await.failed, 1);
     let entry = test.texts("SELECT actor || ' ' || method || ' ' || subject FROM audit_log").await;
     assert_eq!(entry, ["k CleanupStaleCalls tenant acme"]);
-    let again = store.cleanup_stale_calls(&tenant, "k").await;
+    let again = store.cleanup_stale_calls(&tenant).await;
     assert!(matches!(again, Err(Error::TooSoon { retry_after }) if retry_after <= Duration::from_secs(60)));
     // A worker that is gone: its intents are taken over as soon as it cannot send them any more.
     test.a_minute_passes().await;
     age(3, MINUTE).await;
     store.heartbeat(&worker("1"), Duration::ZERO).await.unwrap();
     tokio::time::sleep(Duration::from_millis(5)).await;
-    assert_eq!(store.cleanup_stale_calls(&tenant, "k").await.unwrap().abandoned_intents, 1);
+    assert_eq!(store.cleanup_stale_calls(&tenant).await.unwrap().abandoned_intents, 1);
 }
 
 async fn expired_runs_are_ended(test: Open) {
@@ -62,7 +62,7 @@ async fn expired_runs_are_ended(test: Open) {
         store.add_jobs(&tenant, run, more.map(job).collect(), None).await.unwrap();
     }
     test.sql("UPDATE runs SET expires_at = 1").await.unwrap();
-    let done = store.cleanup_stale_calls(&tenant, "k").await.unwrap();
+    let done = store.cleanup_stale_calls(&tenant).await.unwrap();
     assert_eq!((done.ended_jobs, done.ended_runs), (2_500, 1));
     assert_eq!(store.run(&tenant, run).await.unwrap().progress.state, RunState::Expired);
     assert_eq!(assert_sound(&test, &tenant, run).await.expired, 2_500);
@@ -73,8 +73,11 @@ async fn nothing_stale_is_nothing_done(test: Open) {
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..3), None).await.unwrap();
     claim_n(store, 2).await;
-    assert_eq!(store.cleanup_stale_calls(&tenant, "k").await.unwrap(), CleanedUp::default());
-    assert!(test.texts("SELECT actor FROM audit_log").await.is_empty());
+    assert_eq!(store.cleanup_stale_calls(&tenant).await.unwrap(), CleanedUp::default());
+    assert!(
+        test.texts("SELECT actor FROM audit_log").await.is_empty(),
+        "what the system does is not audited"
+    );
 }
 
 async fn only_the_tenants_own(test: Open) {
@@ -83,7 +86,7 @@ async fn only_the_tenants_own(test: Open) {
     store.create_run(&a, new_run(settings(), 0..1), None).await.unwrap();
     let call = claim_n(store, 1).await[0].call_id;
     test.sql(&format!("UPDATE call_log SET created_at = created_at - {MINUTE}")).await.unwrap();
-    assert_eq!(store.cleanup_stale_calls(&b, "k").await.unwrap(), CleanedUp::default());
+    assert_eq!(store.cleanup_stale_calls(&b).await.unwrap(), CleanedUp::default());
     assert_eq!(store.call(&a, call).await.unwrap().call.state, CallState::Intent);
-    assert_eq!(store.cleanup_stale_calls(&a, "k").await.unwrap().abandoned_intents, 1);
+    assert_eq!(store.cleanup_stale_calls(&a).await.unwrap().abandoned_intents, 1);
 }

@@ -126,7 +126,7 @@ async fn closed_and_busy(test: Open) {
     let opens_minute = u16::try_from((minutes - 120).rem_euclid(1_440)).unwrap();
     let window = CallingWindow { opens_minute, closes_minute: opens_minute + 1, ..CallingWindow::ALWAYS };
     let (_, jobs) =
-        create(store, &tenant, new_run(RunSettings { window: Some(window), ..settings() }, 0..1)).await;
+        create(store, &tenant, new_run(RunSettings { windows: vec![window], ..settings() }, 0..1)).await;
     let closed = why(store, &tenant, jobs[0]).await.explanation;
     let [Reason::OutsideWindow { opens_at }] = closed.reasons[..] else { panic!("{closed:?}") };
     assert_eq!(closed.next_eligible_at, Some(opens_at));

@@ -9,7 +9,7 @@ use trunkline::domain::run::{Command, RunState};
 use trunkline::store::{Error, NewRun, Reconciled, RunRepaired, Store};
 
 use super::{FAST, Open, assert_sound, claim_n, jobs, logged_repairs, on_both, sid, status};
-use crate::support::{make_tenant, new_run, settings};
+use crate::support::{by, make_tenant, new_run, settings};
 
 on_both!(
     sound_runs_are_only_counted,
@@ -50,12 +50,12 @@ async fn sound_runs_are_only_counted(test: Open) {
     store.apply(&tenant, &[status(calls[1].call_id, CarrierStatus::Busy)]).await.unwrap();
     store.apply(&tenant, &[(calls[2].call_id, News::Lost { message: "x".into() })]).await.unwrap();
     let before = store.run(&tenant, calls[0].run_id).await.unwrap().revision;
-    let done = store.reconcile_runs(&tenant, &[], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!((done.repaired_count, done.unchanged_count), (0, 103), "{done:?}");
     assert_eq!(store.run(&tenant, calls[0].run_id).await.unwrap().revision, before);
     test.a_minute_passes().await;
     let (a, b) = (runs[0].id, runs[1].id);
-    let done = store.reconcile_runs(&tenant, &[a, b, a], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[a, b, a]).await.unwrap();
     assert_eq!((done.repaired_count, done.unchanged_count), (0, 2));
 }
 
@@ -67,7 +67,7 @@ async fn counters_are_recounted(test: Open) {
     store.apply(&tenant, &[status(call, CarrierStatus::Busy)]).await.unwrap();
     let broken = "UPDATE runs SET queued = 9, completed = 1, jobs_total = 11, outcomes = '{\"answered\":1}'";
     test.sql(broken).await.unwrap();
-    let done = store.reconcile_runs(&tenant, &[run], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[run]).await.unwrap();
     let repaired = only(&done);
     assert_eq!(repairs(repaired), [("counts", 2), ("outcomes", 2)]);
     assert_eq!((repaired.counts_before.queued, repaired.counts_after.queued), (9, 4));
@@ -96,7 +96,7 @@ async fn the_queue_is_rebuilt(test: Open) {
     };
     test.sql(&stray(&call.job_id.to_string(), 1)).await.unwrap();
     test.sql(&stray(&lost[3].id.to_string(), 2)).await.unwrap();
-    let done = store.reconcile_runs(&tenant, &[], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("queue_stray", 2), ("queue_missing", 2)]);
     assert_eq!(assert_sound(&test, &tenant, run).await.queued, 5);
     // And it is dialed as ever.
@@ -110,7 +110,7 @@ async fn hints_that_hide_jobs_are_corrected(test: Open) {
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let hide = format!("UPDATE runs SET claimable_at = {}, job_priorities = 0", i64::MAX);
     test.sql(&hide).await.unwrap();
-    let done = store.reconcile_runs(&tenant, &[], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("hints", 2)]);
     assert_eq!(logged_repairs(store, &tenant, run).await, [("hints".to_owned(), 2)]);
     claim_n(store, 2).await;
@@ -133,7 +133,7 @@ async fn jobs_follow_their_ended_call(test: Open) {
         let sql = format!("UPDATE call_log SET {how}, ended_at = {now} WHERE call_id = '{}'", call.call_id);
         assert_eq!(test.sql(&sql).await.unwrap(), 1);
     }
-    let done = store.reconcile_runs(&tenant, &[run], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[run]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("call_ended", 3)]);
     let state = async |call: usize| {
         let job = store.job(&tenant, calls[call].job_id).await.unwrap();
@@ -152,7 +152,7 @@ async fn jobs_without_a_call_go_back_for_nothing(test: Open) {
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let calls = claim_n(store, 2).await;
     test.sql(&format!("DELETE FROM call_log WHERE call_id = '{}'", calls[0].call_id)).await.unwrap();
-    let done = store.reconcile_runs(&tenant, &[], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("call_missing", 1)]);
     let job = store.job(&tenant, calls[0].job_id).await.unwrap();
     assert_eq!((job.state, job.attempt, job.attempts_used), (JobState::Queued, 1, 0));
@@ -161,7 +161,7 @@ async fn jobs_without_a_call_go_back_for_nothing(test: Open) {
     test.a_minute_passes().await;
     store.command_run(&tenant, run, Command::Cancel, None).await.unwrap();
     test.sql(&format!("DELETE FROM call_log WHERE call_id = '{}'", calls[1].call_id)).await.unwrap();
-    let done = store.reconcile_runs(&tenant, &[], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("call_missing", 1), ("settled", 1)]);
     assert_eq!(only(&done).new_state, RunState::Canceled);
     assert_eq!(assert_sound(&test, &tenant, run).await.canceled, 2);
@@ -176,7 +176,7 @@ async fn a_run_that_is_over_ends(test: Open) {
     store.apply(&tenant, &[status(call, CarrierStatus::Busy)]).await.unwrap();
     let sealed = if test.url.starts_with("sqlite") { "1" } else { "true" };
     test.sql(&format!("UPDATE runs SET sealed = {sealed}")).await.unwrap();
-    let done = store.reconcile_runs(&tenant, &[], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("settled", 1)]);
     let view = store.run(&tenant, run).await.unwrap();
     assert_eq!(view.progress.state, RunState::Completed);
@@ -196,7 +196,7 @@ async fn more_than_a_page_is_put_right(test: Open) {
         store.add_jobs(&tenant, run, more, None).await.unwrap();
     }
     test.sql("DELETE FROM ready_jobs").await.unwrap();
-    let done = store.reconcile_runs(&tenant, &[], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("queue_missing", 3_000)]);
     assert_eq!(assert_sound(&test, &tenant, run).await.queued, 3_000);
     assert_eq!(logged_repairs(store, &tenant, run).await.len(), 3, "one commit a page");
@@ -208,7 +208,7 @@ async fn an_ended_run_is_left_alone(test: Open) {
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let view = store.command_run(&tenant, run, Command::Cancel, None).await.unwrap();
     test.sql("UPDATE runs SET completed = 1, canceled = 1").await.unwrap();
-    let done = store.reconcile_runs(&tenant, &[run], "k").await.unwrap();
+    let done = store.reconcile_runs(&tenant, &[run]).await.unwrap();
     assert_eq!((done.repaired_count, done.unchanged_count), (0, 1));
     assert_eq!(store.run(&tenant, run).await.unwrap().revision, view.revision);
 }
@@ -218,18 +218,18 @@ async fn once_a_minute_per_tenant_whoever_asks(test: Open) {
     let (a, b) = (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     let beside = test.beside().await;
     let other: &dyn Store = beside.as_ref().map_or(store, |engine| engine);
-    let both = tokio::join!(store.reconcile_runs(&a, &[], "k"), other.reconcile_runs(&a, &[], "k"));
+    let both = tokio::join!(store.reconcile_runs(&a, &[]), other.reconcile_runs(&a, &[]));
     let refused: Vec<Error> = [both.0, both.1].into_iter().filter_map(Result::err).collect();
     let [Error::TooSoon { retry_after }] = refused[..] else { panic!("{refused:?}") };
     assert!(
         retry_after > Duration::from_secs(50) && retry_after <= Duration::from_secs(60),
         "{retry_after:?}"
     );
-    other.reconcile_runs(&b, &[], "k").await.unwrap();
+    other.reconcile_runs(&b, &[]).await.unwrap();
     // Cleaning up has a minute of its own.
-    other.cleanup_stale_calls(&a, "k").await.unwrap();
+    other.cleanup_stale_calls(&a).await.unwrap();
     test.a_minute_passes().await;
-    store.reconcile_runs(&a, &[], "k").await.unwrap();
+    store.reconcile_runs(&a, &[]).await.unwrap();
 }
 
 async fn another_tenants_run_is_not_found(test: Open) {
@@ -238,10 +238,10 @@ async fn another_tenants_run_is_not_found(test: Open) {
     let of_a = store.create_run(&a, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let of_b = store.create_run(&b, new_run(settings(), 0..2), None).await.unwrap().run.id;
     test.sql("DELETE FROM ready_jobs").await.unwrap();
-    let refused = store.reconcile_runs(&b, &[of_b, of_a], "k").await;
+    let refused = store.reconcile_runs(&b, &[of_b, of_a]).await;
     assert!(matches!(refused, Err(Error::NotFound("run"))));
     // A refusal is not the minute's one; and what is the other tenant's stays as it is.
-    let done = store.reconcile_runs(&b, &[], "k").await.unwrap();
+    let done = store.reconcile_runs(&b, &[]).await.unwrap();
     assert_eq!(only(&done).id, of_b);
     assert!(
         test.texts(&format!("SELECT CAST(job_id AS TEXT) FROM ready_jobs WHERE run_id = '{of_a}'"))
@@ -249,7 +249,7 @@ async fn another_tenants_run_is_not_found(test: Open) {
             .is_empty()
     );
     let many = vec![RunId(uuid::Uuid::nil()); 101];
-    assert!(matches!(store.reconcile_runs(&b, &many, "k").await, Err(Error::Invalid(_))));
+    assert!(matches!(store.reconcile_runs(&b, &many).await, Err(Error::Invalid(_))));
 }
 
 async fn every_repair_is_in_the_audit_log(test: Open) {
@@ -257,12 +257,13 @@ async fn every_repair_is_in_the_audit_log(test: Open) {
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     test.sql("DELETE FROM ready_jobs").await.unwrap();
-    store.reconcile_runs(&tenant, &[], "key-1").await.unwrap();
+    by(store, "key-1", "ReconcileRuns").reconcile_runs(&tenant, &[]).await.unwrap();
     let entries =
-        test.texts("SELECT tenant_id || ' ' || actor || ' ' || method || ' ' || subject || ' ' || detail FROM audit_log").await;
+        test.texts("SELECT tenant_id || ' ' || actor || ' ' || method || ' ' || subject || ' ' || detail FROM audit_log ORDER BY audit_id").await;
     let detail =
         r#"{"old_state":"pending","new_state":"pending","repairs":[{"kind":"queue_missing","count":2}]}"#;
-    assert_eq!(entries, [format!("acme key-1 ReconcileRuns run {run} {detail}")]);
+    let asked = r#"acme key-1 ReconcileRuns tenant acme {"runs":[]}"#;
+    assert_eq!(entries, [asked.to_owned(), format!("acme key-1 ReconcileRuns run {run} {detail}")]);
     // Append-only: for the application's role where there are roles, else for everybody.
     for forbidden in ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log"] {
         let role = if test.url.starts_with("sqlite") {

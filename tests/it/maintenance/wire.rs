@@ -67,7 +67,7 @@ async fn repairs_limits_and_who_did_it() {
     );
     assert_eq!((repaired.old_state(), repaired.new_state()), (pb::RunState::Pending, pb::RunState::Pending));
     assert_eq!(repaired.counts_after.unwrap().total, 2);
-    assert_eq!(test.texts("SELECT actor FROM audit_log").await, ["writer"]);
+    assert_eq!(test.texts("SELECT actor || ' ' || peer FROM audit_log").await, ["writer 127.0.0.1"; 2]);
     let soon = queue.reconcile_runs(with("writer", all())).await.unwrap_err();
     assert_eq!(soon.code(), Code::ResourceExhausted);
     assert!(soon.get_details_retry_info().unwrap().retry_delay.unwrap().as_secs() >= 50);

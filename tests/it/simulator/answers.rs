@@ -24,6 +24,7 @@ async fn a_lost_answer_is_unknown_and_the_call_lives() {
         let ledger = world.simulator.ledger();
         let entry = ledger.entries.last().unwrap();
         assert_eq!((entry.to.clone(), entry.fault), (phone(to), Some(fault)));
+        assert_eq!(entry.answered_at_us.is_some(), fault == CreateFault::Error500After);
         assert_eq!(entry.status_callback, Some(world.call(to).status_callback));
         world.until(&entry.sid, CarrierStatus::Completed).await;
     }

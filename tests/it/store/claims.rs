@@ -76,7 +76,7 @@ async fn outside_the_window_a_job_moves_once(test: TestStore) {
     // Opens in about six hours, UTC.
     let opens = (minute + 360) % 1_439;
     let window = CallingWindow { opens_minute: opens, closes_minute: opens + 1, weekdays: 0b111_1111 };
-    let run = RunSettings { window: Some(window), ..settings() };
+    let run = RunSettings { windows: vec![window], ..settings() };
     let run = store.create_run(&tenant, new_run(run, 0..40), None).await.unwrap().run.id;
     assert_claims_nothing(store).await;
     let before = store.run(&tenant, run).await.unwrap();

@@ -54,33 +54,33 @@ async fn a_patch_changes_what_it_names(test: TestStore) {
         seen: Some(lead.revision),
         ..patch(&[LeadField::Name, LeadField::Tags], facts.clone())
     };
-    let changed = store.update_lead(&tenant, lead.id, change.clone(), "key1", None).await.unwrap();
+    let changed = store.update_lead(&tenant, lead.id, change.clone(), None).await.unwrap();
     assert_eq!((changed.facts.name.as_str(), changed.facts.tags.join(" ").as_str()), ("Bea", "vip"));
     assert_eq!((&changed.facts.time_zone, &changed.facts.phone), (&None, &phone(1)));
     assert_eq!(json!(changed.facts.attributes), json!({"plan": "tin"}));
     assert_eq!((changed.contact.status, changed.revision), (LeadStatus::New, lead.revision + 1));
     // Decided on what is no longer so: nothing of it is written.
-    let stale = store.update_lead(&tenant, lead.id, change.clone(), "key1", None).await;
-    assert!(matches!(stale, Err(Error::StaleEtag)), "{stale:?}");
-    let stale = store.delete_lead(&tenant, lead.id, Some(lead.revision), "key1", None).await;
-    assert!(matches!(stale, Err(Error::StaleEtag)), "{stale:?}");
+    let stale = store.update_lead(&tenant, lead.id, change.clone(), None).await;
+    assert!(matches!(stale, Err(Error::Changed)), "{stale:?}");
+    let stale = store.delete_lead(&tenant, lead.id, Some(lead.revision), None).await;
+    assert!(matches!(stale, Err(Error::Changed)), "{stale:?}");
     assert_eq!(store.lead(&tenant, lead.id).await.unwrap(), changed);
     // What is the same already is no change.
     let same = LeadPatch { seen: None, ..change };
-    assert_eq!(store.update_lead(&tenant, lead.id, same.clone(), "k", None).await.unwrap(), changed);
-    let hidden = store.update_lead(&stranger, lead.id, same, "k", None).await;
+    assert_eq!(store.update_lead(&tenant, lead.id, same.clone(), None).await.unwrap(), changed);
+    let hidden = store.update_lead(&stranger, lead.id, same, None).await;
     assert!(matches!(hidden, Err(Error::NotFound(_))));
-    assert!(matches!(store.delete_lead(&stranger, lead.id, None, "k", None).await, Err(Error::NotFound(_))));
+    assert!(matches!(store.delete_lead(&stranger, lead.id, None, None).await, Err(Error::NotFound(_))));
     assert!(matches!(store.lead_events(&stranger, lead.id, PAGE).await, Err(Error::NotFound(_))));
     // Attributes that outgrow their bound together.
     let big = (0..9).map(|n| (n.to_string(), Some(json!("x".repeat(1_000))))).collect();
     let big = LeadPatch { attributes: big, ..patch(&[LeadField::Name], named(1, "Eve")) };
-    let refused = store.update_lead(&tenant, lead.id, big, "k", None).await;
+    let refused = store.update_lead(&tenant, lead.id, big, None).await;
     assert!(matches!(&refused, Err(Error::Invalid(v)) if v.field == "attributes"), "{refused:?}");
     assert_eq!(store.lead(&tenant, lead.id).await.unwrap(), changed);
     let lost = patch(&[LeadField::Status], facts);
     assert_eq!(
-        store.update_lead(&tenant, lead.id, lost, "key2", None).await.unwrap().contact.status,
+        store.update_lead(&tenant, lead.id, lost, None).await.unwrap().contact.status,
         LeadStatus::Lost
     );
     let history = store.lead_events(&tenant, lead.id, PAGE).await.unwrap().items;
@@ -90,8 +90,8 @@ async fn a_patch_changes_what_it_names(test: TestStore) {
         history,
         [
             LeadChange::Created { source: LeadSource::Api },
-            LeadChange::Updated { fields, actor: "key1".into() },
-            LeadChange::Updated { fields: vec![LeadField::Status], actor: "key2".into() },
+            LeadChange::Updated { fields, actor: "system".into() },
+            LeadChange::Updated { fields: vec![LeadField::Status], actor: "system".into() },
         ]
     );
     let first = store.lead_events(&tenant, lead.id, Page { size: 2, after: None }).await.unwrap();
@@ -110,10 +110,10 @@ async fn filters_hold_and_walk_everything_once(test: TestStore) {
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let second = create(store, &tenant, (20..30).map(|n| tagged(n, &["axb", "c"])).collect()).await;
     let lost = patch(&[LeadField::Status], LeadFacts::of(phone(0)));
-    store.update_lead(&tenant, first[3].id, lost, "k", None).await.unwrap();
+    store.update_lead(&tenant, first[3].id, lost, None).await.unwrap();
     let attributes = json!({"City": "Zürich"}).as_object().unwrap().clone();
     let moved = LeadFacts { attributes, ..LeadFacts::of(phone(0)) };
-    store.update_lead(&tenant, first[4].id, patch(&[LeadField::Attributes], moved), "k", None).await.unwrap();
+    store.update_lead(&tenant, first[4].id, patch(&[LeadField::Attributes], moved), None).await.unwrap();
     let numbers = async |filter: LeadFilter| {
         let (mut seen, mut page) = (Vec::new(), Page { size: 7, after: None });
         loop {
@@ -227,7 +227,7 @@ async fn a_deleted_lead_leaves_no_phone(test: TestStore) {
     let waiting = NewRun { jobs: vec![with(0), with(1)], start: false, ..new_run(settings(), 0..0) };
     let waiting = store.create_run(&tenant, waiting, None).await.unwrap();
     let JobAdded::Job { lead_id, job_id, .. } = waiting.jobs[0] else { panic!() };
-    let erased = store.delete_lead(&tenant, lead_id, None, "key", None).await.unwrap();
+    let erased = store.delete_lead(&tenant, lead_id, None, None).await.unwrap();
     assert_eq!((erased.jobs_skipped, erased.jobs_erased, erased.calls_erased), (1, 2, 1));
     assert!(matches!(store.lead(&tenant, lead_id).await, Err(Error::NotFound(_))));
     assert!(matches!(store.lead_events(&tenant, lead_id, PAGE).await, Err(Error::NotFound(_))));
@@ -264,7 +264,7 @@ async fn a_lead_deleted_while_it_is_called_is_called_no_more(test: TestStore) {
     let JobAdded::Job { lead_id, job_id, .. } = created.jobs[0] else { panic!() };
     let call = claim_n(store, 1).await.remove(0);
     store.apply(&tenant, &[status(call.call_id, CarrierStatus::Ringing, 1)]).await.unwrap();
-    let erased = store.delete_lead(&tenant, lead_id, None, "key", None).await.unwrap();
+    let erased = store.delete_lead(&tenant, lead_id, None, None).await.unwrap();
     assert_eq!((erased.jobs_skipped, erased.calls_erased), (0, 0), "the call goes on");
     assert_eq!(store.call(&tenant, call.call_id).await.unwrap().to, phone(0));
     store.apply(&tenant, &[status(call.call_id, CarrierStatus::Busy, 2)]).await.unwrap();

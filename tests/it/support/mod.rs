@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use trunkline::domain::lead::LeadFacts;
+use trunkline::domain::plan::Plans;
 use trunkline::domain::run::RunSettings;
 use trunkline::domain::script::Script;
 use trunkline::domain::tenant::Tenant;
 use trunkline::domain::window::CallingWindow;
 use trunkline::domain::{Phone, TenantId, WorkerId};
-use trunkline::store::{Engine, NewJob, NewRun, Store, Who};
+use trunkline::store::{Actor, Client, Engine, NewJob, NewRun, Store, Who};
 use uuid::Uuid;
 
 /// An empty database of its own for a test, and what keeps it alive.
@@ -47,6 +48,12 @@ impl TestStore {
     /// On a new database of the test server.
     pub async fn postgres() -> Self {
         Self::on(TestDatabase::postgres().await).await
+    }
+
+    /// The same store, under other plans. Before anybody else holds it.
+    pub fn with_plans(self, plans: Plans) -> Self {
+        let store = Arc::into_inner(self.store).expect("nobody else holds it");
+        Self { store: Arc::new(store.with_plans(plans)), ..self }
     }
 
     async fn on(database: TestDatabase) -> Self {
@@ -108,15 +115,10 @@ pub async fn make_tenant(store: &dyn Store, name: &str, concurrent: u32, per_sec
     let id = tenant_id(name);
     store
         .put_tenant(&Tenant {
-            id: id.clone(),
             max_concurrent_calls: concurrent,
             calls_per_second: per_second,
-            account_sid: account,
-            caller_id: "+15005550006".parse().unwrap(),
-            time_zone: "UTC".into(),
             window: CallingWindow::ALWAYS,
-            default_region: None,
-            greeting: None,
+            ..Tenant::new(id.clone(), account, "+15005550006".parse().unwrap())
         })
         .await
         .unwrap();
@@ -133,4 +135,11 @@ pub fn job(n: usize) -> NewJob {
 
 pub fn new_run(settings: RunSettings, jobs: std::ops::Range<usize>) -> NewRun {
     NewRun { settings, jobs: jobs.map(job).collect(), start: true, seal: true, parent: None }
+}
+
+/// The store on behalf of a key of another tenant's administrator, with one request.
+pub fn by(store: &Engine, key_id: &str, method: &'static str) -> Arc<dyn Store> {
+    let tenant = tenant_id("operator");
+    let peer = Some("192.0.2.7".parse().unwrap());
+    store.acting(Actor::Client(Client { tenant, key_id: key_id.into(), peer, method }))
 }

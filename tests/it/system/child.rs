@@ -3,9 +3,11 @@
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Signal, kill_process};
 use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use trunkline::cli::client::Client;
 use trunkline::config::{Config, Source};
@@ -15,18 +17,19 @@ use crate::support::{ACCOUNT, TestDatabase};
 
 /// Where one server after the other listens.
 pub struct Site {
-    pub database: TestDatabase,
+    pub database: Arc<TestDatabase>,
     /// Has no `trunkline.toml` of anybody's.
     pub folder: tempfile::TempDir,
     pub grpc: Port,
     /// Held for as long as its number is in `env`.
-    _webhooks: Port,
+    webhooks: Port,
     /// Settings as they reach the server: in its environment.
     pub env: Vec<(String, String)>,
 }
 
 impl Site {
-    pub fn new(database: TestDatabase, carrier: &Carrier) -> Self {
+    pub fn new(database: impl Into<Arc<TestDatabase>>, carrier: &Carrier) -> Self {
+        let database = database.into();
         let (grpc, webhooks) = (Port::reserve(), Port::reserve());
         let env = [
             ("DATABASE_URL", database.url.clone()),
@@ -45,7 +48,7 @@ impl Site {
             ("TENANT__WINDOW__CLOSES", "24:00".into()),
         ];
         let env = env.map(|(name, value)| (format!("TRUNKLINE_{name}"), value)).into();
-        Self { database, folder: tempfile::tempdir().unwrap(), grpc, _webhooks: webhooks, env }
+        Self { database, folder: tempfile::tempdir().unwrap(), grpc, webhooks, env }
     }
 
     /// Sets a setting by its variable, without the prefix.
@@ -56,6 +59,11 @@ impl Site {
 
     pub fn unset(&mut self, name: &str) {
         self.env.retain(|(known, _)| *known != format!("TRUNKLINE_{name}"));
+    }
+
+    /// Where the carrier reaches its webhooks.
+    pub fn public_url(&self) -> String {
+        format!("http://{}", self.webhooks.address())
     }
 
     pub fn serve(&self) -> Server {
@@ -81,8 +89,12 @@ impl Site {
         config.client.endpoint = format!("http://{}", self.grpc.address());
         config.client.api_key = Some(SecretString::from(key));
         let endpoint = config.check_client().unwrap();
-        until("the server to listen", async || Client::connect(&endpoint).await.is_ok()).await;
-        Client::connect(&endpoint).await.unwrap()
+        let client = OnceCell::new();
+        until("the server to listen", async || {
+            client.get_or_try_init(|| Client::connect(&endpoint)).await.is_ok()
+        })
+        .await;
+        client.into_inner().expect("it listens")
     }
 }
 
@@ -124,9 +136,17 @@ impl Server {
         key().unwrap()
     }
 
-    pub async fn terminate(&self) {
-        let pid = self.process.id().expect("it runs").to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    pub fn pid(&self) -> u32 {
+        self.process.id().expect("it runs")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid().cast_signed()).expect("a process of ours");
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
     }
 
     pub async fn kill(mut self) {

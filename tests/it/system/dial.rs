@@ -119,9 +119,17 @@ async fn callbacks_come_twice_and_out_of_order(database: TestDatabase) {
     world.stop().await;
 }
 
-/// Lost callbacks are normal: fetching the call is the repair.
+/// Lost callbacks are normal: fetching the call is the repair. Those that come are late, twice, out of order, and
+/// many of them before the answer to the create.
 async fn lost_callbacks_are_made_up_for(database: TestDatabase) {
-    let faults = Faults { callback_lost: 0.3, ..Faults::default() };
+    let faults = Faults {
+        callback_lost: 0.3,
+        callback_duplicated: 0.3,
+        callback_reordered: 0.3,
+        callback_delay_ms: Range { min: 0.0, max: 400.0 },
+        slow_answer_ms: Range { min: 0.0, max: 600.0 },
+        ..Faults::default()
+    };
     let carrier = trunkline::simulator::Config { faults, ..quick_carrier() };
     let world = World::start(database, Setup { carrier, concurrent: 24, ..Setup::default() }).await;
     let run_id = create(&world.queue(), settings(), jobs(0..24)).await;

@@ -43,7 +43,7 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
         // What maintenance leaves behind.
         for row in [
             format!(
-                "audit_log VALUES ('{tenant}', gen_random_uuid(), 0, 'key', 'ReconcileRuns', 'run', '{{}}')"
+                "audit_log VALUES ('{tenant}', gen_random_uuid(), 0, 'key', '{tenant}', '', 'ReconcileRuns', 'run', '{{}}')"
             ),
             format!("lead_events VALUES ('{tenant}', gen_random_uuid(), gen_random_uuid(), 0, '{{}}')"),
             format!(
@@ -138,7 +138,9 @@ async fn a_tenant_writes_its_own_rows_only() {
         become_app(&mut sql, Some(mine.as_str())).await;
         let insert = format!("INSERT INTO {table} SELECT * FROM stolen_{table}");
         assert_eq!(code(run(&mut sql, insert).await), REFUSED, "{table}");
-        if ["run_events", "audit_log"].contains(&table.as_str()) {
+        if ["run_events", "audit_log", "tenants", "api_keys"].contains(&table.as_str()) {
+            let change = format!("UPDATE {table} SET tenant_id = tenant_id");
+            assert_eq!(code(run(&mut sql, change).await), REFUSED, "{table}");
             continue;
         }
         let take = format!("UPDATE {table} SET tenant_id = tenant_id WHERE tenant_id = '{yours}'");
@@ -162,10 +164,13 @@ async fn the_log_is_append_only() {
     {
         assert_eq!(code(run(&mut sql, statement.into()).await), REFUSED, "{statement}");
     }
+    for statement in ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log", "TRUNCATE audit_log"] {
+        assert_eq!(code(run(&mut sql, statement.into()).await), REFUSED, "{statement}");
+    }
     for statement in ["UPDATE meta SET value = ''", "DELETE FROM call_log", "DROP TABLE runs"] {
         assert_eq!(code(run(&mut sql, statement.into()).await), REFUSED, "{statement}");
     }
-    for column in ["credential_sealed", "auth_token_sealed", "previous_auth_token_sealed"] {
+    for column in ["secrets_sealed", "sealed_with", "hints"] {
         let read = run(&mut sql, format!("SELECT {column} FROM carrier_accounts")).await;
         assert_eq!(code(read), REFUSED, "{column}");
     }
@@ -184,8 +189,8 @@ async fn the_scheduler_reads_no_person() {
         ("run_events", &["events", "progress"]),
         ("lead_events", &["lead_id", "detail"]),
         ("tasks", &["last_error", "claimed_by"]),
-        ("tenants", &["caller_id", "calling_window"]),
-        ("carrier_accounts", &["auth_token_sealed", "credential_sealed"]),
+        ("tenants", &["caller_ids", "calling_window", "greeting"]),
+        ("carrier_accounts", &["secrets_sealed", "hints"]),
     ] {
         for column in columns {
             let read = run(&mut sql, format!("SELECT {column} FROM {table}")).await;

@@ -1,9 +1,7 @@
 //! Answers that were lost: what was created is found and followed, what was not is given up, nothing is sent twice.
 
-use std::time::Duration;
-
 use trunkline::domain::call::STALE_NO_CALL_SID;
-use trunkline::grpc::pb::{CallState, Outcome, RunState};
+use trunkline::grpc::pb::{self, CallState, Outcome, RunState};
 use trunkline::simulator::{CreateFault, Faults, Scripted};
 
 use super::world::{
@@ -51,27 +49,36 @@ async fn lost_answers_are_resolved(database: TestDatabase) {
     world.stop().await;
 }
 
-/// The circuit breaker: after a row of failures next to nothing is claimed, and no attempt is used.
+/// The circuit breaker: after a row of failures nothing is claimed but a probe now and then, and no attempt is
+/// used. Without a breaker, forty jobs would come back every five seconds.
 async fn a_dead_carrier_is_left_alone(database: TestDatabase) {
     let setup = Setup { carrier_listens: false, ..Setup::default() };
     let mut world = World::start(database, setup).await;
     let run_id = create(&world.queue(), settings(), jobs(0..40)).await;
-    let refused = async || list_calls(&world.queue(), &run_id).await.len();
-    until("the breaker to open", async || refused().await >= 5).await;
-    // What was claimed before it opened comes in.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let (before, since) = (refused().await, tokio::time::Instant::now());
-    // Without a breaker, forty jobs would come back every five seconds.
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let probes = refused().await - before;
-    assert!(
-        probes <= 1 + since.elapsed().as_secs() as usize / 10,
-        "{probes} calls within {:?}",
-        since.elapsed()
-    );
+    until("the breaker to open, and two probes", async || {
+        pauses(&list_calls(&world.queue(), &run_id).await).len() >= 2
+    })
+    .await;
+    let calls = list_calls(&world.queue(), &run_id).await;
+    assert!(calls.len() < 40, "{} calls before the breaker opened", calls.len());
+    // From the first pause on there is one call at a time, each after a pause of its own.
+    let first = pauses(&calls)[0];
+    assert_eq!(pauses(&calls).len(), calls.len() - first, "more than probes");
     world.carrier.listen();
     let run = ended_within(&world.queue(), &run_id, 2 * PATIENCE).await;
     assert_eq!(state(&run), RunState::Completed);
     assert!(list_jobs(&world.queue(), &run_id).await.iter().all(|job| job.attempts_used == 1));
     world.stop().await;
+}
+
+/// Which of the calls, in the order of their claims, came later after the one before than a breaker is open, but
+/// for a second: its claim was under way when it opened.
+fn pauses(calls: &[pb::Call]) -> Vec<usize> {
+    let micros = |call: &pb::Call| {
+        let at = call.create_time.as_ref().expect("every call has one");
+        at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000
+    };
+    let mut claimed: Vec<i64> = calls.iter().map(micros).collect();
+    claimed.sort_unstable();
+    (1..claimed.len()).filter(|n| claimed[*n] - claimed[n - 1] >= 9_000_000).collect()
 }

@@ -1,6 +1,6 @@
 //! The system as a whole: the composed server, the simulated carrier, clients over sockets, on both stores.
 
-mod child;
+pub mod child;
 mod dial;
 mod drain;
 mod halt;

@@ -87,7 +87,7 @@ async fn a_second_server_on_one_file() {
     second.set("WEBHOOKS__LISTEN", &ports.1.address());
     let file = site.database.url.trim_start_matches("sqlite://").to_owned();
     refused(&second, 1, &["another trunkline process", &file]).await;
-    first.terminate().await;
+    first.terminate();
     let (status, log) = first.ended().await;
     assert_eq!(status.code(), Some(0), "{log}");
     // The lock went with its holder.
@@ -115,6 +115,7 @@ async fn settings_that_are_none() {
         ("TWILIO__BASE_URL", "ftp://127.0.0.1", "twilio.base_url"),
         ("TENANT__TIME_ZONE", "Mars/Olympus", "tenant.time_zone"),
         ("LOG__FILTER", "a=b=c", "log.filter"),
+        ("SEALING__KEYS", PASSWORD, "sealing.keys"),
     ] {
         let mut site = self::site().await;
         site.set(name, value);

@@ -39,7 +39,7 @@ fn with_window(window: CallingWindow) -> pb::RunSettings {
         closes_minute: window.closes_minute.into(),
         weekdays: Vec::new(),
     };
-    pb::RunSettings { window: Some(window), ..settings() }
+    pb::RunSettings { windows: vec![window], ..settings() }
 }
 
 async fn a_closed_window_dials_nothing(database: TestDatabase) {

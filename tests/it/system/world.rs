@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -173,6 +173,10 @@ pub fn settings_of(database: &TestDatabase, setup: &Setup, carrier: &Carrier) ->
 pub struct World {
     pub carrier: Carrier,
     pub client: Client,
+    /// Where gRPC is served.
+    pub endpoint: String,
+    /// The first key, which administers as well.
+    key: SecretString,
     /// Where webhooks are to be sent.
     pub webhooks: String,
     pub database: TestDatabase,
@@ -196,11 +200,13 @@ impl World {
         config.public_url = Some(webhooks.clone());
         (setup.tweak)(&mut config);
         let app = App::prepare(config.check_serve().unwrap()).await.unwrap();
-        config.client.api_key = Some(app.first_key.clone().expect("a new tenant"));
+        let key = app.first_key.clone().expect("a new tenant");
+        config.client.api_key = Some(key.clone());
         let stop = CancellationToken::new();
         let server = tokio::spawn(app.serve(listeners, stop.clone()));
         let client = Client::connect(&config.check_client().unwrap()).await.unwrap();
-        Self { carrier, client, webhooks, database, stop, server }
+        let endpoint = config.client.endpoint;
+        Self { carrier, client, endpoint, key, webhooks, database, stop, server }
     }
 
     /// Drains the server; gives the database back.
@@ -208,6 +214,11 @@ impl World {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.server).await.expect("a drain in time").unwrap().unwrap();
         self.database
+    }
+
+    /// The part of the first key before the dot.
+    pub fn key_id(&self) -> String {
+        self.key.expose_secret().split_once('.').unwrap().0.to_owned()
     }
 
     pub fn queue(&self) -> Queue {

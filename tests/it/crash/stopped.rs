@@ -1,0 +1,65 @@
+//! A worker that sleeps past its lease while others go on, and wakes up with its intents still in hand.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use trunkline::domain::call::WITHDRAWN;
+
+use super::fleet::{Fleet, Settings};
+use super::judge::{Caps, judge};
+use crate::support::TestDatabase;
+use crate::system::world::{call_id, create, jobs, list_calls, quick_carrier, settings, until};
+
+const CAPS: Caps = Caps { concurrent: 16, per_second: 20.0 };
+const SETTINGS: &Settings = &[
+    ("TENANT__MAX_CONCURRENT_CALLS", "16"),
+    ("TENANT__CALLS_PER_SECOND", "20"),
+    ("TWILIO__CALLS_PER_SECOND", "20"),
+    // A sleeper keeps four slots at most, and its intents wait for their turn.
+    ("DIALER__PERMITS", "4"),
+    ("DIALER__HORIZON_MS", "1000"),
+];
+/// Enough to go on with for longer than a lease of 20 s.
+const LEADS: usize = 700;
+const PATIENCE: Duration = Duration::from_secs(150);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sleeper_sends_nothing_that_is_too_old() {
+    let fleet = Fleet::start(TestDatabase::postgres().await, 3, quick_carrier(), SETTINGS, None).await;
+    let queue = fleet.queue(0);
+    let run_id = create(&queue, settings(), jobs(0..LEADS)).await;
+    // It hears no callbacks and answers no client, so that only its intents are missed.
+    let sleeper = 2;
+    let pid = fleet.server(sleeper).pid();
+    // Its calls in this state that the carrier does not have.
+    let unsent = async |state: &str| {
+        let calls = fleet.probe.calls(&run_id).await;
+        let at_carrier: HashSet<String> = fleet.carrier.creates().iter().map(call_id).collect();
+        let of_it = calls.into_iter().filter(|call| call.pid() == pid && call.state == state);
+        of_it.map(|call| call.call_id).filter(|id| !at_carrier.contains(id)).collect::<Vec<_>>()
+    };
+    until("intents that wait", async || unsent("intent").await.len() >= 3).await;
+    fleet.signal(sleeper, Signal::STOP);
+    let at_stop = fleet.carrier.creates().len();
+    let age_out = async || {
+        let calls = fleet.probe.calls(&run_id).await;
+        !calls.iter().any(|call| call.pid() == pid && call.state == "intent")
+    };
+    until("its intents to be taken for lost", age_out).await;
+    assert!(fleet.carrier.creates().len() > at_stop + 100, "the others did not go on");
+    let in_hand: HashSet<String> = unsent("unknown").await.into_iter().collect();
+    assert!(!in_hand.is_empty(), "stopped too late to be a test");
+    fleet.signal(sleeper, Signal::CONT);
+    until("it to withdraw them", async || unsent("unknown").await.is_empty()).await;
+
+    judge(&queue, &fleet.carrier, std::slice::from_ref(&run_id), &CAPS, PATIENCE).await;
+    let calls = list_calls(&queue, &run_id).await;
+    let withdrawn = calls.iter().filter(|call| in_hand.contains(&call.call_id));
+    assert_eq!(withdrawn.filter(|call| call.error_code == WITHDRAWN).count(), in_hand.len());
+    // No retries here, so nobody is called twice; those withdrawn are called once, later.
+    let ledger = fleet.carrier.simulator.ledger();
+    assert_eq!(ledger.duplicates_by(|entry| Some(entry.to.clone())).len(), 0);
+    assert_eq!(ledger.entries.len(), LEADS);
+    fleet.stop().await;
+}
