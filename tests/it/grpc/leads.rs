@@ -7,7 +7,6 @@ use prost_types::value::Kind;
 use prost_types::{FieldMask, Struct, Value};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 use trunkline::domain::tenant::Tenant;
 use trunkline::grpc::pb::leads_client::LeadsClient;
 use trunkline::grpc::pb::{self, LeadStatus};
