@@ -64,7 +64,7 @@ pub mod time;
 pub mod unknown;
 pub mod window;
 
-pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, WorkerId};
+pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, QueueSid, RunId, TaskId, TenantId, WorkerId};
 pub use phone::Phone;
 pub use time::Timestamp;
 
