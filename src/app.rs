@@ -13,6 +13,9 @@ use crate::carrier::{self, Client};
 use crate::config::{self, Account, Problem, Serve};
 use crate::dialer;
 use crate::grpc;
+use crate::grpc::auth::Rules;
+use crate::grpc::methods::Scope;
+use crate::grpc::tls::Tls;
 use crate::progress::Hub;
 use crate::store::{
     self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring, Recorder,
@@ -24,6 +27,9 @@ use crate::webhooks;
 const FIRST_KEY_SCOPES: [&str; 4] = ["outbound:read", "outbound:write", "leads:read", "leads:write"];
 /// What the very first key may do as well: without it nobody could let anybody in.
 const ADMIN: &str = "admin";
+
+/// How often it is looked whether certificates have changed: tools that renew them do so days ahead.
+const CERTIFICATES_RELOAD_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,12 @@ pub enum Error {
     /// A listener.
     #[error("{0}")]
     Listen(String),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] grpc::tls::Error),
+    /// Scopes that no key can have.
+    #[error("tls.client_scopes names a scope that there is not: there are {0}")]
+    Scopes(String),
     /// A server ended before it was told to.
     #[error("{0} failed: {1}")]
     Failed(&'static str, String),
@@ -92,6 +104,7 @@ pub struct App {
     config: Serve,
     store: Arc<dyn Store>,
     carrier: carrier::Config,
+    grpc: grpc::Config,
     /// Printed once: the first API key of a tenant that had none, `<key id>.<secret>`.
     pub first_key: Option<SecretString>,
 }
@@ -108,7 +121,9 @@ impl App {
         Client::new(carrier.clone())?;
         let keyring = Keyring::parse(&config.sealing_keys)
             .map_err(|violation| config::Error::from(Problem::of(&violation.field, violation.reason)))?;
+        let grpc = grpc_config(&config).await?;
         let store = Engine::open_with(config.database_url.expose_secret(), keyring).await?;
+        let store = store.with_plans(config.limits.plans.clone());
         let tenant = &config.tenant.id;
         if !store.put_account(&config.account.sid, config.account.calls_per_second).await? {
             tracing::info!(account = %config.account.sid, "changed over the API: twilio.calls_per_second is not used");
@@ -117,13 +132,13 @@ impl App {
             tracing::info!(%tenant, "changed over the API: the settings under [tenant] are not used");
         }
         let first_key = store.first_key(tenant, &FIRST_KEY_SCOPES, ADMIN).await?;
-        Ok(Self { config, store: Arc::new(store), carrier, first_key })
+        Ok(Self { config, store: Arc::new(store), carrier, grpc, first_key })
     }
 
     /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is finished and
     /// recorded, streams are told, all within the drain timeout.
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, store, carrier, .. } = self;
+        let Self { config, store, carrier, grpc: grpc_config, .. } = self;
         let accounts = AccountBook::new(store.clone(), config.account.sid.clone(), access(&config.account));
         let recorder = Recorder::new(store.clone());
         let dialing = shutdown.child_token();
@@ -145,7 +160,7 @@ impl App {
             let (store, stop) = (store.clone(), shutdown.child_token());
             servers.spawn(async move {
                 let hub = Hub::new(store.clone());
-                let served = grpc::serve(listener, store, hub, grpc::Config::default(), stop).await;
+                let served = grpc::serve(listener, store, hub, grpc_config, stop).await;
                 served.map_err(|error| Error::Failed("the gRPC server", error.to_string()))
             });
         }
@@ -177,6 +192,31 @@ impl App {
         });
         drained.await.unwrap_or(Err(Error::DrainTimeout(config.drain_timeout)))
     }
+}
+
+/// The gRPC server's settings; its certificate is read now.
+async fn grpc_config(config: &Serve) -> Result<grpc::Config, Error> {
+    let mut rules = Rules { health: config.health, reflection: config.reflection, ..Rules::default() };
+    let tls = if let Some(given) = &config.tls {
+        if let Some(scopes) = &given.client_scopes {
+            let known = Scope::ALL.map(Scope::as_str);
+            if scopes.iter().any(|scope| !known.contains(&scope.as_str())) {
+                return Err(Error::Scopes(known.join(", ")));
+            }
+            rules.certificate_scopes.clone_from(scopes);
+        }
+        let files = grpc::tls::Config {
+            cert_file: given.cert_file.clone(),
+            key_file: given.key_file.clone(),
+            client_ca_file: given.client_ca_file.clone(),
+            client_auth: given.client_auth,
+            reload_every: CERTIFICATES_RELOAD_EVERY,
+        };
+        Some(Tls::new(files).await?)
+    } else {
+        None
+    };
+    Ok(grpc::Config { rules, tls, limits: config.limits.clone(), ..grpc::Config::default() })
 }
 
 fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 //! is wrong at once. No other module reads the environment.
 
 mod check;
+mod guard;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -15,8 +16,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 
 pub use check::{Account, ApiKey, Endpoint, Pool, Roles, Serve};
+pub use guard::{ClientTls, ServerTls};
 pub use source::{File, Flags, Source, this_program};
 
+use crate::domain::access::{ClientAuth, Exposure};
 use crate::domain::tenant::{DEFAULT_CALLS_PER_SECOND, DEFAULT_MAX_CONCURRENT_CALLS};
 
 /// The file that is read from the working directory if no other is named.
@@ -39,6 +42,10 @@ pub struct Config {
     pub roles: String,
     /// The gRPC server.
     pub grpc: Grpc,
+    /// TLS of the gRPC server.
+    pub tls: Tls,
+    /// How much may come in.
+    pub limits: Limits,
     /// The webhook server.
     pub webhooks: Webhooks,
     /// The carrier account.
@@ -63,6 +70,8 @@ impl Default for Config {
             drain_timeout_ms: 25_000,
             roles: "api,webhooks,dialer".into(),
             grpc: Grpc::default(),
+            tls: Tls::default(),
+            limits: Limits::default(),
             webhooks: Webhooks::default(),
             twilio: Twilio::default(),
             tenant: Tenant::default(),
@@ -80,12 +89,76 @@ impl Default for Config {
 pub struct Grpc {
     /// Address and port to listen on.
     pub listen: String,
+    /// Who may call `grpc.health.v1.Health`.
+    pub health: Exposure,
+    /// Who may ask for the protos.
+    pub reflection: Exposure,
 }
 
 impl Default for Grpc {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:50051".into() }
+        Self { listen: "127.0.0.1:50051".into(), health: Exposure::Open, reflection: Exposure::Open }
     }
+}
+
+/// TLS of the gRPC server; plain text without a certificate.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Tls {
+    /// PEM: the server's certificate, then those that signed it. Read again when it changes.
+    pub cert_file: Option<String>,
+    /// PEM: its private key. Read again when it changes.
+    pub key_file: Option<String>,
+    /// PEM: who signs client certificates. Read again when it changes.
+    pub client_ca_file: Option<String>,
+    /// What is asked of clients.
+    pub client_auth: ClientAuth,
+    /// What a client certificate may do: scopes, separated by commas; all but `admin` unless set.
+    pub client_scopes: Option<String>,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            cert_file: None,
+            key_file: None,
+            client_ca_file: None,
+            client_auth: ClientAuth::None,
+            client_scopes: None,
+        }
+    }
+}
+
+/// How much may come in, in each process. Rates are like `200/s burst 1000`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Requests from one address, IPv6 by /64, before it is known whose they are.
+    pub peer: Option<String>,
+    /// What tenants of the plan `standard` may use.
+    pub standard: PlanLimits,
+    /// What tenants of the plan `high_volume` may use.
+    pub high_volume: PlanLimits,
+}
+
+/// What a tenant may use; what is not set is as the plan has it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct PlanLimits {
+    /// Requests that read.
+    pub read: Option<String>,
+    /// Requests that write.
+    pub write: Option<String>,
+    /// Streams opened.
+    pub stream: Option<String>,
+    /// Maintenance requests.
+    pub maintenance: Option<String>,
+    /// Jobs and leads; the burst is at least 1,000.
+    pub rows: Option<String>,
+    /// Streams open at once, 1 to 100,000.
+    pub streams_max: Option<u32>,
+    /// Jobs queued at once over all processes, 1 to 1,000,000,000.
+    pub queued_jobs_max: Option<u64>,
 }
 
 /// The webhook server.
@@ -261,11 +334,23 @@ pub struct Client {
     /// `<key id>.<secret>`.
     #[serde(deserialize_with = "optional_secret")]
     pub api_key: Option<SecretString>,
+    /// PEM: who signs the server's certificate, instead of the system's authorities.
+    pub ca_file: Option<String>,
+    /// PEM: a client certificate; stands for a key if there is none.
+    pub cert_file: Option<String>,
+    /// PEM: its private key.
+    pub key_file: Option<String>,
 }
 
 impl Default for Client {
     fn default() -> Self {
-        Self { endpoint: "http://127.0.0.1:50051".into(), api_key: None }
+        Self {
+            endpoint: "http://127.0.0.1:50051".into(),
+            api_key: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The way to the server: one channel, the API key on every request, retries where they are safe.
 
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder, Retryable};
@@ -9,8 +10,9 @@ use tonic::codec::CompressionEncoding;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, ClientTlsConfig};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
 use super::Error;
@@ -63,7 +65,7 @@ impl Client {
             .user_agent(concat!("trunkline-cli/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| Error::Runtime(error.to_string()))?;
         if endpoint.url.scheme() == "https" {
-            let tls = ClientTlsConfig::new().with_enabled_roots();
+            let tls = tls(endpoint)?;
             builder = builder.tls_config(tls).map_err(|error| Error::Runtime(causes(&error)))?;
         }
         let channel = builder.connect().await.map_err(|error| {
@@ -87,6 +89,22 @@ impl Client {
     }
 }
 
+/// The server is checked against the system's authorities, or those of `client.ca_file` alone.
+fn tls(endpoint: &Endpoint) -> Result<ClientTlsConfig, Error> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
+    };
+    let mut tls = ClientTlsConfig::new();
+    tls = match &endpoint.tls.ca_file {
+        Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
+        None => tls.with_enabled_roots(),
+    };
+    if let Some((cert, key)) = &endpoint.tls.identity {
+        tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+    }
+    Ok(tls)
+}
+
 /// An error with what caused it: tonic's own says only "transport error".
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -101,23 +119,26 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Adds the API key to each request.
+/// Adds the API key to each request, if there is one.
 #[derive(Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Bearer {
     fn new(endpoint: &Endpoint) -> Result<Self, Error> {
-        let text = format!("Bearer {}", endpoint.api_key.expose_secret());
+        let Some(key) = &endpoint.api_key else { return Ok(Self(None)) };
+        let text = format!("Bearer {}", key.expose_secret());
         let mut value = MetadataValue::try_from(text)
             .map_err(|_| Error::Usage("client.api_key has characters that no key has".into()))?;
         value.set_sensitive(true);
-        Ok(Self(value))
+        Ok(Self(Some(value)))
     }
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
         Ok(request)
     }
 }
@@ -137,7 +158,13 @@ pub(super) fn backoff() -> backon::ExponentialBackoff {
         .build()
 }
 
-/// Sends `message` with `send`, again while the server is away. `message` must be safe to repeat: a read, or a
+/// How long the server asks to wait, if that is short: a quota that is used up fills again within seconds.
+fn short_wait(status: &Status) -> Option<Duration> {
+    let wait = status.get_details_retry_info()?.retry_delay?;
+    (status.code() == Code::ResourceExhausted && wait <= RETRY_DELAY_MAX).then_some(wait)
+}
+
+/// Sends `message` with `send`, again while the server is away or asks to wait a little. `message` must be safe to repeat: a read, or a
 /// write with a `request_id`.
 pub async fn call<M: Clone, T, F, Fut>(message: &M, send: F) -> Result<T, Error>
 where
@@ -154,7 +181,11 @@ where
         .with_max_delay(RETRY_DELAY_MAX)
         .with_max_times(RETRIES)
         .with_jitter();
-    let answer = attempt.retry(tries).when(is_away).await;
+    let answer = attempt
+        .retry(tries)
+        .when(|status| is_away(status) || short_wait(status).is_some())
+        .adjust(|status, wait| wait.map(|wait| short_wait(status).unwrap_or(wait)))
+        .await;
     Ok(answer?.into_inner())
 }
 
@@ -213,6 +244,25 @@ mod tests {
         assert_eq!(tries.get(), 3);
         let refused = call(&7, |_| async { Err::<Response<()>, _>(Status::not_found("no")) }).await;
         assert!(matches!(refused, Err(Error::Status(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_as_long_as_it_is_asked_to_if_that_is_short() {
+        let over = |seconds| {
+            let mut details = tonic_types::ErrorDetails::new();
+            details.set_retry_info(Some(Duration::from_secs(seconds)));
+            Status::with_error_details(Code::ResourceExhausted, "over", details)
+        };
+        let (started, tries) = (tokio::time::Instant::now(), std::cell::Cell::new(0));
+        let answer = call(&7, |request| {
+            let first = tries.replace(1) == 0;
+            async move { if first { Err(over(3)) } else { Ok(Response::new(request.into_inner())) } }
+        });
+        assert_eq!(answer.await.unwrap(), 7);
+        assert_eq!(started.elapsed().as_secs(), 3);
+        let refused = call(&7, |_| async { Err::<Response<()>, _>(over(41)) }).await;
+        assert!(matches!(refused, Err(Error::Status(_))));
+        assert_eq!(started.elapsed().as_secs(), 3);
     }
 
     #[test]

@@ -243,7 +243,7 @@ mod tests {
             "lead import x.csv",
             "lead list --phone +14155550100",
             "tenant create acme --account AC1 --caller-id +14155550100 --caller-id +14155550101 --window 09:00-17:30",
-            "tenant update acme --max-concurrent-calls 5 --plan gold",
+            "tenant update acme --max-concurrent-calls 5 --plan high_volume",
             "tenant list --state disabled",
             "tenant disable acme",
             "key create acme --scope outbound:write --scope leads:read --name ci --expires 2027-01-01T00:00:00Z",

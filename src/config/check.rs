@@ -8,9 +8,11 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
+use super::guard::{ClientTls, ServerTls};
 use super::{Config, Error, Problem};
+use crate::domain::access::Exposure;
 use crate::domain::window::{ALL_DAYS, CallingWindow};
-use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace, tenant};
+use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace, plan, tenant};
 
 /// Requests to the carrier at a time.
 const PERMITS: RangeInclusive<u32> = 1..=1_000;
@@ -30,6 +32,14 @@ pub struct Serve {
     pub database_url: SecretString,
     /// Where the gRPC server listens.
     pub grpc_listen: SocketAddr,
+    /// Who may call health.
+    pub health: Exposure,
+    /// Who may ask for the protos.
+    pub reflection: Exposure,
+    /// The gRPC server's certificate; none serves plain text.
+    pub tls: Option<ServerTls>,
+    /// How much may come in.
+    pub limits: plan::Limits,
     /// Where the webhook server listens.
     pub webhooks_listen: SocketAddr,
     /// Where Twilio reaches the webhooks; `https` unless the host is loopback; no query, no fragment.
@@ -120,15 +130,17 @@ pub struct Pool {
 pub struct Endpoint {
     /// `http` or `https`.
     pub url: Url,
-    /// `<key id>.<secret>`: printable ASCII.
-    pub api_key: SecretString,
+    /// `<key id>.<secret>`: printable ASCII. None where a client certificate stands for it.
+    pub api_key: Option<SecretString>,
+    /// Certificates, beside the system's authorities.
+    pub tls: ClientTls,
 }
 
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(pub(super) Vec<Problem>);
 
 impl Problems {
-    fn take<T>(&mut self, key: &str, result: Result<T, impl Display>) -> Option<T> {
+    pub(super) fn take<T>(&mut self, key: &str, result: Result<T, impl Display>) -> Option<T> {
         result.map_err(|error| self.0.push(Problem::of(key, error))).ok()
     }
 
@@ -136,7 +148,12 @@ impl Problems {
         self.take(key, value.ok_or(format!("is missing: {what}")))
     }
 
-    fn within<T: PartialOrd + Display + Copy>(&mut self, key: &str, value: T, range: &RangeInclusive<T>) {
+    pub(super) fn within<T: PartialOrd + Display + Copy>(
+        &mut self,
+        key: &str,
+        value: T,
+        range: &RangeInclusive<T>,
+    ) {
         if !range.contains(&value) {
             self.0.push(Problem::of(key, format!("must be {} to {}", range.start(), range.end())));
         }
@@ -155,6 +172,8 @@ impl Config {
         let public_url = problems
             .required("public_url", self.public_url.as_deref(), what)
             .and_then(|text| problems.take("public_url", base_url(text)));
+        let tls = self.server_tls(&mut problems);
+        let limits = self.checked_limits(&mut problems);
         let account = self.account(&mut problems);
         let tenant = self.checked_tenant(account.as_ref().map(|account| &account.sid), &mut problems);
         problems.within("dialer.permits", self.dialer.permits, &PERMITS);
@@ -180,6 +199,10 @@ impl Config {
         Ok(Serve {
             database_url,
             grpc_listen,
+            health: self.grpc.health,
+            reflection: self.grpc.reflection,
+            tls,
+            limits,
             webhooks_listen,
             public_url,
             account,
@@ -204,18 +227,20 @@ impl Config {
     pub fn check_client(&self) -> Result<Endpoint, Error> {
         let mut problems = Problems::default();
         let url = problems.take("client.endpoint", http_url(&self.client.endpoint));
-        let what = "an API key of the tenant";
-        let api_key =
-            problems.required("client.api_key", self.client.api_key.as_ref(), what).and_then(|key| {
-                let text = key.expose_secret();
-                let fits = text.len() <= API_KEY_MAX_BYTES
-                    && text.bytes().all(|byte| byte.is_ascii_graphic())
-                    && text.split_once('.').is_some_and(|(id, secret)| !id.is_empty() && !secret.is_empty());
-                let checked = if fits { Ok(key.clone()) } else { Err("must be <key id>.<secret>") };
-                problems.take("client.api_key", checked)
-            });
-        match (url, api_key) {
-            (Some(url), Some(api_key)) => Ok(Endpoint { url, api_key }),
+        let tls = self.client_tls(&mut problems);
+        let api_key = self.client.api_key.as_ref().and_then(|key| {
+            let text = key.expose_secret();
+            let fits = text.len() <= API_KEY_MAX_BYTES
+                && text.bytes().all(|byte| byte.is_ascii_graphic())
+                && text.split_once('.').is_some_and(|(id, secret)| !id.is_empty() && !secret.is_empty());
+            problems
+                .take("client.api_key", if fits { Ok(key.clone()) } else { Err("must be <key id>.<secret>") })
+        });
+        if self.client.api_key.is_none() && tls.identity.is_none() {
+            problems.0.push(Problem::of("client.api_key", "is missing: an API key of the tenant"));
+        }
+        match url {
+            Some(url) if problems.0.is_empty() => Ok(Endpoint { url, api_key, tls }),
             _ => Err(Error { problems: problems.0 }),
         }
     }

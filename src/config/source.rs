@@ -28,12 +28,34 @@ pub fn this_program() -> std::io::Result<std::path::PathBuf> {
 }
 
 /// Every key there is, and the flag that sets it, or "".
-pub(super) const SETTINGS: [(&str, &str); 28] = [
+pub(super) const SETTINGS: [(&str, &str); 53] = [
     ("database_url", "--database-url"),
     ("public_url", "--public-url"),
     ("drain_timeout_ms", ""),
     ("roles", "--roles"),
     ("grpc.listen", "--grpc-listen"),
+    ("grpc.health", ""),
+    ("grpc.reflection", ""),
+    ("tls.cert_file", ""),
+    ("tls.key_file", ""),
+    ("tls.client_ca_file", ""),
+    ("tls.client_auth", ""),
+    ("tls.client_scopes", ""),
+    ("limits.peer", ""),
+    ("limits.standard.read", ""),
+    ("limits.standard.write", ""),
+    ("limits.standard.stream", ""),
+    ("limits.standard.maintenance", ""),
+    ("limits.standard.rows", ""),
+    ("limits.standard.streams_max", ""),
+    ("limits.standard.queued_jobs_max", ""),
+    ("limits.high_volume.read", ""),
+    ("limits.high_volume.write", ""),
+    ("limits.high_volume.stream", ""),
+    ("limits.high_volume.maintenance", ""),
+    ("limits.high_volume.rows", ""),
+    ("limits.high_volume.streams_max", ""),
+    ("limits.high_volume.queued_jobs_max", ""),
     ("webhooks.listen", "--webhooks-listen"),
     ("twilio.base_url", ""),
     ("twilio.account_sid", ""),
@@ -57,6 +79,9 @@ pub(super) const SETTINGS: [(&str, &str); 28] = [
     ("log.filter", "--log"),
     ("client.endpoint", "--endpoint"),
     ("client.api_key", "--api-key-file"),
+    ("client.ca_file", ""),
+    ("client.cert_file", ""),
+    ("client.key_file", ""),
 ];
 
 /// Settings given as flags. Has no `Debug`: one of them may be the API key.

@@ -41,6 +41,7 @@ macro_rules! state_words {
 }
 pub(crate) use state_words;
 
+pub mod access;
 pub mod amd;
 pub mod call;
 pub mod event;
@@ -50,6 +51,7 @@ pub mod job;
 pub mod lead;
 pub mod pace;
 pub mod phone;
+pub mod plan;
 pub mod repair;
 pub mod retry;
 pub mod run;

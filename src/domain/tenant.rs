@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::{self, Plans};
 use super::window::CallingWindow;
 use super::{AccountSid, Phone, TenantId, Timestamp, Violation, pace, phone, run, window};
 
@@ -11,13 +12,11 @@ pub const DEFAULT_MAX_CONCURRENT_CALLS: u32 = 3;
 /// <https://support.twilio.com/hc/en-us/articles/223180028>
 pub const DEFAULT_CALLS_PER_SECOND: f64 = 1.0;
 /// The plan of a tenant that names none.
-pub const DEFAULT_PLAN: &str = "standard";
+pub const DEFAULT_PLAN: &str = plan::STANDARD;
 /// The largest pool: each claim reads it whole.
 pub const CALLER_IDS_MAX: usize = 100;
 /// The longest name, in characters.
 pub const NAME_MAX_CHARS: usize = 200;
-/// The longest plan name.
-const PLAN_MAX_LEN: usize = 40;
 
 super::state_words! {
     /// Whether a tenant may do anything.
@@ -74,7 +73,7 @@ pub struct Tenant {
     pub window: CallingWindow,
     /// ISO 3166-1 alpha-2; what national phones are read with where the client names no region.
     pub region: Option<String>,
-    /// The name of the limits on requests: 1 to 40 characters of `a-z`, `0-9` and `-`.
+    /// The name of the limits on requests, one of [`Plans`].
     pub plan: String,
 }
 
@@ -120,9 +119,8 @@ impl Tenant {
         if let Some(region) = &self.region {
             phone::check_region(region)?;
         }
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if !(1..=PLAN_MAX_LEN).contains(&self.plan.len()) || !self.plan.bytes().all(plain) {
-            return Err(Violation::new("plan", "must be 1 to 40 characters of a-z, 0-9 and -"));
+        if !Plans::is_known(&self.plan) {
+            return Err(Violation::new("plan", "must be standard or high_volume"));
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Who calls: `authorization: Bearer <key id>.<secret>`, and whether the key may.
+//! Who calls: `authorization: Bearer <key id>.<secret>`, or a client certificate that stands for a key; and whether
+//! they may.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +14,12 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::identity::{Certificates, Identity};
 use super::keys::Keys;
-use super::methods::{self, Method, Route};
+use super::methods::{self, Method, Route, Scope, System};
 use super::status;
 use crate::domain::TenantId;
+use crate::domain::access::Exposure;
 use crate::store::{KnownKey, Store};
 
 /// The longest key id looked up.
@@ -29,9 +32,9 @@ const SECRET_MAX_LEN: usize = 256;
 pub struct Caller {
     /// The business that owns the key.
     pub tenant: TenantId,
-    /// The key, without its secret.
+    /// The key, without its secret; `cert:` and a fingerprint for a client certificate.
     pub key_id: String,
-    /// The RPC's name.
+    /// The RPC's name; empty for health and reflection.
     pub method: &'static str,
     /// What national phones are read with where the client names no region.
     pub region: Option<String>,
@@ -39,21 +42,52 @@ pub struct Caller {
     pub plan: String,
 }
 
+/// Who may do what without being known.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Who may call health.
+    pub health: Exposure,
+    /// Who may ask for the protos.
+    pub reflection: Exposure,
+    /// What a client certificate may do.
+    pub certificate_scopes: Vec<String>,
+}
+
+impl Default for Rules {
+    /// Health and reflection for anybody; all scopes but `admin` for certificates.
+    fn default() -> Self {
+        let scopes = Scope::ALL.iter().filter(|scope| **scope != Scope::Admin);
+        Self {
+            health: Exposure::Open,
+            reflection: Exposure::Open,
+            certificate_scopes: scopes.map(|scope| scope.as_str().to_owned()).collect(),
+        }
+    }
+}
+
 /// The layer.
 #[derive(Clone)]
 pub struct Auth {
-    keys: Arc<Keys>,
+    doors: Arc<Doors>,
+}
+
+/// Every way in.
+struct Doors {
+    keys: Keys,
+    certificates: Certificates,
+    rules: Rules,
 }
 
 impl Auth {
-    /// Keys as `store` has them.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { keys: Arc::new(Keys::new(store)) }
+    /// Keys and tenants as `store` has them.
+    pub fn new(store: Arc<dyn Store>, rules: Rules) -> Self {
+        let certificates = Certificates::new(Arc::clone(&store), rules.certificate_scopes.clone());
+        Self { doors: Arc::new(Doors { keys: Keys::new(store), certificates, rules }) }
     }
 
     /// Notes now and then which keys were used, until `shutdown`.
     pub(super) async fn note_uses(self, shutdown: CancellationToken) {
-        self.keys.note_uses(shutdown).await;
+        self.doors.keys.note_uses(shutdown).await;
     }
 }
 
@@ -61,7 +95,7 @@ impl<S> Layer<S> for Auth {
     type Service = Authenticated<S>;
 
     fn layer(&self, inner: S) -> Authenticated<S> {
-        Authenticated { inner, keys: Arc::clone(&self.keys) }
+        Authenticated { inner, doors: Arc::clone(&self.doors) }
     }
 }
 
@@ -69,7 +103,7 @@ impl<S> Layer<S> for Auth {
 #[derive(Clone)]
 pub struct Authenticated<S> {
     inner: S,
-    keys: Arc<Keys>,
+    doors: Arc<Doors>,
 }
 
 impl<S, B> Service<Request<B>> for Authenticated<S>
@@ -88,20 +122,37 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let method = match methods::route(request.uri().path()) {
-            Route::Open => return Box::pin(self.inner.call(request)),
-            Route::None => {
+        let route = methods::route(request.uri().path());
+        let exposure = match route {
+            Route::Keyed(_) => Exposure::Keyed,
+            Route::System(System::Health) => self.doors.rules.health,
+            Route::System(System::Reflection) => self.doors.rules.reflection,
+            Route::None => Exposure::Off,
+        };
+        match exposure {
+            Exposure::Keyed => {}
+            Exposure::Open => return Box::pin(self.inner.call(request)),
+            Exposure::Off => {
                 let refused = status::plain(Code::Unimplemented, "NO_SUCH_METHOD", "no such method");
                 return Box::pin(std::future::ready(Ok(refused.into_http())));
             }
-            Route::Keyed(method) => method,
-        };
+        }
+        let method = if let Route::Keyed(method) = route { Some(method) } else { None };
         // The service that was polled ready goes with the request; its clone waits for the next one.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let keys = Arc::clone(&self.keys);
+        let doors = Arc::clone(&self.doors);
+        // Only where no key is given: a key is a choice, a certificate is just there.
+        let identity = match request.headers().contains_key(AUTHORIZATION) {
+            true => None,
+            false => Identity::of(request.extensions()),
+        };
         Box::pin(async move {
-            let caller = match admit(&keys, request.headers(), method).await {
+            let admitted = match identity {
+                Some(identity) => doors.certificates.admit(&identity).await,
+                None => admit(&doors.keys, request.headers()).await,
+            };
+            let caller = match admitted.and_then(|admitted| check_scope(admitted, method)) {
                 Ok(caller) => caller,
                 Err(refused) => return Ok(refused.into_http()),
             };
@@ -114,7 +165,7 @@ where
     }
 }
 
-async fn admit(keys: &Keys, headers: &HeaderMap, method: Method) -> Result<Caller, Status> {
+async fn admit(keys: &Keys, headers: &HeaderMap) -> Result<Admitted, Status> {
     let (key_id, secret) = credentials(headers).ok_or_else(unauthenticated)?;
     let known = keys.find(key_id).await.map_err(|error| status::of_store(&error))?;
     let hash: [u8; 32] = Sha256::digest(secret).into();
@@ -123,25 +174,35 @@ async fn admit(keys: &Keys, headers: &HeaderMap, method: Method) -> Result<Calle
     let same = bool::from(hash.ct_eq(&expected));
     let known = known.filter(|known| same && known.is_valid()).ok_or_else(unauthenticated)?.known;
     keys.used(key_id);
-    if !known.key.scopes.iter().any(|word| method.scope.is_granted_by(word)) {
-        let scope = method.scope.as_str();
-        return Err(status::plain(
-            Code::PermissionDenied,
-            "SCOPE_MISSING",
-            format!("this key does not have the scope {scope}"),
-        ));
-    }
     let KnownKey { key, region, plan, .. } = known;
-    Ok(Caller { tenant: key.tenant, key_id: key.key_id, method: method.name(), region, plan })
+    let caller = Caller { tenant: key.tenant, key_id: key.key_id, method: "", region, plan };
+    Ok(Admitted { caller, scopes: key.scopes })
+}
+
+/// Somebody who is known, but not yet whether for this.
+pub(super) struct Admitted {
+    pub caller: Caller,
+    pub scopes: Vec<String>,
+}
+
+/// The caller of `method`, if it may; what is no method of a tenant's, any caller may.
+fn check_scope(admitted: Admitted, method: Option<Method>) -> Result<Caller, Status> {
+    let Admitted { caller, scopes } = admitted;
+    let Some(method) = method else { return Ok(caller) };
+    if scopes.iter().any(|word| method.scope.is_granted_by(word)) {
+        return Ok(Caller { method: method.name(), ..caller });
+    }
+    let message = format!("this key does not have the scope {}", method.scope.as_str());
+    Err(status::plain(Code::PermissionDenied, "SCOPE_MISSING", message))
 }
 
 /// The same for every reason: what exists is not told to those who have no key.
-fn unauthenticated() -> Status {
+pub(super) fn unauthenticated() -> Status {
     status::plain(Code::Unauthenticated, "UNAUTHENTICATED", "a valid API key is required: Bearer <key>")
 }
 
 /// Key id and secret of the one `authorization` header.
-fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
+pub(super) fn credentials(headers: &HeaderMap) -> Option<(&str, &str)> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;

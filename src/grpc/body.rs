@@ -1,4 +1,4 @@
-//! Response bodies that end early, or tell how they ended.
+//! Response bodies that end early, tell how they ended, or hold something open.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -89,6 +89,36 @@ impl<F: Finish> http_body::Body for Observed<F> {
             None => {}
         }
         Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+struct Holding<G> {
+    inner: Body,
+    _guard: G,
+}
+
+/// `body`, which drops `guard` when it is dropped itself: sent to its end, or its client gone.
+pub(super) fn hold<G: Send + Unpin + 'static>(body: Body, guard: G) -> Body {
+    Body::new(Holding { inner: body, _guard: guard })
+}
+
+impl<G: Unpin> http_body::Body for Holding<G> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

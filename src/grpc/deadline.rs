@@ -108,7 +108,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let path = request.uri().path();
-        let ends_with_drain = methods::route(path) == Route::Open;
+        let ends_with_drain = matches!(methods::route(path), Route::System(_));
         let allowed = match self.deadline.allowed(path, request.headers()) {
             Ok(allowed) => allowed,
             Err(violation) => {

@@ -1,5 +1,7 @@
 //! Every method that this server has, and what it takes to call it: the one table.
 
+use crate::domain::plan::Class;
+
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -65,14 +67,30 @@ pub struct Method {
     pub scope: Scope,
     /// Whether either side streams; such a call may take longer than a unary one.
     pub streams: bool,
+    /// Which of the tenant's quotas it uses.
+    pub class: Class,
 }
 
+/// A unary method; what asks for a read scope reads.
 const fn method(path: &'static str, scope: Scope) -> Method {
-    Method { path, scope, streams: false }
+    let class = match scope {
+        Scope::OutboundRead | Scope::LeadsRead => Class::Read,
+        Scope::OutboundWrite | Scope::LeadsWrite | Scope::Admin => Class::Write,
+    };
+    Method { path, scope, streams: false, class }
+}
+
+/// A unary method that reads, whatever it asks for.
+const fn reading(path: &'static str, scope: Scope) -> Method {
+    Method { path, scope, streams: false, class: Class::Read }
 }
 
 const fn stream(path: &'static str, scope: Scope) -> Method {
-    Method { path, scope, streams: true }
+    Method { path, scope, streams: true, class: Class::Stream }
+}
+
+const fn maintenance(path: &'static str, scope: Scope) -> Method {
+    Method { path, scope, streams: false, class: Class::Maintenance }
 }
 
 /// All of them.
@@ -95,37 +113,45 @@ pub const METHODS: [Method; 42] = [
     method("/trunkline.v1.OutboundQueue/ListCalls", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/GetCall", Scope::OutboundRead),
     stream("/trunkline.v1.OutboundQueue/WatchRun", Scope::OutboundRead),
-    method("/trunkline.v1.OutboundQueue/ReconcileRuns", Scope::OutboundWrite),
-    method("/trunkline.v1.OutboundQueue/CleanupStaleCalls", Scope::OutboundWrite),
-    method("/trunkline.v1.OutboundQueue/RetryJobs", Scope::OutboundWrite),
+    maintenance("/trunkline.v1.OutboundQueue/ReconcileRuns", Scope::OutboundWrite),
+    maintenance("/trunkline.v1.OutboundQueue/CleanupStaleCalls", Scope::OutboundWrite),
+    maintenance("/trunkline.v1.OutboundQueue/RetryJobs", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/ExplainJob", Scope::OutboundRead),
     method("/trunkline.v1.Leads/CreateLead", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/BatchCreateLeads", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/GetLead", Scope::LeadsRead),
     method("/trunkline.v1.Leads/ListLeads", Scope::LeadsRead),
     method("/trunkline.v1.Tenants/CreateTenant", Scope::Admin),
-    method("/trunkline.v1.Tenants/GetTenant", Scope::Admin),
-    method("/trunkline.v1.Tenants/ListTenants", Scope::Admin),
+    reading("/trunkline.v1.Tenants/GetTenant", Scope::Admin),
+    reading("/trunkline.v1.Tenants/ListTenants", Scope::Admin),
     method("/trunkline.v1.Tenants/UpdateTenant", Scope::Admin),
     method("/trunkline.v1.Tenants/DisableTenant", Scope::Admin),
     method("/trunkline.v1.Tenants/EnableTenant", Scope::Admin),
     method("/trunkline.v1.Tenants/CreateCarrierAccount", Scope::Admin),
-    method("/trunkline.v1.Tenants/GetCarrierAccount", Scope::Admin),
-    method("/trunkline.v1.Tenants/ListCarrierAccounts", Scope::Admin),
+    reading("/trunkline.v1.Tenants/GetCarrierAccount", Scope::Admin),
+    reading("/trunkline.v1.Tenants/ListCarrierAccounts", Scope::Admin),
     method("/trunkline.v1.Tenants/UpdateCarrierAccount", Scope::Admin),
     method("/trunkline.v1.Tenants/ResealCarrierAccounts", Scope::Admin),
     method("/trunkline.v1.Tenants/CreateApiKey", Scope::Admin),
-    method("/trunkline.v1.Tenants/ListApiKeys", Scope::Admin),
+    reading("/trunkline.v1.Tenants/ListApiKeys", Scope::Admin),
     method("/trunkline.v1.Tenants/RevokeApiKey", Scope::Admin),
     method("/trunkline.v1.Tenants/ExpireApiKey", Scope::Admin),
-    method("/trunkline.v1.Tenants/ListAuditEvents", Scope::Admin),
+    reading("/trunkline.v1.Tenants/ListAuditEvents", Scope::Admin),
 ];
 
-/// Services that need no key: they say nothing of any tenant.
-const OPEN: [&str; 3] = [
-    "/grpc.health.v1.Health/",
-    "/grpc.reflection.v1.ServerReflection/",
-    "/grpc.reflection.v1alpha.ServerReflection/",
+/// Services of the server itself. They say nothing of any tenant; settings say who may call them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    /// `grpc.health.v1.Health`.
+    Health,
+    /// `grpc.reflection.v1.ServerReflection` and its `v1alpha`.
+    Reflection,
+}
+
+const SYSTEM: [(&str, System); 3] = [
+    ("/grpc.health.v1.Health/", System::Health),
+    ("/grpc.reflection.v1.ServerReflection/", System::Reflection),
+    ("/grpc.reflection.v1alpha.ServerReflection/", System::Reflection),
 ];
 
 /// How a path is served.
@@ -133,18 +159,18 @@ const OPEN: [&str; 3] = [
 pub enum Route {
     /// With a key.
     Keyed(Method),
-    /// Without.
-    Open,
+    /// As the settings say.
+    System(System),
     /// Not at all.
     None,
 }
 
 /// How `path` is served.
 pub fn route(path: &str) -> Route {
+    let system = || SYSTEM.iter().find(|(prefix, _)| path.starts_with(prefix));
     match METHODS.iter().find(|method| method.path == path) {
         Some(method) => Route::Keyed(*method),
-        None if OPEN.iter().any(|prefix| path.starts_with(prefix)) => Route::Open,
-        None => Route::None,
+        None => system().map_or(Route::None, |(_, service)| Route::System(*service)),
     }
 }
 
@@ -198,6 +224,18 @@ mod tests {
     }
 
     #[test]
+    fn each_class_has_its_methods() {
+        for method in METHODS {
+            assert_eq!(method.streams, method.class == Class::Stream, "{}", method.path);
+            let verbs = ["Get", "List", "Explain"];
+            let reads = verbs.iter().any(|verb| method.name().starts_with(verb));
+            assert_eq!(reads, method.class == Class::Read, "{}", method.path);
+        }
+        let maintenance = METHODS.iter().filter(|method| method.class == Class::Maintenance);
+        assert_eq!(maintenance.count(), 3);
+    }
+
+    #[test]
     fn scopes_include_what_they_should() {
         assert!(Scope::LeadsRead.is_granted_by("leads:write"));
         assert!(!Scope::LeadsWrite.is_granted_by("leads:read"));
@@ -207,9 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn health_and_reflection_are_open() {
-        assert_eq!(route("/grpc.health.v1.Health/Check"), Route::Open);
-        assert_eq!(route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), Route::Open);
+    fn each_path_has_its_route() {
+        assert_eq!(route("/grpc.health.v1.Health/Check"), Route::System(System::Health));
+        let reflection = route("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+        assert_eq!(reflection, Route::System(System::Reflection));
         assert_eq!(route("/trunkline.v1.Leads/Nonsense"), Route::None);
         assert!(matches!(route("/trunkline.v1.Leads/GetLead"), Route::Keyed(_)));
     }

@@ -5,9 +5,13 @@ mod batch;
 mod body;
 mod convert;
 pub mod deadline;
+#[doc(hidden)]
+pub mod fuzzing;
 mod idempotency;
+mod identity;
 mod keys;
 mod leads;
+pub mod limits;
 pub mod methods;
 mod outbound_queue;
 mod page;
@@ -16,6 +20,7 @@ pub mod server;
 mod service;
 mod status;
 mod tenants;
+pub mod tls;
 pub mod trace;
 mod watch;
 

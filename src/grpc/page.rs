@@ -137,6 +137,13 @@ impl Pager {
     }
 }
 
+/// Reads a token of this filter and writes it again, with each kind of key; for `fuzz/`.
+pub(super) fn reread(filter: [u8; HASH_LEN], token: &str) -> [Option<String>; 2] {
+    let pager = Pager { filter };
+    let uuid = pager.open::<Uuid>(token).ok().map(|last| pager.token(Some(last)));
+    [uuid, pager.open::<String>(token).ok().map(|last| pager.token(Some(last)))]
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -15,14 +15,18 @@ use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
 use tower::layer::util::{Identity, Stack};
 
-use super::auth::Auth;
+use super::auth::{Auth, Rules};
 use super::deadline::Deadline;
+use super::limits::{Limits, PeerLimit, TenantLimit};
 use super::pb::leads_server::{LeadsServer, SERVICE_NAME as LEADS};
 use super::pb::outbound_queue_server::{OutboundQueueServer, SERVICE_NAME as OUTBOUND_QUEUE};
 use super::pb::tenants_server::{SERVICE_NAME as TENANTS, TenantsServer};
 use super::service::Shared;
+use super::tls::Tls;
 use super::trace::Trace;
 use super::{leads, outbound_queue, pb, tenants};
+use crate::domain::access::Exposure;
+use crate::domain::plan;
 use crate::progress::Hub;
 use crate::store::Store;
 
@@ -34,7 +38,7 @@ const PING_MAX: Duration = Duration::from_secs(3);
 const HEALTH_NAMES: [&str; 4] = ["", OUTBOUND_QUEUE, LEADS, TENANTS];
 
 /// How the server listens.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// The largest request taken, decompressed, in bytes.
     pub max_message_bytes: usize,
@@ -53,8 +57,12 @@ pub struct Config {
     pub unary_max: Duration,
     /// How long a drain waits for calls under way: longer than PauseRun takes.
     pub drain_max: Duration,
-    /// Whether clients may ask for the protos.
-    pub reflection: bool,
+    /// Who may ask for the protos, who may ask for health, and what a client certificate may do.
+    pub rules: Rules,
+    /// How much may come in.
+    pub limits: plan::Limits,
+    /// None serves plain text.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Config {
@@ -68,7 +76,9 @@ impl Default for Config {
             max_pending_resets: 20,
             unary_max: Duration::from_secs(60),
             drain_max: Duration::from_secs(25),
-            reflection: true,
+            rules: Rules::default(),
+            limits: plan::Limits::default(),
+            tls: None,
         }
     }
 }
@@ -94,16 +104,23 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let draining = CancellationToken::new();
-    let shared =
-        Shared { store: Arc::clone(&store), hub, draining: draining.clone(), tasks: TaskTracker::new() };
-    let tasks = shared.tasks.clone();
+    let (tasks, limits) = (TaskTracker::new(), Limits::new(&config.limits));
+    let shared = Shared {
+        store: Arc::clone(&store),
+        hub,
+        draining: draining.clone(),
+        tasks: tasks.clone(),
+        limits: Arc::clone(&limits),
+    };
     let (reporter, health) = tonic_health::server::health_reporter();
     tell(&reporter, ServingStatus::NotServing).await;
-    let auth = Auth::new(Arc::clone(&store));
+    let auth = Auth::new(Arc::clone(&store), config.rules.clone());
     let noting = tokio::spawn(auth.clone().note_uses(shutdown.clone()));
-    let router = router(&config, shared, auth)?.add_service(health);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let serving = router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned());
+    let mut router = router(&config, shared, auth)?;
+    if config.rules.health != Exposure::Off {
+        router = router.add_service(health);
+    }
+    let serving = serve_router(router, listener, config.tls.clone(), draining.clone());
     let reporting = async {
         watch_health(&reporter, store.as_ref(), &shutdown).await;
         tell(&reporter, ServingStatus::NotServing).await;
@@ -113,6 +130,7 @@ pub async fn serve(
     };
     tokio::select! {
         served = serving => served?,
+        () = limits.prune() => {}
         () = reporting => tracing::warn!("the drain took too long; connections are cut"),
     }
     // Its panic, if any, was logged where it happened.
@@ -125,14 +143,38 @@ pub async fn serve(
     Ok(())
 }
 
-type Layers = Stack<Stack<Auth, Stack<Deadline, Stack<Trace, Identity>>>, Identity>;
+async fn serve_router(
+    router: Router<Layers>,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    draining: CancellationToken,
+) -> Result<(), Error> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stop = draining.cancelled_owned();
+    match tls {
+        None => router.serve_with_incoming_shutdown(incoming, stop).await?,
+        Some(tls) => {
+            let serving = router.serve_with_incoming_shutdown(tls.accept(incoming), stop);
+            tokio::select! {
+                served = serving => served?,
+                () = tls.reload() => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+type Outer = Stack<Deadline, Stack<PeerLimit, Stack<Trace, Identity>>>;
+type Layers = Stack<Stack<TenantLimit, Stack<Auth, Outer>>, Identity>;
 
 fn router(config: &Config, shared: Shared, auth: Auth) -> Result<Router<Layers>, Error> {
-    // The deadline stands before authentication: looking up a key takes time, too.
+    // The deadline stands before authentication: looking up a key takes time, too (ADR 9).
     let layers = ServiceBuilder::new()
         .layer(Trace)
+        .layer(PeerLimit::new(Arc::clone(&shared.limits)))
         .layer(Deadline::new(config.unary_max, shared.draining.clone()))
         .layer(auth)
+        .layer(TenantLimit::new(Arc::clone(&shared.limits)))
         .into_inner();
     let mut server = Server::builder()
         .http2_keepalive_interval(Some(config.keepalive_interval))
@@ -154,7 +196,7 @@ fn router(config: &Config, shared: Shared, auth: Auth) -> Result<Router<Layers>,
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
     let router = server.add_service(outbound_queue).add_service(leads).add_service(tenants);
-    if !config.reflection {
+    if config.rules.reflection == Exposure::Off {
         return Ok(router);
     }
     let descriptors = || {

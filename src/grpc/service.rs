@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::auth::Caller;
+use super::limits::{Limits, Rows};
 use super::status::{self, Refusal};
 use crate::domain::TenantId;
 use crate::progress::Hub;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub draining: CancellationToken,
     /// Use cases under way; a drain waits for them.
     pub tasks: TaskTracker,
+    /// How much may come in.
+    pub limits: Arc<Limits>,
 }
 
 /// One request's side of a use case.
@@ -35,6 +38,8 @@ pub(super) struct Call {
     pub tenant: TenantId,
     /// What national phones are read with where the client names no region.
     pub region: Option<String>,
+    /// How many jobs and leads may still come in.
+    pub rows: Rows,
 }
 
 impl Shared {
@@ -50,7 +55,8 @@ impl Shared {
             method: caller.method,
         };
         let store = self.store.acting(Actor::Client(client));
-        Ok(Call { store, tenant: caller.tenant.clone(), region: caller.region.clone() })
+        let rows = Rows::of(&self.limits, caller);
+        Ok(Call { store, tenant: caller.tenant.clone(), region: caller.region.clone(), rows })
     }
 
     /// Carries a unary request out in a task of its own: a client that goes away cancels nothing half-done,

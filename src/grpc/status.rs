@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, PreconditionViolation, StatusExt as _};
+use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt as _};
 
 use crate::domain::Violation;
 use crate::domain::run::WrongState;
@@ -16,7 +16,9 @@ pub const DOMAIN: &str = "trunkline";
 /// How long a client is asked to wait when something of ours is not available.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a client is asked to wait when a limit of this process is reached.
-const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(5);
+/// How long a client is asked to wait for its queue to empty.
+const RETRY_AFTER_QUEUE: Duration = Duration::from_secs(60);
 
 fn details(reason: &str, metadata: &[(&str, &str)]) -> ErrorDetails {
     let metadata: HashMap<_, _> =
@@ -65,6 +67,26 @@ fn unavailable(reason: &str, message: &str, retry_after: Duration) -> Status {
     let mut details = details(reason, &[]);
     details.set_retry_info(Some(retry_after));
     Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// A quota that is used up, in words for the client.
+#[derive(Debug, Clone)]
+pub(super) struct OverQuota {
+    /// `ErrorInfo.reason`.
+    pub reason: &'static str,
+    /// What is limited, of whom.
+    pub subject: String,
+    /// The limit.
+    pub description: String,
+}
+
+/// RESOURCE_EXHAUSTED with the quota, and when to come again.
+pub(super) fn over_quota(quota: &OverQuota, retry_after: Duration) -> Status {
+    let mut details = details(quota.reason, &[]);
+    details.set_retry_info(Some(retry_after));
+    details.set_quota_failure([QuotaViolation::new(&quota.subject, &quota.description)]);
+    let message = format!("over the limit of {}", quota.description);
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 /// UNAVAILABLE because this process is going away.
@@ -124,9 +146,20 @@ pub(super) fn of_store(error: &store::Error) -> Status {
             PreconditionViolation::new("JOBS_MATCH", "states and outcomes", error.to_string()),
         ),
         store::Error::TooSoon { retry_after } => {
-            let mut details = details("ONCE_A_MINUTE", &[]);
-            details.set_retry_info(Some(*retry_after));
-            Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+            let quota = OverQuota {
+                reason: "ONCE_A_MINUTE",
+                subject: "tenant:maintenance".to_owned(),
+                description: "each kind of maintenance: once a minute".to_owned(),
+            };
+            over_quota(&quota, *retry_after)
+        }
+        store::Error::QueueFull { max } => {
+            let quota = OverQuota {
+                reason: "QUEUED_JOBS_LIMIT",
+                subject: "tenant:queued_jobs".to_owned(),
+                description: format!("jobs queued at once over all runs: {max}"),
+            };
+            over_quota(&quota, RETRY_AFTER_QUEUE)
         }
         store::Error::RequestReused => field_violation(
             "REQUEST_ID_REUSED",
@@ -156,13 +189,12 @@ pub(super) fn of_progress(error: &progress::Error) -> Status {
         }
         progress::Error::Draining => draining(),
         progress::Error::TooMany => {
-            let mut details = details("TOO_MANY_WATCHERS", &[]);
-            details.set_retry_info(Some(RETRY_AFTER_LIMIT));
-            Status::with_error_details(
-                Code::ResourceExhausted,
-                "this server has as many watchers as it takes",
-                details,
-            )
+            let quota = OverQuota {
+                reason: "TOO_MANY_WATCHERS",
+                subject: "server:watchers".to_owned(),
+                description: "watchers of this server, over all tenants".to_owned(),
+            };
+            over_quota(&quota, RETRY_AFTER_LIMIT)
         }
         progress::Error::Store(error) => of_store(error),
     }

@@ -94,7 +94,7 @@ fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
 fn method_name(path: &str) -> &'static str {
     match methods::route(path) {
         Route::Keyed(method) => method.path,
-        Route::Open => "health or reflection",
+        Route::System(_) => "health or reflection",
         Route::None => "unknown",
     }
 }

@@ -142,6 +142,7 @@ impl From<store::Error> for Error {
             | store::Error::NotEnded(_)
             | store::Error::NothingToRetry
             | store::Error::TooSoon { .. }
+            | store::Error::QueueFull { .. }
             | store::Error::RequestReused
             | store::Error::Unavailable(_)
             | store::Error::Locked(_)

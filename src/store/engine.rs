@@ -23,6 +23,7 @@ use super::{
 use crate::domain::call::News;
 use crate::domain::job::JobState;
 use crate::domain::lead::LeadFacts;
+use crate::domain::plan::Plans;
 use crate::domain::run::{Command, RunState};
 use crate::domain::tenant::Tenant;
 use crate::domain::unknown::{Candidate, Verdict};
@@ -40,6 +41,8 @@ pub struct Engine {
     pub(super) keyring: Arc<Keyring>,
     /// On whose behalf this handle acts.
     pub(super) actor: Actor,
+    /// How many jobs a tenant may have queued.
+    pub(super) plans: Arc<Plans>,
     epoch: Arc<str>,
 }
 
@@ -66,8 +69,15 @@ impl Engine {
             low_water: Arc::default(),
             keyring: Arc::new(keyring),
             actor: Actor::System,
+            plans: Arc::default(),
             epoch: epoch.into(),
         })
+    }
+
+    /// The same store under other plans.
+    #[must_use]
+    pub fn with_plans(self, plans: Plans) -> Self {
+        Self { plans: Arc::new(plans), ..self }
     }
 }
 

@@ -51,6 +51,12 @@ pub enum Error {
         /// It may be done again after this.
         retry_after: Duration,
     },
+    /// The tenant has as many jobs queued as it may.
+    #[error("as many jobs are queued as may be: {max}")]
+    QueueFull {
+        /// So many may be queued.
+        max: u64,
+    },
     /// The request id was used for another request.
     #[error("request_id was used for a different request")]
     RequestReused,

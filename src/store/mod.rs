@@ -83,7 +83,8 @@ pub trait Store: Admin {
 
     // ── Runs ────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Creates a run with its first jobs (at most [`BATCH_MAX`]).
+    /// Creates a run with its first jobs (at most [`BATCH_MAX`]). [`Error::QueueFull`] if the tenant may not have so
+    /// many queued; so does everything that adds jobs.
     async fn create_run(&self, tenant: &TenantId, new: NewRun, key: Option<RequestKey>)
     -> Result<RunCreated>;
     /// Changes settings of a run that has not ended.

@@ -4,6 +4,7 @@ mod admin;
 mod crash;
 mod grpc;
 mod maintenance;
+mod security;
 mod simulator;
 mod store;
 mod support;

@@ -45,6 +45,13 @@ pub(super) async fn import(
         let wire::Part::Batch(batch) = part else {
             return Err(status::of_violation(&Violation::new("header", "must be the first message only")));
         };
+        batch::check_len("batch.jobs", batch.jobs.len())
+            .map_err(|violation| status::of_violation(&violation))?;
+        // Nothing more is read meanwhile, so the client is slowed down.
+        tokio::select! {
+            () = import.call.rows.wait(batch.jobs.len()) => {}
+            () = shared.draining.cancelled() => return Err(status::draining()),
+        }
         let stored;
         // A batch that has begun is stored even where the client goes away in the middle of it.
         (import, stored) = shared.detached(import.take(batch)).await?;
@@ -99,7 +106,6 @@ impl Stored {
 impl Import {
     /// Stores what of `batch` is not stored yet.
     async fn take(mut self, mut batch: wire::Batch) -> Result<(Self, Stored), Refusal> {
-        batch::check_len("batch.jobs", batch.jobs.len())?;
         let known = already_stored(self.offset, batch.offset, batch.jobs.len())?;
         batch.jobs.drain(..known);
         if batch.jobs.is_empty() {

@@ -4,7 +4,7 @@ use crate::domain::{RunId, Violation};
 use crate::grpc::service::Call;
 use crate::grpc::status::Refusal;
 use crate::grpc::{convert, idempotency, pb};
-use crate::store::{NewRetry, RECONCILE_RUNS_MAX};
+use crate::store::{BATCH_MAX, NewRetry, RECONCILE_RUNS_MAX};
 
 pub(super) async fn reconcile(
     call: Call,
@@ -48,6 +48,8 @@ pub(super) async fn retry(
     let retry = NewRetry { parent, states, outcomes, patch, start: request.start };
     let run = call.store.begin_retry(&call.tenant, retry, key).await.map_err(super::runs::in_settings)?;
     loop {
+        // A page at most; how many jobs it holds is known only afterwards.
+        call.rows.wait(BATCH_MAX).await;
         let filled = call.store.fill_retry(&call.tenant, run).await?;
         if filled.done {
             return Ok(pb::RetryJobsResponse { run: Some(convert::run::write(filled.run)) });

@@ -17,6 +17,7 @@ pub(super) async fn create(
 ) -> Result<pb::CreateRunResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_max("jobs", request.jobs.len())?;
+    call.rows.take(request.jobs.len())?;
     let settings = convert::run::read(request.settings)?;
     check_ranges(&settings)?;
     let Batch { good, places } =
@@ -65,6 +66,7 @@ pub(super) fn in_settings(error: store::Error) -> store::Error {
         | store::Error::NotEnded(_)
         | store::Error::NothingToRetry
         | store::Error::TooSoon { .. }
+        | store::Error::QueueFull { .. }
         | store::Error::RequestReused
         | store::Error::Unavailable(_)
         | store::Error::Locked(_)

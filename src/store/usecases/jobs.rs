@@ -34,6 +34,7 @@ pub async fn add(
     let mut run = open_run(&mut tx, tenant, run).await?;
     let now = tx.now().await?;
     let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+    check_queue(&mut tx, engine, tenant, &added).await?;
     let detail = json!({ "jobs": added.len() });
     audit::write(&mut tx, &engine.actor, tenant, format!("run {}", run.id), &detail, now).await?;
     save_added(&mut tx, tenant, run, now).await?;
@@ -85,6 +86,7 @@ pub async fn import(
         )));
     }
     let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+    check_queue(&mut tx, engine, tenant, &added).await?;
     let next = i64::try_from(step.offset.saturating_add(step.taken)).unwrap_or(i64::MAX);
     tx.execute(&PUT, args![tenant, run.id.0, step.import_id, next, now]).await?;
     let detail = json!({ "offset": step.offset, "jobs": added.len() });
@@ -160,6 +162,25 @@ pub async fn add_in(
         },
     });
     Ok(added.collect())
+}
+
+/// Whether what was added still fits into the tenant's queue; to be asked before the run is saved with it.
+///
+/// Runs are counted as they are committed, not locked: what is added to other runs at the same moment does not count.
+pub async fn check_queue(tx: &mut Tx, engine: &Engine, tenant: &TenantId, added: &[JobAdded]) -> Result<()> {
+    static QUEUED: Sql = Sql::new(
+        "SELECT t.plan, (SELECT CAST(COALESCE(sum(r.queued), 0) AS BIGINT) FROM runs r
+             WHERE r.tenant_id = $1 AND r.ended_at IS NULL) AS queued
+         FROM tenants t WHERE t.tenant_id = $1",
+    );
+    let new = added.iter().filter(|job| matches!(job, JobAdded::Job { duplicate: false, .. })).count();
+    if new == 0 {
+        return Ok(());
+    }
+    let row = tx.fetch_one(&QUEUED, args![tenant]).await?;
+    let queued: u64 = row.narrow("queued")?;
+    let max = engine.plans.of(&row.text("plan")?).queued_jobs_max;
+    if queued.saturating_add(new as u64) > max { Err(Error::QueueFull { max }) } else { Ok(()) }
 }
 
 async fn insert(

@@ -139,7 +139,8 @@ pub async fn fill(engine: &Engine, tenant: &TenantId, id: RunId) -> Result<Retry
     let done = rows.len() < BATCH_MAX;
     let after = rows.last().map_or(Ok(filling.after), |row| row.uuid("job_id"))?;
     let new = rows.iter().map(read_job).collect::<Result<_>>()?;
-    jobs::add_in(&mut tx, tenant, &mut run, new, now).await?;
+    let added = jobs::add_in(&mut tx, tenant, &mut run, new, now).await?;
+    jobs::check_queue(&mut tx, engine, tenant, &added).await?;
     if done {
         if filling.start && run.state == RunState::Draft {
             run.move_to(RunState::Pending, None, now);

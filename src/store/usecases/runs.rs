@@ -49,6 +49,7 @@ pub async fn create(
     run_row::insert(&mut tx, tenant, &run).await?;
     run.log(Event::RunCreated { state: run.state });
     let jobs = jobs::add_in(&mut tx, tenant, &mut run, new.jobs, now).await?;
+    jobs::check_queue(&mut tx, engine, tenant, &jobs).await?;
     if new.seal {
         run.sealed = true;
         run.log(Event::RunSealed);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use trunkline::domain::lead::LeadFacts;
+use trunkline::domain::plan::Plans;
 use trunkline::domain::run::RunSettings;
 use trunkline::domain::script::Script;
 use trunkline::domain::tenant::Tenant;
@@ -47,6 +48,12 @@ impl TestStore {
     /// On a new database of the test server.
     pub async fn postgres() -> Self {
         Self::on(TestDatabase::postgres().await).await
+    }
+
+    /// The same store, under other plans. Before anybody else holds it.
+    pub fn with_plans(self, plans: Plans) -> Self {
+        let store = Arc::into_inner(self.store).expect("nobody else holds it");
+        Self { store: Arc::new(store.with_plans(plans)), ..self }
     }
 
     async fn on(database: TestDatabase) -> Self {
