@@ -211,6 +211,8 @@ CREATE TABLE IF NOT EXISTS call_log (
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid) WHERE call_sid IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
 CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
+-- When a phone was tried: frequency caps count over all runs.
+CREATE INDEX IF NOT EXISTS call_log_by_phone ON call_log (tenant_id, phone_to, created_at);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
 -- Calls about which something is to be done at the carrier.
 CREATE INDEX IF NOT EXISTS call_log_interventions ON call_log (tenant_id, call_id) WHERE intervention IS NOT NULL;

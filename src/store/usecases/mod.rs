@@ -19,4 +19,5 @@ pub mod requests;
 pub mod retry;
 pub mod runs;
 pub mod sweep;
+pub mod takeover;
 pub mod tenants;

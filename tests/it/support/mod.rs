@@ -1,5 +1,8 @@
 //! What tests share: real stores, and things to put into them.
 
+pub mod logs;
+pub mod raw;
+
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
