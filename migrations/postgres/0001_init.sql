@@ -232,7 +232,7 @@ CREATE TABLE IF NOT EXISTS run_events (
     PRIMARY KEY (tenant_id, run_id, revision)
 );
 
--- lz4 costs a commit of 500 events a third of what pglz does. A server built without it keeps pglz.
+-- lz4 costs a commit of 500 events less than half of what pglz does. A server built without it keeps pglz.
 DO $$
 BEGIN
     ALTER TABLE run_events ALTER COLUMN events SET COMPRESSION lz4;
