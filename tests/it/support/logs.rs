@@ -1,23 +1,37 @@
 //! What is logged, line by line, as JSON.
+//!
+//! One subscriber for the whole process, in place before the first line is logged, and it writes to the thread that
+//! asks. One subscriber a thread would miss lines: `tracing` asks once, on the thread that logs a line first, whether
+//! anybody wants it, and keeps the answer.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::Value;
-use tracing::subscriber::DefaultGuard;
+
+thread_local! {
+    static HERE: RefCell<Option<Written>> = const { RefCell::new(None) };
+}
 
 /// What this thread logs while it lives. Only in a test whose runtime has no other threads.
 pub struct Logs {
     written: Written,
-    _guard: DefaultGuard,
 }
 
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Written {
+/// Where a line of this thread goes.
+struct Here;
+
+impl io::Write for Here {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        HERE.with_borrow(|here| {
+            if let Some(written) = here {
+                written.0.lock().unwrap().extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
@@ -26,17 +40,27 @@ impl io::Write for Written {
     }
 }
 
+/// Puts the subscriber in place. Before the first store is opened.
+pub fn listen() {
+    static LISTENING: OnceLock<()> = OnceLock::new();
+    LISTENING.get_or_init(|| {
+        tracing_subscriber::fmt().json().with_env_filter("trunkline=debug").with_writer(|| Here).init();
+    });
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        HERE.set(None);
+    }
+}
+
 impl Logs {
     /// Everything of ours from DEBUG on.
     pub fn begin() -> Self {
+        listen();
         let written = Written::default();
-        let writer = written.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .with_env_filter("trunkline=debug")
-            .with_writer(move || writer.clone())
-            .finish();
-        Self { written, _guard: tracing::subscriber::set_default(subscriber) }
+        HERE.set(Some(written.clone()));
+        Self { written }
     }
 
     /// The fields of every line that has this `event`, with those of its spans.
