@@ -56,6 +56,7 @@ pub mod phone;
 pub mod plan;
 pub mod repair;
 pub mod retry;
+pub mod rule;
 pub mod run;
 pub mod schedule;
 pub mod script;

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::Timestamp;
 use crate::domain::cap::{self, FrequencyCap};
+use crate::domain::rule::Rule;
 use crate::grpc::pb::frequency_cap::Span;
 
 fn say() -> Option<pb::Script> {
@@ -68,6 +69,7 @@ fn violations_name_the_path() {
         (capped(0, Some(Span::CalendarDays(1))), "settings.frequency_caps[0].max_attempts"),
         (capped(1, seconds(1, 5).map(Span::Rolling)), "settings.frequency_caps[0].rolling"),
         (capped(1, seconds(59, 0).map(Span::Rolling)), "settings.frequency_caps[0].rolling"),
+        (pb::RunSettings { rules: vec![1, 9], ..minimal() }, "settings.rules[1]"),
         (pb::RunSettings { ring_timeout: seconds(30, 1), ..minimal() }, "settings.ring_timeout"),
         (pb::RunSettings { ring_timeout: seconds(4, 0), ..minimal() }, "settings.ring_timeout"),
         (pb::RunSettings { time_limit: seconds(-1, 0), ..minimal() }, "settings.time_limit"),
@@ -159,6 +161,7 @@ prop_compose! {
         holidays in prop::collection::vec(1i16..=12, 0..3),
         retry in any_retry(),
         caller in prop::option::of(Just("+14158672671")),
+        rules in prop::sample::subsequence(Rule::ALL.to_vec(), 0..=3),
         caps in prop::collection::vec((1u32..=100, 1u32..=90, any::<bool>()), 0..3),
         starts_at in prop::option::of(0i64..2_000_000_000_000_000),
         expires_at in prop::option::of(0i64..2_000_000_000_000_000),
@@ -167,7 +170,7 @@ prop_compose! {
         RunSettings {
             amd: None,
             frequency_caps: caps.into_iter().map(|(max_attempts, n, days)| cap_of(max_attempts, n, days)).collect(),
-            name, script, retry,
+            name, script, retry, rules,
             concurrency: numbers.0, weight: numbers.1, priority: numbers.2,
             windows: windows.into_iter().map(|(opens_minute, closes_minute, weekdays)| CallingWindow {
                 opens_minute, closes_minute, weekdays,

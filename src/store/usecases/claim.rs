@@ -247,7 +247,7 @@ async fn pick_jobs(
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
     let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
-    let caps = &run.settings.frequency_caps;
+    let caps = &run.settings.caps();
     let attempts = queue::attempts(tx, &tenant.id, caps, &scan.candidates, now).await?;
     let schedule = run.settings.schedule(tenant.window);
     let mut picked = Picked::default();

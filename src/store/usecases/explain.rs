@@ -26,7 +26,7 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
     let owner = access::tenant(&mut tx, tenant).await?.tenant;
     let phone = Phone::from_stored(row.text("phone")?);
     let live = live(&mut tx, tenant, &job, phone.expose()).await?;
-    let caps = run.settings.frequency_caps.clone();
+    let caps = run.settings.caps();
     let attempts = queue::attempts_to(&mut tx, tenant, &caps, vec![phone.expose().to_owned()], now).await?;
     let (call, calls) = calls(&mut tx, tenant, id).await?;
     let ahead = ahead(&mut tx, tenant, &job, now).await?;
