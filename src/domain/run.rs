@@ -6,6 +6,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::amd::Amd;
+use super::cap::{self, FrequencyCap};
 use super::job::{JobState, Outcome};
 use super::retry::RetryPolicy;
 use super::schedule::{self, Schedule};
@@ -101,6 +102,9 @@ pub struct RunSettings {
     /// How answering machines are treated; none to not look for them.
     #[serde(default)]
     pub amd: Option<Amd>,
+    /// How often a phone may be tried, by this run together with all others of the tenant; at most 8.
+    #[serde(default)]
+    pub frequency_caps: Vec<FrequencyCap>,
     /// Not before.
     pub starts_at: Option<Timestamp>,
     /// Not after; jobs still queued then expire.
@@ -125,6 +129,7 @@ impl RunSettings {
             retry: RetryPolicy::default(),
             caller_id: None,
             amd: None,
+            frequency_caps: Vec::new(),
             starts_at: None,
             expires_at: None,
             ring_timeout_s: 30,
@@ -158,6 +163,7 @@ impl RunSettings {
         if let Some(amd) = &self.amd {
             amd.check().map_err(|violation| violation.under("amd"))?;
         }
+        cap::check(&self.frequency_caps)?;
         if !(5..=600).contains(&self.ring_timeout_s) {
             return Err(Violation::new("ring_timeout", "must be 5 to 600 seconds"));
         }
@@ -219,6 +225,8 @@ super::state_words! {
         CallerId = "caller_id",
         /// [`RunSettings::amd`].
         Amd = "amd",
+        /// [`RunSettings::frequency_caps`].
+        FrequencyCaps = "frequency_caps",
         /// [`RunSettings::starts_at`].
         StartsAt = "starts_at",
         /// [`RunSettings::expires_at`].
@@ -246,6 +254,7 @@ impl RunSettings {
                 RunField::Retry => self.retry.clone_from(&other.retry),
                 RunField::CallerId => self.caller_id.clone_from(&other.caller_id),
                 RunField::Amd => self.amd.clone_from(&other.amd),
+                RunField::FrequencyCaps => self.frequency_caps.clone_from(&other.frequency_caps),
                 RunField::StartsAt => self.starts_at = other.starts_at,
                 RunField::ExpiresAt => self.expires_at = other.expires_at,
                 RunField::RingTimeout => self.ring_timeout_s = other.ring_timeout_s,

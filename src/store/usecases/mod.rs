@@ -24,5 +24,6 @@ pub mod requests;
 pub mod retry;
 pub mod runs;
 pub mod sweep;
+pub mod takeover;
 pub mod tasks;
 pub mod tenants;
