@@ -21,6 +21,7 @@ use crate::store::{
     self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring, Recorder,
     Store,
 };
+use crate::tasks;
 use crate::webhooks;
 
 /// What a tenant's first key may do.
@@ -152,10 +153,14 @@ impl App {
             carrier,
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
-        let dialer = config
-            .roles
-            .dialer
-            .then(|| tokio::spawn(dialer::run(store.clone(), recorder.clone(), dialer_config, dialing)));
+        let working = shutdown.child_token();
+        let (dialer, tasks) = if config.roles.dialer {
+            let dialer = dialer::run(store.clone(), recorder.clone(), dialer_config, dialing);
+            let tasks = tasks::run(store.clone(), tasks::Config::default(), working);
+            (Some(tokio::spawn(dialer)), Some(tokio::spawn(tasks)))
+        } else {
+            (None, None)
+        };
         if let Some(listener) = listeners.grpc {
             let (store, stop) = (store.clone(), shutdown.child_token());
             servers.spawn(async move {
@@ -179,9 +184,9 @@ impl App {
         tracing::info!("draining");
         shutdown.cancel();
         let drained = tokio::time::timeout(config.drain_timeout, async {
-            // A panic of the dialer was logged where it happened; draining goes on.
-            if let Some(dialer) = dialer {
-                let _ = dialer.await;
+            // A panic of either was logged where it happened; draining goes on.
+            for worker in [dialer, tasks].into_iter().flatten() {
+                let _ = worker.await;
             }
             hearing.cancel();
             let mut result = early.map_or(Ok(()), flatten);

@@ -228,6 +228,10 @@ pub struct Tenant {
     pub time_zone: String,
     /// When callees may be called, for runs that name no window.
     pub window: Window,
+    /// ISO 3166-1 alpha-2 code that national phones are read with when nobody names another.
+    pub region: Option<String>,
+    /// What is said to those who call the caller id; without it, an apology.
+    pub greeting: Option<String>,
 }
 
 impl Default for Tenant {
@@ -239,6 +243,8 @@ impl Default for Tenant {
             calls_per_second: DEFAULT_CALLS_PER_SECOND,
             time_zone: "UTC".into(),
             window: Window::default(),
+            region: None,
+            greeting: None,
         }
     }
 }

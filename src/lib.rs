@@ -10,4 +10,5 @@ pub mod grpc;
 pub mod progress;
 pub mod simulator;
 pub mod store;
+pub mod tasks;
 pub mod webhooks;

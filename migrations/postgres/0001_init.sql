@@ -40,11 +40,14 @@ CREATE TABLE IF NOT EXISTS tenants (
     calling_window       TEXT COLLATE "C" NOT NULL,
     region               TEXT COLLATE "C",
     plan                 TEXT COLLATE "C" NOT NULL,
+    greeting             TEXT COLLATE "C",
     managed              BOOLEAN NOT NULL DEFAULT FALSE,
     revision             BIGINT NOT NULL DEFAULT 1,
     created_at           BIGINT NOT NULL,
     updated_at           BIGINT NOT NULL
 );
+-- Whose a called number is, is looked for among the tenants of its account.
+CREATE INDEX IF NOT EXISTS tenants_account ON tenants (account_sid, tenant_id);
 
 -- One row a tenant. The lock on it, held to commit, makes a claim the tenant's only one.
 -- caller_turn: whose turn it is in the tenant's pool of caller ids.
@@ -78,17 +81,37 @@ CREATE TABLE IF NOT EXISTS workers (
     expires_at   BIGINT NOT NULL
 ) WITH (fillfactor = 60);
 
+-- revision grows when what a client may change does; its calls leave it alone. tags: a JSON array, sorted.
 CREATE TABLE IF NOT EXISTS leads (
-    tenant_id  TEXT COLLATE "C" NOT NULL,
-    lead_id    UUID NOT NULL,
-    phone      TEXT COLLATE "C" NOT NULL,
-    name       TEXT COLLATE "C" NOT NULL,
-    time_zone  TEXT COLLATE "C",
-    attributes TEXT COLLATE "C" NOT NULL,
-    created_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL,
+    tenant_id           TEXT COLLATE "C" NOT NULL,
+    lead_id             UUID NOT NULL,
+    phone               TEXT COLLATE "C" NOT NULL,
+    name                TEXT COLLATE "C" NOT NULL,
+    time_zone           TEXT COLLATE "C",
+    attributes          TEXT COLLATE "C" NOT NULL,
+    tags                TEXT COLLATE "C" NOT NULL DEFAULT '[]',
+    status              TEXT COLLATE "C" NOT NULL DEFAULT 'new' CHECK (status IN ('new', 'attempted', 'contacted', 'converted',
+                            'lost')),
+    source              TEXT COLLATE "C" NOT NULL DEFAULT 'api' CHECK (source IN ('api', 'import', 'run', 'call')),
+    revision            BIGINT NOT NULL DEFAULT 1,
+    last_call_id        UUID,
+    last_call_direction TEXT COLLATE "C" CHECK (last_call_direction IN ('outbound', 'inbound')),
+    last_call_state     TEXT COLLATE "C",
+    last_call_at        BIGINT,
+    created_at          BIGINT NOT NULL,
+    updated_at          BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, lead_id),
     UNIQUE (tenant_id, phone)
+) WITH (fillfactor = 70);
+
+-- A lead's history but for its creation, which its own row tells: ids and names of fields, nothing personal.
+CREATE TABLE IF NOT EXISTS lead_events (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    lead_id   UUID NOT NULL,
+    event_id  UUID NOT NULL,
+    at        BIGINT NOT NULL,
+    detail    TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (tenant_id, lead_id, event_id)
 );
 
 -- The lock on a run's row is the lock on its jobs and their calls: whoever changes one holds it.
@@ -158,6 +181,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     UNIQUE (tenant_id, run_id, lead_id)
 ) WITH (fillfactor = 60);
 CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (tenant_id, run_id, job_id);
+CREATE INDEX IF NOT EXISTS jobs_by_lead ON jobs (tenant_id, lead_id, job_id);
 
 -- Exactly the queued jobs; rows are inserted and deleted, never updated, and are all that a claim scans.
 CREATE TABLE IF NOT EXISTS ready_jobs (
@@ -214,6 +238,9 @@ CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_
 -- When a phone was tried: frequency caps count over all runs.
 CREATE INDEX IF NOT EXISTS call_log_by_phone ON call_log (tenant_id, phone_to, created_at);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
+CREATE INDEX IF NOT EXISTS call_log_inbound ON call_log (tenant_id, phone_from) WHERE direction = 'inbound';
+CREATE INDEX IF NOT EXISTS call_log_inbound_live ON call_log (tenant_id, call_id)
+    WHERE ended_at IS NULL AND direction = 'inbound';
 -- Calls about which something is to be done at the carrier.
 CREATE INDEX IF NOT EXISTS call_log_interventions ON call_log (tenant_id, call_id) WHERE intervention IS NOT NULL;
 -- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
@@ -250,14 +277,41 @@ CREATE TABLE IF NOT EXISTS request_ids (
 );
 CREATE INDEX IF NOT EXISTS request_ids_age ON request_ids (created_at);
 
+-- How far an import got. Jobs are imported into a run; an import of leads has the run of zeros, and counts.
 CREATE TABLE IF NOT EXISTS imports (
     tenant_id   TEXT COLLATE "C" NOT NULL,
     run_id      UUID NOT NULL,
     import_id   TEXT COLLATE "C" NOT NULL,
     next_offset BIGINT NOT NULL,
+    created     BIGINT NOT NULL DEFAULT 0,
+    updated     BIGINT NOT NULL DEFAULT 0,
+    unchanged   BIGINT NOT NULL DEFAULT 0,
+    rejected    BIGINT NOT NULL DEFAULT 0,
     updated_at  BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, run_id, import_id)
 ) WITH (fillfactor = 60);
+
+-- Durable work, for every tenant in one table: inserted by the transaction that causes it, deleted by the one that
+-- does it. run_at: not before; of a claimed task, when its claim lapses. claims only grows, and is what a claim is known
+-- by: who finishes or puts off a task names it, so a claim that has lapsed changes nothing.
+-- payload: ids, nothing personal.
+CREATE TABLE IF NOT EXISTS tasks (
+    tenant_id  TEXT COLLATE "C" NOT NULL,
+    task_id    UUID NOT NULL,
+    kind       TEXT COLLATE "C" NOT NULL,
+    subject    TEXT COLLATE "C" NOT NULL,
+    payload    TEXT COLLATE "C" NOT NULL,
+    state      TEXT COLLATE "C" NOT NULL CHECK (state IN ('queued', 'dead')),
+    attempts   BIGINT NOT NULL DEFAULT 0,
+    claims     BIGINT NOT NULL DEFAULT 0,
+    run_at     BIGINT NOT NULL,
+    claimed_by TEXT COLLATE "C",
+    last_error TEXT COLLATE "C",
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, task_id)
+) WITH (fillfactor = 60);
+CREATE INDEX IF NOT EXISTS tasks_due ON tasks (run_at) WHERE state = 'queued';
 
 -- A retry of an ended run's jobs: the new run's row of its filling, and how far it got (the parent's last job).
 CREATE TABLE IF NOT EXISTS run_retries (
@@ -322,7 +376,7 @@ DECLARE owned TEXT;
 BEGIN
     FOREACH owned IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'leads', 'runs', 'jobs', 'ready_jobs',
                                  'call_log', 'run_events', 'request_ids', 'imports', 'run_retries', 'maintenance',
-                                 'audit_log'] LOOP
+                                 'audit_log', 'lead_events', 'tasks'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned);
         EXECUTE format('DROP POLICY IF EXISTS own_rows ON %I', owned);
         EXECUTE format('CREATE POLICY own_rows ON %I TO trunkline_app
@@ -330,7 +384,7 @@ BEGIN
         EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I TO trunkline_app', owned);
     END LOOP;
 END $$;
-GRANT DELETE ON ready_jobs TO trunkline_app;
+GRANT DELETE ON ready_jobs, leads, lead_events, tasks TO trunkline_app;
 REVOKE UPDATE ON run_events FROM trunkline_app;
 REVOKE UPDATE, DELETE ON audit_log FROM trunkline_app;
 -- Tenants and keys are the administration's.
@@ -343,7 +397,8 @@ GRANT SELECT ON workers, meta TO trunkline_app;
 DO $$
 DECLARE routed TEXT;
 BEGIN
-    FOREACH routed IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'runs', 'call_log', 'request_ids'] LOOP
+    FOREACH routed IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'runs', 'call_log', 'request_ids',
+                                  'tasks'] LOOP
         EXECUTE format('DROP POLICY IF EXISTS all_rows ON %I', routed);
         EXECUTE format('CREATE POLICY all_rows ON %I TO trunkline_scheduler USING (true)', routed);
     END LOOP;
@@ -354,6 +409,8 @@ GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, end
 GRANT SELECT (tenant_id, call_id, call_sid, run_id, state, worker_id, created_at, check_at, ended_at, direction,
     intervention) ON call_log TO trunkline_scheduler;
 GRANT SELECT (tenant_id, account_sid, state, region, plan) ON tenants TO trunkline_scheduler;
+GRANT SELECT (tenant_id, task_id, kind, subject, payload, state, attempts, claims, run_at),
+    UPDATE (state, attempts, claims, run_at, claimed_by, last_error, updated_at) ON tasks TO trunkline_scheduler;
 GRANT SELECT (tenant_id, method, request_id, created_at), DELETE ON request_ids TO trunkline_scheduler;
 GRANT SELECT, INSERT, UPDATE, DELETE ON workers TO trunkline_scheduler;
 GRANT SELECT ON meta TO trunkline_scheduler;

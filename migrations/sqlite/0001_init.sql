@@ -40,11 +40,14 @@ CREATE TABLE IF NOT EXISTS tenants (
     calling_window       TEXT NOT NULL,
     region               TEXT,
     plan                 TEXT NOT NULL,
+    greeting             TEXT,
     managed              INTEGER NOT NULL DEFAULT 0,
     revision             INTEGER NOT NULL DEFAULT 1,
     created_at           INTEGER NOT NULL,
     updated_at           INTEGER NOT NULL
 ) STRICT;
+-- Whose a called number is, is looked for among the tenants of its account.
+CREATE INDEX IF NOT EXISTS tenants_account ON tenants (account_sid, tenant_id);
 
 -- One row a tenant. The lock on it, held to commit, makes a claim the tenant's only one.
 -- caller_turn: whose turn it is in the tenant's pool of caller ids.
@@ -78,18 +81,38 @@ CREATE TABLE IF NOT EXISTS workers (
     expires_at   INTEGER NOT NULL
 ) STRICT;
 
+-- revision grows when what a client may change does; its calls leave it alone. tags: a JSON array, sorted.
 CREATE TABLE IF NOT EXISTS leads (
-    tenant_id  TEXT NOT NULL,
-    lead_id    TEXT NOT NULL,
-    phone      TEXT NOT NULL,
-    name       TEXT NOT NULL,
-    time_zone  TEXT,
-    attributes TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
+    tenant_id           TEXT NOT NULL,
+    lead_id             TEXT NOT NULL,
+    phone               TEXT NOT NULL,
+    name                TEXT NOT NULL,
+    time_zone           TEXT,
+    attributes          TEXT NOT NULL,
+    tags                TEXT NOT NULL DEFAULT '[]',
+    status              TEXT NOT NULL DEFAULT 'new' CHECK (status IN ('new', 'attempted', 'contacted', 'converted',
+                            'lost')),
+    source              TEXT NOT NULL DEFAULT 'api' CHECK (source IN ('api', 'import', 'run', 'call')),
+    revision            INTEGER NOT NULL DEFAULT 1,
+    last_call_id        TEXT,
+    last_call_direction TEXT CHECK (last_call_direction IN ('outbound', 'inbound')),
+    last_call_state     TEXT,
+    last_call_at        INTEGER,
+    created_at          INTEGER NOT NULL,
+    updated_at          INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, lead_id),
     UNIQUE (tenant_id, phone)
 ) STRICT;
+
+-- A lead's history but for its creation, which its own row tells: ids and names of fields, nothing personal.
+CREATE TABLE IF NOT EXISTS lead_events (
+    tenant_id TEXT NOT NULL,
+    lead_id   TEXT NOT NULL,
+    event_id  TEXT NOT NULL,
+    at        INTEGER NOT NULL,
+    detail    TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, lead_id, event_id)
+) STRICT, WITHOUT ROWID;
 
 -- The lock on a run's row is the lock on its jobs and their calls: whoever changes one holds it.
 -- claimable_at is a hint for claims: no job of the run is eligible before it.
@@ -158,6 +181,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     UNIQUE (tenant_id, run_id, lead_id)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (tenant_id, run_id, job_id);
+CREATE INDEX IF NOT EXISTS jobs_by_lead ON jobs (tenant_id, lead_id, job_id);
 
 -- Exactly the queued jobs; rows are inserted and deleted, never updated, and are all that a claim scans.
 CREATE TABLE IF NOT EXISTS ready_jobs (
@@ -214,6 +238,9 @@ CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_
 -- When a phone was tried: frequency caps count over all runs.
 CREATE INDEX IF NOT EXISTS call_log_by_phone ON call_log (tenant_id, phone_to, created_at);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
+CREATE INDEX IF NOT EXISTS call_log_inbound ON call_log (tenant_id, phone_from) WHERE direction = 'inbound';
+CREATE INDEX IF NOT EXISTS call_log_inbound_live ON call_log (tenant_id, call_id)
+    WHERE ended_at IS NULL AND direction = 'inbound';
 -- Calls about which something is to be done at the carrier.
 CREATE INDEX IF NOT EXISTS call_log_interventions ON call_log (tenant_id, call_id) WHERE intervention IS NOT NULL;
 -- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
@@ -243,14 +270,41 @@ CREATE TABLE IF NOT EXISTS request_ids (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS request_ids_age ON request_ids (created_at);
 
+-- How far an import got. Jobs are imported into a run; an import of leads has the run of zeros, and counts.
 CREATE TABLE IF NOT EXISTS imports (
     tenant_id   TEXT NOT NULL,
     run_id      TEXT NOT NULL,
     import_id   TEXT NOT NULL,
     next_offset INTEGER NOT NULL,
+    created     INTEGER NOT NULL DEFAULT 0,
+    updated     INTEGER NOT NULL DEFAULT 0,
+    unchanged   INTEGER NOT NULL DEFAULT 0,
+    rejected    INTEGER NOT NULL DEFAULT 0,
     updated_at  INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, run_id, import_id)
 ) STRICT;
+
+-- Durable work, for every tenant in one table: inserted by the transaction that causes it, deleted by the one that
+-- does it. run_at: not before; of a claimed task, when its claim lapses. claims only grows, and is what a claim is known
+-- by: who finishes or puts off a task names it, so a claim that has lapsed changes nothing.
+-- payload: ids, nothing personal.
+CREATE TABLE IF NOT EXISTS tasks (
+    tenant_id  TEXT NOT NULL,
+    task_id    TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    subject    TEXT NOT NULL,
+    payload    TEXT NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN ('queued', 'dead')),
+    attempts   INTEGER NOT NULL DEFAULT 0,
+    claims     INTEGER NOT NULL DEFAULT 0,
+    run_at     INTEGER NOT NULL,
+    claimed_by TEXT,
+    last_error TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, task_id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS tasks_due ON tasks (run_at) WHERE state = 'queued';
 
 -- A retry of an ended run's jobs: the new run's row of its filling, and how far it got (the parent's last job).
 CREATE TABLE IF NOT EXISTS run_retries (
@@ -303,6 +357,7 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('jobs', 'sqlite_autoindex_jobs_1', '10000000 1000000 1'),
     ('jobs', 'sqlite_autoindex_jobs_2', '10000000 1000000 10000 1'),
     ('jobs', 'jobs_by_run', '10000000 1000000 10000 1'),
+    ('jobs', 'jobs_by_lead', '10000000 1000000 10 1'),
     ('ready_jobs', 'ready_jobs', '10000000 1000000 10000 5000 100 1'),
     ('call_log', 'sqlite_autoindex_call_log_1', '10000000 1000000 1'),
     ('call_log', 'call_log_sid', '10000000 1000000 1'),
@@ -311,6 +366,11 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('call_log', 'call_log_by_phone', '10000000 1000000 5 1'),
     ('call_log', 'call_log_live', '1000 100 1'),
     ('call_log', 'call_log_interventions', '1000 100 1'),
+    ('call_log', 'call_log_inbound', '1000000 100000 10'),
+    ('call_log', 'call_log_inbound_live', '1000 100 1'),
+    ('lead_events', 'lead_events', '10000000 1000000 10 1'),
+    ('tasks', 'sqlite_autoindex_tasks_1', '1000 100 1'),
+    ('tasks', 'tasks_due', '1000 1'),
     ('leads', 'sqlite_autoindex_leads_1', '10000000 1000000 1'),
     ('leads', 'sqlite_autoindex_leads_2', '10000000 1000000 1'),
     ('runs', 'sqlite_autoindex_runs_1', '100000 10000 1'),

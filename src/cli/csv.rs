@@ -1,7 +1,8 @@
 //! Lead files: CSV in, one record at a time, so that memory stays flat whatever the size of the file.
 //!
-//! The header row names the columns. `phone` is required; `name`, `time_zone` and `region` (ISO 3166-1 alpha-2,
-//! for national phones) are known; every other column becomes an attribute of the lead, where it is not empty.
+//! The header row names the columns. `phone` is required; `name`, `time_zone`, `region` (ISO 3166-1 alpha-2, for
+//! national phones) and `tags` (separated by `|`) are known; every other column becomes an attribute of the lead,
+//! where it is not empty. A file that names them otherwise is read through a [`Map`].
 //! A byte order mark, CRLF and quoted fields are fine.
 
 #[cfg(test)]
@@ -73,7 +74,28 @@ enum Column {
     Name,
     TimeZone,
     Region,
+    Tags,
     Attribute(String),
+}
+
+/// The fields that a column can be, besides attributes.
+const FIELDS: [&str; 5] = ["phone", "name", "time_zone", "region", "tags"];
+
+/// A field, and what the file calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Map {
+    field: &'static str,
+    /// In lower case.
+    column: String,
+}
+
+/// Reads `FIELD=COLUMN`.
+pub fn mapping(text: &str) -> Result<Map, String> {
+    let (field, column) = text.split_once('=').ok_or("must be FIELD=COLUMN")?;
+    let field = FIELDS.into_iter().find(|known| *known == field);
+    let field = field.ok_or_else(|| format!("FIELD must be one of {}", FIELDS.join(", ")))?;
+    let column = column.trim().to_ascii_lowercase();
+    if column.is_empty() { Err("COLUMN is empty".into()) } else { Ok(Map { field, column }) }
 }
 
 /// Reads a lead file record by record. After an error it ends.
@@ -120,9 +142,14 @@ impl<R: Read> Read for Bounded<R> {
 impl Leads<File> {
     /// Opens `path` and reads its header row.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_mapped(path, &[])
+    }
+
+    /// The same for a file whose columns have other names.
+    pub fn open_mapped(path: &Path, maps: &[Map]) -> Result<Self, Error> {
         let file = path.display().to_string();
         match File::open(path) {
-            Ok(inner) => Self::new(file, inner),
+            Ok(inner) => Self::mapped(file, inner, maps),
             Err(source) => Err(Error::Io { file, source }),
         }
     }
@@ -131,6 +158,11 @@ impl Leads<File> {
 impl<R: Read> Leads<R> {
     /// Reads the header row of `inner`, which is called `file` in messages.
     pub fn new(file: String, inner: R) -> Result<Self, Error> {
+        Self::mapped(file, inner, &[])
+    }
+
+    /// The same for a file whose columns have other names.
+    pub fn mapped(file: String, inner: R, maps: &[Map]) -> Result<Self, Error> {
         // Records end with LF alone, because the crate's own CRLF mode loses count of the lines; the CR before
         // it is trimmed with the last field. Widths are checked here, for the same reason.
         let mut reader = ReaderBuilder::new()
@@ -142,7 +174,8 @@ impl<R: Read> Leads<R> {
             Ok(header) => header.clone(),
             Err(error) => return Err(located(&file, 1, error)),
         };
-        let columns = columns(&header).map_err(|reason| Error::Header { file: file.clone(), reason })?;
+        let columns =
+            columns(&header, maps).map_err(|reason| Error::Header { file: file.clone(), reason })?;
         Ok(Self { file, reader, columns, record: ByteRecord::new(), failed: false })
     }
 
@@ -194,8 +227,13 @@ impl<R: Read> Iterator for Leads<R> {
 
 /// Reads the whole file and counts its records, so that a broken one is refused before anything is sent.
 pub fn count(path: &Path) -> Result<u64, Error> {
+    count_mapped(path, &[])
+}
+
+/// The same for a file whose columns have other names.
+pub fn count_mapped(path: &Path, maps: &[Map]) -> Result<u64, Error> {
     let mut count = 0;
-    for row in Leads::open(path)? {
+    for row in Leads::open_mapped(path, maps)? {
         row?;
         count += 1;
     }
@@ -204,8 +242,13 @@ pub fn count(path: &Path) -> Result<u64, Error> {
 
 /// The lines of the records at `offsets`, counted from 0, in order.
 pub fn lines_at(path: &Path, offsets: &BTreeSet<u64>) -> Result<Vec<u64>, Error> {
+    lines_at_mapped(path, &[], offsets)
+}
+
+/// The same for a file whose columns have other names.
+pub fn lines_at_mapped(path: &Path, maps: &[Map], offsets: &BTreeSet<u64>) -> Result<Vec<u64>, Error> {
     let mut lines = Vec::with_capacity(offsets.len());
-    for (offset, row) in (0u64..).zip(Leads::open(path)?) {
+    for (offset, row) in (0u64..).zip(Leads::open_mapped(path, maps)?) {
         if lines.len() == offsets.len() {
             break;
         }
@@ -217,7 +260,7 @@ pub fn lines_at(path: &Path, offsets: &BTreeSet<u64>) -> Result<Vec<u64>, Error>
     Ok(lines)
 }
 
-fn columns(header: &ByteRecord) -> Result<Vec<Column>, String> {
+fn columns(header: &ByteRecord, maps: &[Map]) -> Result<Vec<Column>, String> {
     if header.len() > COLUMNS_MAX {
         return Err(format!("has more than {COLUMNS_MAX} columns"));
     }
@@ -232,15 +275,23 @@ fn columns(header: &ByteRecord) -> Result<Vec<Column>, String> {
         if !seen.insert(lower.clone()) {
             return Err(format!("column {position} has a name that was there before"));
         }
-        columns.push(match lower.as_str() {
-            "phone" => Column::Phone,
-            "name" => Column::Name,
-            "time_zone" => Column::TimeZone,
-            "region" => Column::Region,
-            _ => Column::Attribute(name.to_owned()),
+        let mapped = maps.iter().find(|map| map.column == lower).map(|map| map.field);
+        // A field that another column was named for is not this column's by its name.
+        let by_name = FIELDS.into_iter().find(|field| *field == lower);
+        let by_name = by_name.filter(|field| maps.iter().all(|map| map.field != *field));
+        columns.push(match mapped.or(by_name) {
+            Some("phone") => Column::Phone,
+            Some("name") => Column::Name,
+            Some("time_zone") => Column::TimeZone,
+            Some("region") => Column::Region,
+            Some("tags") => Column::Tags,
+            Some(_) | None => Column::Attribute(name.to_owned()),
         });
     }
-    if seen.contains("phone") {
+    if let Some(map) = maps.iter().find(|map| !seen.contains(&map.column)) {
+        return Err(format!("has no column for {}: --map names one that is not there", map.field));
+    }
+    if columns.iter().any(|column| matches!(column, Column::Phone)) {
         Ok(columns)
     } else {
         Err("has no column \"phone\": the first line must name the columns".into())
@@ -263,6 +314,10 @@ fn facts(columns: &[Column], record: &ByteRecord) -> Result<pb::LeadFacts, Strin
             Column::Name => text.clone_into(&mut facts.name),
             Column::TimeZone => text.clone_into(&mut facts.time_zone),
             Column::Region => text.clone_into(&mut facts.default_region),
+            Column::Tags => {
+                let tags = text.split('|').map(str::trim).filter(|tag| !tag.is_empty());
+                facts.tags.extend(tags.map(str::to_owned));
+            }
             Column::Attribute(_) if text.is_empty() => {}
             Column::Attribute(name) => {
                 let value = prost_types::Value { kind: Some(Kind::StringValue(text.to_owned())) };

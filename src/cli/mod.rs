@@ -19,6 +19,7 @@ pub mod run;
 pub mod serve;
 mod signals;
 pub mod simulate;
+pub mod task;
 pub mod tenant;
 pub mod watch;
 pub mod window;
@@ -93,6 +94,9 @@ pub enum Command {
     /// Works with leads.
     #[command(subcommand)]
     Lead(lead::Command),
+    /// Works with background tasks.
+    #[command(subcommand)]
+    Task(task::Command),
     /// Administers tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
@@ -120,6 +124,7 @@ impl Cli {
             Command::Simulate(_)
             | Command::Run(_)
             | Command::Lead(_)
+            | Command::Task(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -133,6 +138,7 @@ impl Cli {
             | Command::Migrate(_)
             | Command::Run(_)
             | Command::Lead(_)
+            | Command::Task(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -184,6 +190,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
         Command::Lead(command) => {
             let client = Client::connect(&config.check_client()?).await?;
             lead::execute(&client, command, output).await
+        }
+        Command::Task(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            task::execute(&client, command, output).await
         }
         Command::Tenant(command) => {
             let client = Client::connect(&config.check_client()?).await?;
@@ -241,7 +251,14 @@ mod tests {
             "run explain x",
             "run stop x --endpoint https://x --api-key-file key",
             "lead import x.csv",
+            "lead import x.csv --map phone=Mobile --map tags=Labels --region US --tag spring --import-id i",
+            "lead export --out y.csv --status new --status lost --source import --tag vip",
+            "lead export --phone-prefix +1415 --text ann --created-from 2026-09-01T08:00:00Z",
             "lead list --phone +14155550100",
+            "lead events x",
+            "lead delete x",
+            "task list --dead",
+            "task retry x",
             "tenant create acme --account AC1 --caller-id +14155550100 --caller-id +14155550101 --window 09:00-17:30",
             "tenant update acme --max-concurrent-calls 5 --plan high_volume",
             "tenant list --state disabled",
@@ -273,6 +290,9 @@ mod tests {
             "run retry",
             "run retry x --state queued",
             "run explain",
+            "lead import x.csv --map shoe=x",
+            "lead list --status x",
+            "task retry",
             "tenant create acme --account AC1",
             "tenant update acme --window 9-17",
             "key create acme",

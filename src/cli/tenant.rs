@@ -86,6 +86,9 @@ pub struct Limits {
     /// The name of the limits on requests [default: standard]
     #[arg(long)]
     plan: Option<String>,
+    /// What is said to those who call one of the caller ids; empty for an apology.
+    #[arg(long, value_name = "TEXT")]
+    greeting: Option<String>,
 }
 
 fn state(text: &str) -> Result<TenantState, String> {
@@ -157,6 +160,7 @@ fn settings(
         ("window", limits.window.is_some()),
         ("region", limits.region.is_some()),
         ("plan", limits.plan.is_some()),
+        ("greeting", limits.greeting.is_some()),
     ];
     let paths = named.iter().filter(|(_, named)| *named).map(|(path, _)| (*path).to_owned()).collect();
     let settings = pb::TenantSettings {
@@ -169,6 +173,10 @@ fn settings(
         window: limits.window,
         region: limits.region.unwrap_or_default(),
         plan: limits.plan.unwrap_or_default(),
+        greeting: limits.greeting.filter(|text| !text.is_empty()).map(|text| {
+            let say = pb::script::Say { text, ..Default::default() };
+            pb::Script { kind: Some(pb::script::Kind::Say(say)) }
+        }),
     };
     (settings, paths)
 }

@@ -45,6 +45,36 @@ pub fn job_reason(kind: pb::JobReasonKind) -> String {
     lower(kind.as_str_name(), "JOB_REASON_KIND_")
 }
 
+/// For example `contacted`.
+pub fn lead_status(status: pb::LeadStatus) -> String {
+    lower(status.as_str_name(), "LEAD_STATUS_")
+}
+
+/// For example `import`.
+pub fn lead_source(source: pb::LeadSource) -> String {
+    lower(source.as_str_name(), "LEAD_SOURCE_")
+}
+
+/// For example `queued`.
+pub fn task_state(state: pb::TaskState) -> String {
+    lower(state.as_str_name(), "TASK_STATE_")
+}
+
+/// An entry of a lead's history in a line.
+pub fn lead_event(event: &pb::LeadEvent) -> String {
+    use pb::lead_event::Kind;
+    match &event.kind {
+        None => "something that this version does not know".into(),
+        Some(Kind::Created(e)) => format!("created ({})", lead_source(e.source())),
+        Some(Kind::Updated(e)) => format!("{} changed by {}", e.fields.join(", "), e.actor),
+        Some(Kind::Called(e)) => {
+            let direction = lower(e.direction().as_str_name(), "CALL_DIRECTION_");
+            let lasted = e.duration.as_ref().map(|d| format!(", {} s", d.seconds)).unwrap_or_default();
+            format!("{direction} call {}: {}{lasted}", e.call_id, call_state(e.state()))
+        }
+    }
+}
+
 /// RFC 3339 in UTC, to the second; empty if there is none.
 pub fn time(at: Option<&Timestamp>) -> String {
     let at = at.and_then(|at| jiff::Timestamp::new(at.seconds, 0).ok());
@@ -153,6 +183,10 @@ pub fn lead_json(lead: &pb::Lead) -> Value {
         "name": lead.name,
         "time_zone": lead.time_zone,
         "attributes": lead.attributes.as_ref().map(struct_json),
+        "tags": lead.tags,
+        "status": lead_status(lead.status()),
+        "source": lead_source(lead.source()),
+        "etag": lead.etag,
         "create_time": time(lead.create_time.as_ref()),
     })
 }

@@ -11,6 +11,7 @@ use url::{Host, Url};
 use super::guard::{ClientTls, ServerTls};
 use super::{Config, Error, Problem};
 use crate::domain::access::Exposure;
+use crate::domain::script::Script;
 use crate::domain::window::{ALL_DAYS, CallingWindow};
 use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace, plan, tenant};
 
@@ -322,6 +323,8 @@ impl Config {
             calls_per_second: given.calls_per_second,
             time_zone: given.time_zone.clone(),
             window: window.unwrap_or_default(),
+            region: given.region.clone().filter(|region| !region.is_empty()),
+            greeting: given.greeting.clone().map(|text| Script::Say { text, voice: None, language: None }),
             ..tenant::Tenant::new(
                 id.clone().or_else(|| "x".parse().ok())?,
                 account.cloned().or_else(|| format!("AC{:032}", 0).parse().ok())?,

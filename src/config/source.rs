@@ -28,7 +28,7 @@ pub fn this_program() -> std::io::Result<std::path::PathBuf> {
 }
 
 /// Every key there is, and the flag that sets it, or "".
-pub(super) const SETTINGS: [(&str, &str); 53] = [
+pub(super) const SETTINGS: [(&str, &str); 55] = [
     ("database_url", "--database-url"),
     ("public_url", "--public-url"),
     ("drain_timeout_ms", ""),
@@ -69,6 +69,8 @@ pub(super) const SETTINGS: [(&str, &str); 53] = [
     ("tenant.max_concurrent_calls", ""),
     ("tenant.calls_per_second", ""),
     ("tenant.time_zone", ""),
+    ("tenant.region", ""),
+    ("tenant.greeting", ""),
     ("tenant.window.opens", ""),
     ("tenant.window.closes", ""),
     ("sealing.keys", ""),

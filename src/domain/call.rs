@@ -74,6 +74,16 @@ super::state_words! {
 }
 
 super::state_words! {
+    /// Which way a call goes.
+    pub enum Direction {
+        /// From us.
+        Outbound = "outbound",
+        /// To us.
+        Inbound = "inbound",
+    }
+}
+
+super::state_words! {
     /// Where a call stands.
     pub enum CallState {
         /// Committed before the request is sent; only its own worker sends it, once.

@@ -50,6 +50,11 @@ uuid_id!(
     CallId, "call_id"
 );
 
+uuid_id!(
+    /// A piece of durable background work.
+    TaskId, "task_id"
+);
+
 /// The longest tenant id.
 pub const TENANT_ID_MAX_LEN: usize = 40;
 

@@ -61,13 +61,14 @@ pub mod run;
 pub mod schedule;
 pub mod script;
 pub mod share;
+pub mod task;
 pub mod tenant;
 pub mod time;
 pub mod unknown;
 pub mod window;
 
 pub use breaker::OpenBreaker;
-pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TenantId, WorkerId};
+pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, WorkerId};
 pub use phone::Phone;
 pub use time::Timestamp;
 

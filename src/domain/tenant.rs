@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::plan::{self, Plans};
+use super::script::Script;
 use super::window::CallingWindow;
 use super::{AccountSid, Phone, TenantId, Timestamp, Violation, pace, phone, run, window};
 
@@ -49,6 +50,8 @@ super::state_words! {
         Region = "region",
         /// [`Tenant::plan`].
         Plan = "plan",
+        /// [`Tenant::greeting`].
+        Greeting = "greeting",
     }
 }
 
@@ -75,6 +78,8 @@ pub struct Tenant {
     pub region: Option<String>,
     /// The name of the limits on requests, one of [`Plans`].
     pub plan: String,
+    /// What those hear who call one of the caller ids; none for an apology.
+    pub greeting: Option<Script>,
 }
 
 impl Tenant {
@@ -91,6 +96,7 @@ impl Tenant {
             window: CallingWindow::default(),
             region: None,
             plan: DEFAULT_PLAN.to_owned(),
+            greeting: None,
         }
     }
 
@@ -122,6 +128,9 @@ impl Tenant {
         if !Plans::is_known(&self.plan) {
             return Err(Violation::new("plan", "must be standard or high_volume"));
         }
+        if let Some(greeting) = &self.greeting {
+            greeting.check().map_err(|violation| Violation::new("greeting", violation.to_string()))?;
+        }
         Ok(())
     }
 
@@ -139,6 +148,7 @@ impl Tenant {
                 TenantField::Window => self.window = other.window,
                 TenantField::Region => self.region.clone_from(&other.region),
                 TenantField::Plan => self.plan.clone_from(&other.plan),
+                TenantField::Greeting => self.greeting.clone_from(&other.greeting),
             }
         }
         self

@@ -42,6 +42,8 @@ keyed! {
     RetryJobsRequest = "RetryJobs";
     CreateLeadRequest = "CreateLead";
     BatchCreateLeadsRequest = "BatchCreateLeads";
+    UpdateLeadRequest = "UpdateLead";
+    DeleteLeadRequest = "DeleteLead";
     CreateTenantRequest = "CreateTenant";
     UpdateTenantRequest = "UpdateTenant";
     DisableTenantRequest = "DisableTenant";

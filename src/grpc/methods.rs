@@ -94,7 +94,7 @@ const fn maintenance(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 42] = [
+pub const METHODS: [Method; 50] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
@@ -117,10 +117,18 @@ pub const METHODS: [Method; 42] = [
     maintenance("/trunkline.v1.OutboundQueue/CleanupStaleCalls", Scope::OutboundWrite),
     maintenance("/trunkline.v1.OutboundQueue/RetryJobs", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/ExplainJob", Scope::OutboundRead),
+    reading("/trunkline.v1.OutboundQueue/ListTasks", Scope::OutboundRead),
+    method("/trunkline.v1.OutboundQueue/RetryTask", Scope::OutboundWrite),
     method("/trunkline.v1.Leads/CreateLead", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/BatchCreateLeads", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/GetLead", Scope::LeadsRead),
     method("/trunkline.v1.Leads/ListLeads", Scope::LeadsRead),
+    method("/trunkline.v1.Leads/UpdateLead", Scope::LeadsWrite),
+    method("/trunkline.v1.Leads/DeleteLead", Scope::LeadsWrite),
+    reading("/trunkline.v1.Leads/ListLeadEvents", Scope::LeadsRead),
+    method("/trunkline.v1.Leads/CreateLeadFromCall", Scope::LeadsWrite),
+    stream("/trunkline.v1.Leads/ImportLeads", Scope::LeadsWrite),
+    stream("/trunkline.v1.Leads/ExportLeads", Scope::LeadsRead),
     method("/trunkline.v1.Tenants/CreateTenant", Scope::Admin),
     reading("/trunkline.v1.Tenants/GetTenant", Scope::Admin),
     reading("/trunkline.v1.Tenants/ListTenants", Scope::Admin),
@@ -207,7 +215,8 @@ mod tests {
     fn reads_read_and_writes_write() {
         for method in METHODS {
             let name = method.name();
-            let reads = ["Get", "List", "Watch", "Explain"].iter().any(|verb| name.starts_with(verb));
+            let reads =
+                ["Get", "List", "Watch", "Explain", "Export"].iter().any(|verb| name.starts_with(verb));
             let (service, _) = method.path.rsplit_once('/').unwrap();
             let kind = match service {
                 "/trunkline.v1.OutboundQueue" => "outbound",

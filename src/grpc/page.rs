@@ -31,7 +31,7 @@ pub(super) trait Paging: Message + Clone {
 }
 
 /// The key of a page's last row, as a token holds it.
-pub(super) trait Cursor: Sized {
+pub(super) trait Cursor: Sized + Clone {
     /// As bytes.
     fn bytes(&self) -> Vec<u8>;
     /// Back again; none if they are none of ours.
@@ -73,7 +73,8 @@ macro_rules! paging {
     )+)+};
 }
 paging! {
-    Uuid: ListRunsRequest, ListJobsRequest, ListCallsRequest, ListLeadsRequest, ListAuditEventsRequest;
+    Uuid: ListRunsRequest, ListJobsRequest, ListCallsRequest, ListTasksRequest, ListLeadsRequest, ListLeadEventsRequest,
+        ListAuditEventsRequest;
     String: ListTenantsRequest, ListCarrierAccountsRequest, ListApiKeysRequest;
 }
 
@@ -101,6 +102,21 @@ impl Pager {
         Ok((pager, Page { size, after }))
     }
 
+    /// The same for a stream of pages, whose size is the server's to choose.
+    pub(super) fn read_stream(
+        method: &str,
+        filter: Option<&pb::LeadFilter>,
+        token: &str,
+    ) -> Result<(Self, Option<Uuid>), Violation> {
+        let filter = filter.map(Message::encode_to_vec).unwrap_or_default();
+        let digest = Sha256::new_with_prefix(method).chain_update(filter).finalize();
+        let mut hash = [0; HASH_LEN];
+        hash.copy_from_slice(&digest[..HASH_LEN]);
+        let pager = Self { filter: hash };
+        let after = if token.is_empty() { None } else { Some(pager.open(token)?) };
+        Ok((pager, after))
+    }
+
     /// The answer to a page: the items as `write` puts them, each with its key, and the next page's token.
     /// Ends early where the message would outgrow what clients take by default.
     pub(super) fn answer<T, K: Cursor, M: Message>(
@@ -108,16 +124,26 @@ impl Pager {
         found: Paged<T, K>,
         write: impl Fn(T) -> (K, M),
     ) -> (Vec<M>, String) {
+        let (items, token, _) = self.answer_with_next(found, write);
+        (items, token)
+    }
+
+    /// The same, and the key after which to go on.
+    pub(super) fn answer_with_next<T, K: Cursor, M: Message>(
+        self,
+        found: Paged<T, K>,
+        write: impl Fn(T) -> (K, M),
+    ) -> (Vec<M>, String, Option<K>) {
         let (mut items, mut size, mut last) = (Vec::with_capacity(found.items.len()), 0, None);
         for (key, item) in found.items.into_iter().map(write) {
             size += item.encoded_len() + ITEM_OVERHEAD;
             if size > ANSWER_MAX_BYTES && !items.is_empty() {
-                return (items, self.token(last));
+                return (items, self.token(last.clone()), last);
             }
             last = Some(key);
             items.push(item);
         }
-        (items, self.token(found.next))
+        (items, self.token(found.next.clone()), found.next)
     }
 
     /// The token for the page after `last`; empty after the last page.

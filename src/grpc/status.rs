@@ -170,6 +170,7 @@ pub(super) fn of_store(error: &store::Error) -> Status {
             unavailable("DATABASE_UNAVAILABLE", "the database is not available; try again", RETRY_AFTER)
         }
         store::Error::Locked(cause) | store::Error::Internal(cause) => internal(cause),
+        store::Error::Lapsed => internal(error),
     }
 }
 

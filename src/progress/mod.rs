@@ -142,6 +142,7 @@ impl From<store::Error> for Error {
             | store::Error::NotEnded(_)
             | store::Error::NothingToRetry
             | store::Error::TooSoon { .. }
+            | store::Error::Lapsed
             | store::Error::QueueFull { .. }
             | store::Error::RequestReused
             | store::Error::Unavailable(_)

@@ -155,6 +155,15 @@ impl Book {
         }
     }
 
+    /// Records a call that somebody places to a number of the account's. It is answered: by a computer.
+    pub fn place(&mut self, account: &SimAccount, request: NewCall, talk_s: f64) -> Option<NewLife> {
+        if self.ledger.entries.len() >= ENTRIES_MAX {
+            return None;
+        }
+        let now = self.clock.now();
+        Some(self.begin(account, request, Plan::of_inbound(talk_s), now))
+    }
+
     /// How often `to` was called before. Bounded: refused creates are in no ledger, but are counted here.
     fn count_create(&mut self, to: &Phone) -> u32 {
         if self.creates_to.len() >= ENTRIES_MAX && !self.creates_to.contains_key(to) {
@@ -188,6 +197,7 @@ impl Book {
             account_sid: account.sid.clone(),
             to: request.to.clone(),
             from: request.from.clone(),
+            inbound: request.inbound,
             status_callback: request.status_callback.clone(),
             arrived_at_us: now.at,
             arrived_monotonic_us: now.monotonic_us,

@@ -43,7 +43,7 @@ pub(crate) fn common(entry: &Entry) -> Vec<(String, String)> {
         pair("Caller", entry.from.expose()),
         pair("Called", entry.to.expose()),
         pair("CallStatus", entry.status.as_str()),
-        pair("Direction", "outbound-api"),
+        pair("Direction", entry.direction()),
         pair("ApiVersion", "2010-04-01"),
     ]
 }

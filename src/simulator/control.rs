@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use super::{Core, Faults, Scripted, Simulator};
+use super::request::InboundRequest;
+use super::{Core, Faults, Scripted, Simulator, life, resource};
 
 pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
@@ -16,6 +17,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/simulator/ledger", get(ledger))
         .route("/simulator/faults", get(faults).post(set_faults))
         .route("/simulator/script", post(script))
+        .route("/simulator/inbound", post(inbound))
 }
 
 async fn health(State(core): State<Arc<Core>>) -> Response {
@@ -44,4 +46,24 @@ async fn script(State(core): State<Arc<Core>>, Json(script): Json<Scripted>) -> 
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(violation) => (StatusCode::BAD_REQUEST, violation.to_string()).into_response(),
     }
+}
+
+/// Somebody calls a number of the account's. Answers 201 with the call; what it hears is what the voice URL says.
+async fn inbound(State(core): State<Arc<Core>>, Json(request): Json<InboundRequest>) -> Response {
+    let refuse = |why: &'static str| (StatusCode::BAD_REQUEST, why).into_response();
+    let accounts = &core.config.accounts;
+    let named = request.account.clone();
+    let account =
+        named.map_or_else(|| accounts.first(), |sid| accounts.iter().find(|account| account.sid == sid));
+    let Some(account) = account else { return refuse("account is none of this carrier's") };
+    let (call, talk_s) = match request.into_call() {
+        Ok(read) => read,
+        Err(why) => return refuse(why),
+    };
+    // Bound, so that the lock is not held while the call starts.
+    let placed = core.book().place(account, call, talk_s);
+    let Some(new) = placed else { return refuse("as many calls as are remembered") };
+    let answer = core.book().entry(new.index).map(resource::call);
+    life::start(&core, account, new);
+    (StatusCode::CREATED, Json(answer)).into_response()
 }

@@ -25,7 +25,7 @@ pub struct Step {
     pub monotonic_us: u64,
 }
 
-/// One create that was accepted, and what became of the call.
+/// One create that was accepted, or one call that was placed to us, and what became of the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// The call's name.
@@ -36,6 +36,8 @@ pub struct Entry {
     pub to: Phone,
     /// The caller id.
     pub from: Phone,
+    /// Whether it calls the account's number, instead of being created by the account.
+    pub inbound: bool,
     /// The status callback's URL as given, connection override included.
     pub status_callback: Option<String>,
     /// When the create was accepted, in microseconds since the Unix epoch.
@@ -62,6 +64,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Twilio's word for which way it goes.
+    pub const fn direction(&self) -> &'static str {
+        if self.inbound { "inbound" } else { "outbound-api" }
+    }
+
     /// When the call first had `status`.
     pub fn at(&self, status: CarrierStatus) -> Option<Timestamp> {
         self.steps.iter().find(|step| step.status == status).map(|step| step.at_us)

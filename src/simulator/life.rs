@@ -83,6 +83,9 @@ impl Life {
     async fn run(mut self, outbox: mpsc::Sender<Outgoing>) {
         // Only detection needs to write to it: holding on to it would keep the delivery task alive.
         let outbox = self.request.detection.is_some().then_some(outbox);
+        if self.request.inbound {
+            return self.run_inbound().await;
+        }
         if !self.after(DIAL_S, CarrierStatus::Initiated, 100).await {
             return;
         }
@@ -104,12 +107,32 @@ impl Life {
                     if let Some(outbox) = outbox {
                         self.detect(outbox);
                     }
-                    self.talk().await;
+                    self.talk(None).await;
                 }
             }
             Outcome::Answered | Outcome::Machine | Outcome::Busy | Outcome::NoAnswer | Outcome::Failed => {
                 self.after(timeout_s, CarrierStatus::NoAnswer, 487).await;
             }
+        }
+    }
+
+    /// It rings while Twilio asks what to do with it; that answers it.
+    async fn run_inbound(&mut self) {
+        if !self.after(0.0, CarrierStatus::Ringing, 180).await {
+            return;
+        }
+        let source = self.request.source.clone();
+        match self.load(&source, None).await {
+            Loaded::Document(verbs, base) => {
+                if verbs.first() == Some(&Verb::Reject) {
+                    self.after(0.0, CarrierStatus::Busy, 486).await;
+                } else if self.after(0.0, CarrierStatus::InProgress, 200).await {
+                    self.talk(Some((verbs, base))).await;
+                }
+            }
+            // Twilio says that an application error has occurred, and hangs up.
+            Loaded::Failed => drop(self.after(0.0, CarrierStatus::Failed, 500).await),
+            Loaded::Ended | Loaded::Sent(_) => {}
         }
     }
 
@@ -161,12 +184,18 @@ impl Life {
         });
     }
 
-    /// Follows the call's documents until one ends, somebody hangs up, or the time limit is reached.
-    async fn talk(&mut self) {
+    /// Follows the call's documents, from the `first` if it is there already, until one ends, somebody hangs up, or
+    /// the time limit is reached.
+    async fn talk(&mut self, first: Option<(Vec<Verb>, Option<Url>)>) {
         let mut source = self.request.source.clone();
         let mut base = None;
+        let mut ready = first.map(|(verbs, base)| Loaded::Document(verbs, base));
         'documents: for _ in 0..DOCUMENTS_MAX {
-            let verbs = match self.load(&source, base.take()).await {
+            let loaded = match ready.take() {
+                Some(loaded) => loaded,
+                None => self.load(&source, base.take()).await,
+            };
+            let verbs = match loaded {
                 Loaded::Document(verbs, from) => {
                     base = from;
                     verbs

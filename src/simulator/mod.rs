@@ -5,7 +5,8 @@
 //! ledger records every create that it accepted, so a test can judge the dialer from the carrier's side.
 //!
 //! Besides Twilio's paths it serves `GET /simulator/ledger`, `GET` and `POST /simulator/faults`,
-//! `POST /simulator/script` and `GET /simulator/health`, without authentication: never expose it.
+//! `POST /simulator/script`, `POST /simulator/inbound` (somebody calls us) and `GET /simulator/health`, without
+//! authentication: never expose it.
 
 mod api;
 mod book;

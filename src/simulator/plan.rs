@@ -110,6 +110,14 @@ pub(crate) struct Plan {
     pub callback_seed: u64,
 }
 
+impl Plan {
+    /// Of a call that somebody places to us; nothing about it is drawn.
+    pub const fn of_inbound(talk_s: f64) -> Self {
+        let (ring_s, slow_answer) = (0.0, Duration::ZERO);
+        Self { outcome: Outcome::Answered, ring_s, talk_s, fault: None, slow_answer, callback_seed: 0 }
+    }
+}
+
 /// Draws the plan of the `nth` create to `to`.
 ///
 /// The number of draws never depends on what was drawn, so that changing one probability changes nothing else.

@@ -130,6 +130,58 @@ pub(crate) struct NewCall {
     pub ring_timeout_s: u32,
     pub time_limit_s: u32,
     pub detection: Option<Detection>,
+    /// Whether somebody places it to us.
+    pub inbound: bool,
+}
+
+/// What is asked at `POST /simulator/inbound`: that somebody calls a number of the account's.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InboundRequest {
+    /// Who calls.
+    pub from: Phone,
+    /// The number called.
+    pub to: Phone,
+    /// What the number is set to in Twilio's console: asked for TwiML.
+    pub voice_url: String,
+    /// And told how the call ended.
+    #[serde(default)]
+    pub status_callback: Option<String>,
+    /// Whose number it is; the first account unless given.
+    #[serde(default)]
+    pub account: Option<crate::domain::AccountSid>,
+    /// How long each `<Say>`, `<Play>` and stream lasts, in simulated seconds.
+    #[serde(default = "inbound_talk_s")]
+    pub talk_s: f64,
+}
+
+const fn inbound_talk_s() -> f64 {
+    5.0
+}
+
+impl InboundRequest {
+    /// The call, and for how long it talks; a reason if a URL or the time does not fit.
+    pub fn into_call(self) -> Result<(NewCall, f64), &'static str> {
+        let urls = std::iter::once(&self.voice_url).chain(&self.status_callback);
+        if !urls.into_iter().all(|url| is_http(url)) {
+            return Err("voice_url and status_callback must be http or https URLs");
+        }
+        if !(0.0..=f64::from(TIME_LIMIT_MAX_S)).contains(&self.talk_s) {
+            return Err("talk_s must be 0 to 86400");
+        }
+        let call = NewCall {
+            to: self.to,
+            from: self.from,
+            source: Source::Fetched { url: self.voice_url, fallback_url: None },
+            status_callback: self.status_callback,
+            events: vec!["completed".into()],
+            ring_timeout_s: TIMEOUT_DEFAULT_S,
+            time_limit_s: TIME_LIMIT_DEFAULT_S,
+            detection: None,
+            inbound: true,
+        };
+        Ok((call, self.talk_s))
+    }
 }
 
 impl NewCall {
@@ -158,6 +210,7 @@ impl NewCall {
             ring_timeout_s: params.seconds("Timeout", TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S)?,
             time_limit_s: params.seconds("TimeLimit", TIME_LIMIT_DEFAULT_S, TIME_LIMIT_MAX_S)?,
             detection: detection(params)?,
+            inbound: false,
         })
     }
 }

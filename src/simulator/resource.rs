@@ -22,7 +22,7 @@ pub(crate) fn call(entry: &Entry) -> Value {
         "caller_name": null,
         "date_created": format_rfc2822(entry.arrived_at_us),
         "date_updated": date(updated),
-        "direction": "outbound-api",
+        "direction": entry.direction(),
         "duration": entry.duration_s.map(|s| s.to_string()),
         "end_time": date(entry.ended_at_us),
         "forwarded_from": null,

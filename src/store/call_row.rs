@@ -4,9 +4,9 @@ use uuid::Uuid;
 
 use super::database::Tx;
 use super::sql::{Row, Rows, Sql, args};
-use super::{CallView, Direction, Result};
+use super::{CallView, Result};
 use crate::domain::amd::Intervention;
-use crate::domain::call::{self, AnsweredBy, Call, CallState};
+use crate::domain::call::{self, AnsweredBy, Call, CallState, Direction};
 use crate::domain::event::Event;
 use crate::domain::{CallId, JobId, Phone, RunId, TenantId, Timestamp};
 
@@ -67,10 +67,9 @@ impl CallRow {
     /// The call as clients see it, from a row with phones and times as well.
     pub fn view(row: &Row) -> Result<CallView> {
         let read = Self::read(row)?;
-        let inbound = row.text("direction")? == "inbound";
         Ok(CallView {
             id: read.id,
-            direction: if inbound { Direction::Inbound } else { Direction::Outbound },
+            direction: row.word("direction", Direction::from_word)?,
             run_id: read.run_id,
             job_id: read.job_id,
             attempt: read.attempt,
@@ -116,12 +115,24 @@ pub async fn by_ids(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<
     tx.fetch(&SELECT, args![tenant, calls]).await?.iter().map(CallRow::read).collect()
 }
 
-/// The runs of calls.
-pub async fn runs_of(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<Vec<Uuid>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT DISTINCT run_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid} AND run_id IS NOT NULL",
+/// The runs of calls, and whether any of them has none.
+pub async fn runs_of(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<(Vec<Uuid>, bool)> {
+    static SELECT: Sql =
+        Sql::new("SELECT DISTINCT run_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid}");
+    let rows = tx.fetch(&SELECT, args![tenant, calls]).await?;
+    let runs = rows.iter().map(|row| row.opt_uuid("run_id")).collect::<Result<Vec<_>>>()?;
+    let without = runs.iter().any(Option::is_none);
+    Ok((runs.into_iter().flatten().collect(), without))
+}
+
+/// Locks those of the calls that no run's lock stands for: inbound ones.
+pub async fn lock_without_run(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<()> {
+    static LOCK: Sql = Sql::new(
+        "SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid} AND run_id IS NULL
+         ORDER BY call_id {for_update}",
     );
-    tx.fetch(&SELECT, args![tenant, calls]).await?.iter().map(|row| row.uuid("run_id")).collect()
+    tx.fetch(&LOCK, args![tenant, calls]).await?;
+    Ok(())
 }
 
 /// Saves calls that changed. A call's `ended_at` is set once, with its first ending.

@@ -119,6 +119,11 @@ impl Tx {
         *earliest = at.min(*earliest);
     }
 
+    /// There are new tasks, once committed.
+    pub fn has_tasks(&mut self) {
+        self.changes.tasks = true;
+    }
+
     /// Commits, then tells whom it concerns.
     ///
     /// On PostgreSQL `ready_at` is lowered after the commit and outside of it: its row is the dispatch lock,

@@ -10,26 +10,14 @@ use super::database::{Database, Scope};
 use super::sql::Sql;
 use super::usecases::queue::LowWater;
 use super::usecases::{
-    access, apply, calls, claim, cleanup, explain, follow_up, jobs, keys, leads, reconcile, retry, runs,
-    sweep, takeover,
+    access, apply, calls, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls, lead_erase,
+    lead_import, lead_list, leads, reconcile, retry, runs, sweep, takeover, tasks,
 };
 use super::wake::Wakes;
-use super::{
-    Actor, ApiKey, Applied, CallView, CallsOf, Claim, ClaimLimits, CleanedUp, DueCall, Hangup, ImportStep,
-    InFlight, JobAdded, JobExplained, JobView, JobsCanceled, Keyring, KnownKey, LeadCreated, LeadView,
-    LogPage, NewJob, NewRetry, NewRun, Page, Paged, Reconciled, RequestKey, Result, RetryFilled, RunCreated,
-    RunPatch, RunView, Store, Wake,
-};
-use crate::domain::call::News;
+use super::*;
+use crate::domain::Phone;
 use crate::domain::job::JobState;
-use crate::domain::lead::LeadFacts;
 use crate::domain::plan::Plans;
-use crate::domain::run::{Command, RunState};
-use crate::domain::tenant::Tenant;
-use crate::domain::unknown::{Candidate, Verdict};
-use crate::domain::{
-    AccountSid, CallId, CallSid, JobId, LeadId, Phone, RunId, TenantId, Timestamp, WorkerId,
-};
 
 /// An open store, on behalf of somebody. Cheap to clone.
 #[derive(Clone)]
@@ -261,10 +249,93 @@ impl Store for Engine {
     async fn list_leads(
         &self,
         tenant: &TenantId,
-        phone: Option<&Phone>,
+        filter: &LeadFilter,
         page: Page,
     ) -> Result<Paged<LeadView>> {
-        leads::list(self, tenant, phone, page).await
+        lead_list::list(self, tenant, filter, page).await
+    }
+
+    async fn update_lead(
+        &self,
+        tenant: &TenantId,
+        lead: LeadId,
+        patch: LeadPatch,
+        key: Option<RequestKey>,
+    ) -> Result<LeadView> {
+        leads::update(self, tenant, lead, patch, key).await
+    }
+
+    async fn delete_lead(
+        &self,
+        tenant: &TenantId,
+        lead: LeadId,
+        seen: Option<i64>,
+        key: Option<RequestKey>,
+    ) -> Result<LeadErased> {
+        lead_erase::delete(self, tenant, lead, seen, key).await
+    }
+
+    async fn lead_events(&self, tenant: &TenantId, lead: LeadId, page: Page) -> Result<Paged<LeadEventView>> {
+        leads::events(self, tenant, lead, page).await
+    }
+
+    async fn lead_import_stand(&self, tenant: &TenantId, import_id: &str) -> Result<LeadImportStand> {
+        lead_import::stand(self, tenant, import_id).await
+    }
+
+    async fn import_leads(
+        &self,
+        tenant: &TenantId,
+        step: ImportStep<'_>,
+        leads: Vec<LeadFacts>,
+    ) -> Result<(Vec<LeadImported>, LeadImportStand)> {
+        lead_import::import(self, tenant, step, leads).await
+    }
+
+    async fn lead_from_call(&self, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated> {
+        lead_calls::from_call(self, tenant, sid).await
+    }
+
+    async fn tenant_of_number(&self, account: &AccountSid, number: &Phone) -> Result<Option<TenantId>> {
+        inbound::tenant_of_number(self, account, number).await
+    }
+
+    async fn record_inbound(
+        &self,
+        tenant: &TenantId,
+        call: &InboundCall,
+        news: News,
+    ) -> Result<(CallId, Applied)> {
+        inbound::record(self, tenant, call, news).await
+    }
+
+    async fn claim_tasks(&self, worker: &WorkerId, limit: u32, holds: Duration) -> Result<TasksClaimed> {
+        tasks::claim(self, worker, limit, holds).await
+    }
+
+    async fn fail_task(&self, task: &Task, error: &str, draw: f64) -> Result<TaskFate> {
+        tasks::fail(self, task, error, draw).await
+    }
+
+    async fn list_tasks(
+        &self,
+        tenant: &TenantId,
+        states: &[TaskState],
+        page: Page,
+    ) -> Result<Paged<TaskView>> {
+        tasks::list(self, tenant, states, page).await
+    }
+
+    async fn retry_task(&self, tenant: &TenantId, task: TaskId) -> Result<()> {
+        tasks::retry(self, tenant, task).await
+    }
+
+    async fn leads_from_calls(&self, task: &Task) -> Result<()> {
+        lead_calls::from_calls(self, task).await
+    }
+
+    async fn erase_lead_again(&self, task: &Task) -> Result<()> {
+        lead_erase::again(self, task).await
     }
 
     async fn commits_after(

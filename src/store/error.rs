@@ -51,6 +51,9 @@ pub enum Error {
         /// It may be done again after this.
         retry_after: Duration,
     },
+    /// The claim of a task had lapsed, so that somebody else may have it.
+    #[error("the claim of the task has lapsed")]
+    Lapsed,
     /// The tenant has as many jobs queued as it may.
     #[error("as many jobs are queued as may be: {max}")]
     QueueFull {

@@ -13,6 +13,8 @@ pub mod engine;
 pub mod error;
 pub mod group;
 mod job_row;
+pub mod lead;
+mod lead_row;
 pub mod maintain;
 pub mod model;
 mod postgres;
@@ -20,6 +22,7 @@ mod run_row;
 pub mod seal;
 mod sql;
 mod sqlite;
+pub mod task;
 mod usecases;
 mod wake;
 
@@ -35,17 +38,22 @@ pub use dispatch::*;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use group::Recorder;
+pub use lead::*;
 pub use maintain::*;
 pub use model::*;
 pub use seal::Keyring;
+pub use task::*;
 
 use crate::domain::call::News;
 use crate::domain::event::Commit;
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{Command, RunState};
+use crate::domain::task::TaskState;
 use crate::domain::tenant::Tenant;
 use crate::domain::unknown::{Candidate, Verdict};
-use crate::domain::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TenantId, Timestamp, WorkerId};
+use crate::domain::{
+    AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, Timestamp, WorkerId,
+};
 
 /// The most items in one batch: jobs added, leads created, news applied, jobs ended by a sweep.
 pub const BATCH_MAX: usize = 1_000;
@@ -185,13 +193,80 @@ pub trait Store: Admin {
     ) -> Result<Vec<LeadCreated>>;
     /// The lead.
     async fn lead(&self, tenant: &TenantId, lead: LeadId) -> Result<LeadView>;
-    /// In order of creation; with `phone`, only that one.
-    async fn list_leads(
+    /// In order of creation. A page of a filtered list may be short, even empty, and have a next one.
+    async fn list_leads(&self, tenant: &TenantId, filter: &LeadFilter, page: Page)
+    -> Result<Paged<LeadView>>;
+    /// Changes a lead. [`Error::Changed`] if it is not as the client saw it.
+    async fn update_lead(
         &self,
         tenant: &TenantId,
-        phone: Option<&crate::domain::Phone>,
+        lead: LeadId,
+        patch: LeadPatch,
+        key: Option<RequestKey>,
+    ) -> Result<LeadView>;
+    /// Deletes a lead and erases what is personal about it from jobs and calls; its queued jobs are skipped.
+    async fn delete_lead(
+        &self,
+        tenant: &TenantId,
+        lead: LeadId,
+        seen: Option<i64>,
+        key: Option<RequestKey>,
+    ) -> Result<LeadErased>;
+    /// The lead's history, oldest first.
+    async fn lead_events(&self, tenant: &TenantId, lead: LeadId, page: Page) -> Result<Paged<LeadEventView>>;
+    /// How far an import of leads got; nowhere if it is new.
+    async fn lead_import_stand(&self, tenant: &TenantId, import_id: &str) -> Result<LeadImportStand>;
+    /// Stores a batch of an import of leads (at most [`BATCH_MAX`]) and moves the import on by `taken`, in one
+    /// transaction. A phone that has a lead adds to it. The answer is in the order of `leads`.
+    async fn import_leads(
+        &self,
+        tenant: &TenantId,
+        step: ImportStep<'_>,
+        leads: Vec<LeadFacts>,
+    ) -> Result<(Vec<LeadImported>, LeadImportStand)>;
+    /// Creates the lead of a call's other side, or brings the call to it. May be repeated.
+    async fn lead_from_call(&self, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated>;
+
+    // ── Calls to us ─────────────────────────────────────────────────────────────────────────────────
+
+    /// The tenant whose caller id `number` is, if it is one's alone.
+    async fn tenant_of_number(
+        &self,
+        account: &AccountSid,
+        number: &crate::domain::Phone,
+    ) -> Result<Option<TenantId>>;
+    /// Records an inbound call, or news of it.
+    async fn record_inbound(
+        &self,
+        tenant: &TenantId,
+        call: &InboundCall,
+        news: News,
+    ) -> Result<(CallId, Applied)>;
+
+    // ── Tasks ───────────────────────────────────────────────────────────────────────────────────────
+
+    /// Takes up to `limit` due tasks, of all tenants. Nobody else is given them for as long as the claim `holds`.
+    async fn claim_tasks(
+        &self,
+        worker: &WorkerId,
+        limit: u32,
+        holds: std::time::Duration,
+    ) -> Result<TasksClaimed>;
+    /// Puts a task that failed off, or gives it up. `draw` is uniform in 0.0..1.0.
+    async fn fail_task(&self, task: &Task, error: &str, draw: f64) -> Result<TaskFate>;
+    /// In order of creation. Empty `states` means all.
+    async fn list_tasks(
+        &self,
+        tenant: &TenantId,
+        states: &[TaskState],
         page: Page,
-    ) -> Result<Paged<LeadView>>;
+    ) -> Result<Paged<TaskView>>;
+    /// Has a task that was given up done after all; nothing to one that is queued.
+    async fn retry_task(&self, tenant: &TenantId, task: TaskId) -> Result<()>;
+    /// Does a [`LeadsFromCalls`](crate::domain::task::TaskKind::LeadsFromCalls) task and takes it off the table.
+    async fn leads_from_calls(&self, task: &Task) -> Result<()>;
+    /// Does an [`EraseLead`](crate::domain::task::TaskKind::EraseLead) task and takes it off the table.
+    async fn erase_lead_again(&self, task: &Task) -> Result<()>;
 
     // ── Progress ────────────────────────────────────────────────────────────────────────────────────
 

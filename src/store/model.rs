@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::domain::call::Call;
+use crate::domain::call::{Call, Direction};
 use crate::domain::event::Progress;
 use crate::domain::job::{JobState, Outcome};
 use crate::domain::lead::LeadFacts;
@@ -20,6 +20,8 @@ pub enum Wake {
     Run(TenantId, RunId),
     /// A tenant may have work.
     Work,
+    /// A task may be due.
+    Tasks,
     /// Anything may have changed: look at everything.
     Everything,
 }
@@ -256,15 +258,6 @@ pub enum CallsOf {
     Job(JobId),
 }
 
-/// Which way a call goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From us.
-    Outbound,
-    /// To us.
-    Inbound,
-}
-
 /// A call as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallView {
@@ -288,28 +281,6 @@ pub struct CallView {
     pub created_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-}
-
-/// A lead as it stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LeadView {
-    /// Its id.
-    pub id: LeadId,
-    /// What the client said.
-    pub facts: LeadFacts,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-}
-
-/// A lead that was created, or was there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LeadCreated {
-    /// The lead.
-    pub lead: LeadView,
-    /// False if the phone had one already.
-    pub created: bool,
 }
 
 /// A run's live calls.

@@ -19,6 +19,8 @@ pub struct Changes {
     pub runs: BTreeSet<(TenantId, RunId)>,
     /// Tenants with work, from when on.
     pub ready: BTreeMap<TenantId, Timestamp>,
+    /// Whether there are new tasks. Other processes find them by their poll: one executor is enough.
+    pub tasks: bool,
 }
 
 impl Changes {
@@ -61,6 +63,9 @@ impl Wakes {
 
     /// A commit that lowered `ready_at` itself: everybody can be told at once.
     pub fn committed_with_ready(&self, changes: Changes) {
+        if changes.tasks {
+            self.tell(Wake::Tasks);
+        }
         if !changes.ready.is_empty() {
             self.tell(Wake::Work);
         }
@@ -71,6 +76,9 @@ impl Wakes {
 
     /// A commit whose `ready_at` and whose other processes are still to be told: see [`Wakes::next_flush`].
     pub fn committed(&self, changes: Changes) {
+        if changes.tasks {
+            self.tell(Wake::Tasks);
+        }
         if changes.is_empty() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Whose signature counts for a tenant's callbacks.
+//! Whose signature counts for a tenant's callbacks, and whose a called number is.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 
-use crate::domain::{AccountSid, TenantId};
+use crate::carrier::callback::StatusCallback;
+use crate::domain::script::Script;
+use crate::domain::{AccountSid, Phone, TenantId};
 use crate::store::{AccountBook, Error, Result, Store};
 
 /// How long a tenant's account is remembered.
@@ -19,12 +21,25 @@ pub struct Accounts {
     store: Arc<dyn Store>,
     book: AccountBook,
     remembered: Mutex<HashMap<TenantId, (Instant, AccountSid)>>,
+    numbers: Mutex<HashMap<Number, (Instant, Option<Called>)>>,
+}
+
+/// A number of an account's.
+type Number = (AccountSid, Phone);
+
+/// Whom a call is for.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// Whose number it is.
+    pub tenant: TenantId,
+    /// What its callers hear, if it says.
+    pub greeting: Option<Script>,
 }
 
 impl Accounts {
     /// Looks tenants up in `store`, and their accounts in `book`.
     pub fn new(store: Arc<dyn Store>, book: AccountBook) -> Self {
-        Self { store, book, remembered: Mutex::default() }
+        Self { store, book, remembered: Mutex::default(), numbers: Mutex::default() }
     }
 
     /// The tokens that the tenant's callbacks may be signed with, the current one first; none if the tenant or its
@@ -38,9 +53,41 @@ impl Accounts {
                 Err(error) => return Err(error),
             },
         };
-        let Some(access) = self.book.access(&account).await? else { return Ok(Vec::new()) };
+        self.tokens(&account).await
+    }
+
+    /// The tokens of the account; none if it is not known here.
+    pub async fn tokens(&self, account: &AccountSid) -> Result<Vec<SecretString>> {
+        let Some(access) = self.book.access(account).await? else { return Ok(Vec::new()) };
         let secrets = &access.secrets;
         Ok(std::iter::once(&secrets.auth_token).chain(&secrets.previous_auth_token).cloned().collect())
+    }
+
+    /// Whom the call is for, by the number that was called; none if that is nobody's, or not one's alone.
+    pub async fn called(&self, callback: &StatusCallback) -> Result<Option<Called>> {
+        let Some(number) = callback.to.clone() else { return Ok(None) };
+        let key = (callback.account_sid.clone(), number);
+        {
+            let numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((since, called)) = numbers.get(&key)
+                && since.elapsed() < REMEMBERED_FOR
+            {
+                return Ok(called.clone());
+            }
+        }
+        let called = match self.store.tenant_of_number(&key.0, &key.1).await? {
+            Some(tenant) => {
+                let greeting = self.store.tenant(&tenant).await?.greeting;
+                Some(Called { tenant, greeting })
+            }
+            None => None,
+        };
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if numbers.len() >= REMEMBERED_MAX {
+            numbers.clear();
+        }
+        numbers.insert(key, (Instant::now(), called.clone()));
+        Ok(called)
     }
 
     fn remembered(&self, tenant: &TenantId) -> Option<AccountSid> {

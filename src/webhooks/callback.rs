@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{OriginalUri, Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use secrecy::SecretString;
 use tracing::Instrument;
 
 use super::{ANSWER_WITHIN, Shared};
@@ -101,10 +102,21 @@ async fn is_signed(
         tracing::warn!(%error, "cannot look the tenant up");
         StatusCode::SERVICE_UNAVAILABLE
     })?;
+    Ok(is_signed_with(shared, &tokens, path, params, headers))
+}
+
+/// Whether one of `tokens` signed the form that came to `path`.
+pub(super) fn is_signed_with(
+    shared: &Shared,
+    tokens: &[SecretString],
+    path: &str,
+    params: &[(String, String)],
+    headers: &HeaderMap,
+) -> bool {
     let given = headers.get(SIGNATURE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let url = format!("{}{path}", shared.public_url);
     let tokens: Vec<_> = tokens.iter().collect();
-    Ok(signature::verify(&tokens, &url, Body::Form(params), given))
+    signature::verify(&tokens, &url, Body::Form(params), given)
 }
 
 async fn record(shared: Arc<Shared>, tenant: TenantId, call_id: CallId, news: News) -> StatusCode {

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod callback;
+mod voice;
 
 use std::io;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(14);
 
 /// What handlers share.
 struct Shared {
+    store: Arc<dyn Store>,
     recorder: Recorder,
     accounts: Accounts,
     /// Without a slash at the end. Signatures are checked against it, never against the Host header.
@@ -48,12 +50,16 @@ pub async fn serve(
 ) -> io::Result<()> {
     let shared = Arc::new(Shared {
         recorder,
-        accounts: Accounts::new(store, book),
+        accounts: Accounts::new(store.clone(), book),
+        store,
         public_url: public_url.as_str().trim_end_matches('/').to_owned(),
     });
     let app = Router::new()
         .route("/twilio/status/{tenant}/{call_id}", post(callback::status))
         .route("/twilio/amd/{tenant}/{call_id}", post(callback::amd))
+        // Calls to us: what every number of every account is set to, once, in Twilio's console.
+        .route("/twilio/voice", post(voice::voice))
+        .route("/twilio/voice/status", post(voice::status))
         .layer(ServiceBuilder::new().layer(GlobalConcurrencyLimitLayer::new(IN_HAND_MAX)))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .route("/healthz", get(|| async { StatusCode::NO_CONTENT }))

@@ -1,5 +1,7 @@
 //! The wire over a real socket and a real store.
 
+mod leads;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -119,3 +119,34 @@ fn the_example_is_sound() {
     assert_eq!(lines_at(&path, &offsets).unwrap(), [2, 501]);
     assert_eq!(count(&path).unwrap(), 500);
 }
+
+#[test]
+fn a_map_names_columns_otherwise() {
+    let maps = |texts: &[&str]| texts.iter().map(|text| mapping(text).unwrap()).collect::<Vec<_>>();
+    let read = |text: &str, given: &[&str]| -> Result<Vec<Row>, Error> {
+        Leads::mapped("f".into(), text.as_bytes(), &maps(given))?.collect()
+    };
+    let text = "Mobile,phone,Labels,x\n+14155550100,home,a|b c |,1\n";
+    let rows = read(text, &["phone=mobile", "tags=Labels"]).unwrap();
+    assert_eq!(
+        (rows[0].facts.phone.as_str(), rows[0].facts.tags.join(",")),
+        ("+14155550100", "a,b c".into())
+    );
+    // The column that is called phone is an attribute like any other then.
+    assert_eq!(attribute(&rows[0], "phone"), Some("home"));
+    let missing = read(text, &["phone=cell"]).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(missing, "f line 1: has no column for phone: --map names one that is not there");
+    for bad in ["phone", "phone=", "shoe=x", "=x"] {
+        assert!(mapping(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn half_a_line_and_a_huge_field_are_refused() {
+    assert_eq!(
+        error("phone,name\n+14155550100,a\n+1415555"),
+        "leads.csv line 3: has 1 fields where the header has 2"
+    );
+    let huge = format!("phone,name\n+14155550100,\"{}\"\n", "x".repeat(10 << 20));
+    assert!(error(huge).starts_with("leads.csv line 2: is longer than 65536 bytes"));
+}

@@ -1,9 +1,9 @@
 //! Calls.
 
 use super::{time, twins};
-use crate::domain::call::{AnsweredBy, CallState};
+use crate::domain::call::{AnsweredBy, CallState, Direction};
 use crate::grpc::pb;
-use crate::store::{CallView, Direction, InFlight};
+use crate::store::{CallView, InFlight};
 
 twins!(state, state_of: CallState => pb::CallState {
     Intent, Unknown, Submitted, Ringing, Answered, Completed, Busy, NoAnswer, Failed, Canceled,

@@ -3,9 +3,11 @@
 use super::{call, job, run, time, twins};
 use crate::domain::explain::Reason;
 use crate::domain::repair::{Repair, RepairKind};
+use crate::domain::task::TaskState;
 use crate::grpc::pb::{self, JobReason, JobReasonKind as Kind};
-use crate::store::{CleanedUp, JobExplained, Reconciled, RunRepaired};
+use crate::store::{CleanedUp, JobExplained, Reconciled, RunRepaired, TaskView};
 
+twins!(task_state, task_state_of: TaskState => pb::TaskState { Queued, Dead });
 twins!(repair_kind, repair_kind_of: RepairKind => pb::RepairKind {
     Counts, Outcomes, CallEnded, CallMissing, QueueMissing, QueueStray, Hints, Settled,
 });
@@ -132,6 +134,21 @@ fn reason(reason: Reason) -> JobReason {
         Reason::NoLiveCall => {
             of(Kind::NoLiveCall, "it has no live call, though it should; reconcile the run")
         }
+    }
+}
+
+/// A task for the wire.
+pub(in crate::grpc) fn task(task: TaskView) -> pb::Task {
+    pb::Task {
+        task_id: task.id.to_string(),
+        kind: task.kind,
+        subject: task.subject,
+        state: task_state(task.state),
+        attempts: task.attempts,
+        run_time: time::write(task.run_at),
+        last_error: task.last_error.unwrap_or_default(),
+        create_time: time::write(task.created_at),
+        update_time: time::write(task.updated_at),
     }
 }
 

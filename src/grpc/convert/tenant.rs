@@ -1,6 +1,6 @@
 //! Tenants and their settings.
 
-use super::{non_empty, run, time, twins};
+use super::{non_empty, run, script, time, twins};
 use crate::domain::tenant::{
     CALLER_IDS_MAX, DEFAULT_CALLS_PER_SECOND, DEFAULT_MAX_CONCURRENT_CALLS, DEFAULT_PLAN, Tenant,
     TenantField, TenantState,
@@ -45,6 +45,10 @@ fn read_settings(id: TenantId, from: pb::TenantSettings) -> Result<Tenant, Viola
         },
         region: non_empty(from.region),
         plan: or(from.plan, DEFAULT_PLAN),
+        greeting: match from.greeting {
+            Some(greeting) => Some(script::read(Some(greeting)).map_err(|v| v.under("greeting"))?),
+            None => None,
+        },
     })
 }
 
@@ -76,6 +80,7 @@ fn take(mut to: pb::TenantSettings, field: TenantField, from: &pb::TenantSetting
         TenantField::Window => to.window.clone_from(&from.window),
         TenantField::Region => to.region.clone_from(&from.region),
         TenantField::Plan => to.plan.clone_from(&from.plan),
+        TenantField::Greeting => to.greeting.clone_from(&from.greeting),
     }
     to
 }
@@ -95,6 +100,7 @@ pub(in crate::grpc) fn write(view: TenantView) -> pb::Tenant {
             window: Some(run::write_window(tenant.window)),
             region: tenant.region.unwrap_or_default(),
             plan: tenant.plan,
+            greeting: tenant.greeting.map(script::write),
         }),
         state: state(view.state),
         etag: view.revision.to_string(),

@@ -76,14 +76,18 @@ async fn next(
 
 async fn begin(call: Call, header: wire::Header) -> Result<Import, Refusal> {
     let run: RunId = convert::id("header.run_id", &header.run_id)?;
-    if !(1..=IMPORT_ID_MAX_CHARS).contains(&header.import_id.chars().count())
-        || header.import_id.chars().any(char::is_control)
-    {
-        let reason = "must be 1 to 100 characters, none of them a control character";
-        return Err(Violation::new("header.import_id", reason).into());
-    }
+    check_import_id(&header.import_id)?;
     let offset = call.store.import_offset(&call.tenant, run, &header.import_id).await?;
     Ok(Import { call, run, id: header.import_id, seal: header.seal, offset })
+}
+
+/// Refuses what is no name for an import.
+pub(in crate::grpc) fn check_import_id(import_id: &str) -> Result<(), Violation> {
+    let fits = (1..=IMPORT_ID_MAX_CHARS).contains(&import_id.chars().count());
+    if fits && !import_id.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Violation::new("header.import_id", "must be 1 to 100 characters, none of them a control character"))
 }
 
 /// What became of one batch.
@@ -131,7 +135,7 @@ impl Import {
 }
 
 /// How many jobs of a batch at `offset`, of `len`, are among the first `stored` of the import.
-fn already_stored(stored: u64, offset: u64, len: usize) -> Result<usize, Violation> {
+pub(in crate::grpc) fn already_stored(stored: u64, offset: u64, len: usize) -> Result<usize, Violation> {
     let known = stored.checked_sub(offset).ok_or_else(|| {
         Violation::new("batch.offset", format!("leaves a gap: the import stands at {stored}"))
     })?;

@@ -1,6 +1,7 @@
 //! Putting right, cleaning up, retrying, explaining.
 
 use crate::domain::{RunId, Violation};
+use crate::grpc::page::Pager;
 use crate::grpc::service::Call;
 use crate::grpc::status::Refusal;
 use crate::grpc::{convert, idempotency, pb};
@@ -63,4 +64,23 @@ pub(super) async fn explain(
 ) -> Result<pb::ExplainJobResponse, Refusal> {
     let explained = call.store.explain_job(&call.tenant, request.job_id.parse()?).await?;
     Ok(convert::maintain::explained(explained))
+}
+
+pub(super) async fn list_tasks(
+    call: Call,
+    request: pb::ListTasksRequest,
+) -> Result<pb::ListTasksResponse, Refusal> {
+    let (pager, page) = Pager::read(&request)?;
+    let states = convert::each("states", &request.states, convert::maintain::task_state_of)?;
+    let found = call.store.list_tasks(&call.tenant, &states, page).await?;
+    let (tasks, next_page_token) = pager.answer(found, |view| (view.id.0, convert::maintain::task(view)));
+    Ok(pb::ListTasksResponse { tasks, next_page_token })
+}
+
+pub(super) async fn retry_task(
+    call: Call,
+    request: pb::RetryTaskRequest,
+) -> Result<pb::RetryTaskResponse, Refusal> {
+    call.store.retry_task(&call.tenant, request.task_id.parse()?).await?;
+    Ok(pb::RetryTaskResponse {})
 }

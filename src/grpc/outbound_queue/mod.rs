@@ -2,7 +2,7 @@
 
 mod calls;
 mod halt;
-mod import;
+pub(super) mod import;
 mod jobs;
 mod maintain;
 mod runs;
@@ -112,6 +112,14 @@ impl OutboundQueue for Service {
 
     async fn explain_job(&self, request: Request<pb::ExplainJobRequest>) -> Answer<pb::ExplainJobResponse> {
         self.0.unary(request, maintain::explain).await
+    }
+
+    async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Answer<pb::ListTasksResponse> {
+        self.0.unary(request, maintain::list_tasks).await
+    }
+
+    async fn retry_task(&self, request: Request<pb::RetryTaskRequest>) -> Answer<pb::RetryTaskResponse> {
+        self.0.unary(request, maintain::retry_task).await
     }
 
     type WatchRunStream = watch::Updates;

@@ -66,6 +66,7 @@ pub(super) fn in_settings(error: store::Error) -> store::Error {
         | store::Error::NotEnded(_)
         | store::Error::NothingToRetry
         | store::Error::TooSoon { .. }
+        | store::Error::Lapsed
         | store::Error::QueueFull { .. }
         | store::Error::RequestReused
         | store::Error::Unavailable(_)

@@ -41,13 +41,13 @@ pub async fn set_breaker(engine: &Engine, account: &AccountSid, open_for: Option
 pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<bool> {
     static PUT: Sql = Sql::new(
         "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
-             calling_window, region, plan, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, {now}, {now})
+             calling_window, region, plan, greeting, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, {now}, {now})
          ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name,
              max_concurrent_calls = excluded.max_concurrent_calls, calls_per_second = excluded.calls_per_second,
              account_sid = excluded.account_sid, caller_ids = excluded.caller_ids, time_zone = excluded.time_zone,
              calling_window = excluded.calling_window, region = excluded.region, plan = excluded.plan,
-             updated_at = excluded.updated_at
+             greeting = excluded.greeting, updated_at = excluded.updated_at
          WHERE NOT tenants.managed",
     );
     static DISPATCH: Sql = Sql::new(
@@ -84,13 +84,14 @@ pub(super) fn tenant_values(tenant: &Tenant) -> Result<Vec<Value>> {
         to_json(&tenant.window)?,
         tenant.region.clone(),
         tenant.plan.as_str(),
+        tenant.greeting.as_ref().map(to_json).transpose()?,
     ])
 }
 
 macro_rules! tenant_columns {
     () => {
         "tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone, calling_window, \
-         region, plan, state, revision, created_at, updated_at"
+         region, plan, greeting, state, revision, created_at, updated_at"
     };
 }
 pub(super) use tenant_columns;
@@ -110,6 +111,7 @@ pub(super) fn read_tenant(row: &Row) -> Result<TenantView> {
             window: row.json("calling_window")?,
             region: row.opt_text("region")?,
             plan: row.text("plan")?,
+            greeting: if row.opt_text("greeting")?.is_some() { Some(row.json("greeting")?) } else { None },
         },
         state: row.word("state", TenantState::from_word)?,
         revision: row.int("revision")?,

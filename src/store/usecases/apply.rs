@@ -14,6 +14,7 @@ use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow};
+use crate::store::usecases::{lead_calls, tasks};
 use crate::store::{Applied, BATCH_MAX, Error, Result};
 
 /// See [`crate::store::Store::apply`].
@@ -44,6 +45,8 @@ struct Batch {
     jobs: HashMap<Uuid, JobRow>,
     changed_calls: BTreeSet<CallId>,
     changed_jobs: BTreeSet<Uuid>,
+    /// Calls whose ending is new, and of which the carrier knew: their leads are to hear of them.
+    ended: BTreeSet<Uuid>,
     /// From when on the tenant has work because of this.
     work_at: Timestamp,
 }
@@ -54,8 +57,11 @@ impl Batch {
         ids.sort_unstable();
         ids.dedup();
         // A call's run never changes, so it can be read before the lock; all else is read after it.
-        let runs = call_row::runs_of(tx, tenant, ids.clone()).await?;
+        let (runs, without_run) = call_row::runs_of(tx, tenant, ids.clone()).await?;
         let runs = run_row::lock(tx, tenant, runs).await?;
+        if without_run {
+            call_row::lock_without_run(tx, tenant, ids.clone()).await?;
+        }
         let now = tx.now().await?;
         let calls = call_row::by_ids(tx, tenant, ids).await?;
         let jobs = calls.iter().filter_map(|row| row.job_id).map(|job| job.0).collect();
@@ -68,6 +74,7 @@ impl Batch {
             jobs: jobs.into_iter().map(|row| (row.id.0, row)).collect(),
             changed_calls: BTreeSet::new(),
             changed_jobs: BTreeSet::new(),
+            ended: BTreeSet::new(),
             work_at: Timestamp::NEVER,
         })
     }
@@ -88,6 +95,9 @@ impl Batch {
         };
         let ended = row.call.state.is_live() && !next.state.is_live();
         let orphaned = next.orphaned && !row.call.orphaned;
+        if !next.state.is_live() && next.state != row.call.state && next.sid.is_some() {
+            self.ended.insert(call.0);
+        }
         row.call = next;
         self.changed_calls.insert(call);
         if ended {
@@ -163,6 +173,11 @@ impl Batch {
             run.settle(self.now);
         }
         run_row::save(tx, tenant, &mut self.runs, self.now).await?;
+        if !self.ended.is_empty() {
+            // One task for all of them: a row a call would cost the queue more than the calls' own.
+            let ended: Vec<Uuid> = self.ended.into_iter().collect();
+            tasks::enqueue(tx, tenant, lead_calls::task(&ended, self.now), self.now).await?;
+        }
         if self.work_at < Timestamp::NEVER {
             tx.has_work(tenant, self.work_at);
         }

@@ -253,13 +253,17 @@ async fn pick_jobs(
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
     let (mut passed_over, mut busy_jobs) = (false, 0_u32);
+    let mut erased = Vec::new();
     for candidate in scan.candidates {
         let zone = window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, &tenant.time_zone)?;
         let tried = attempts.get(&candidate.phone).map_or(&[][..], Vec::as_slice);
         let free_at = cap::holds(caps, tried, now, &zone).map_or(now, |(_, until)| until);
         let opening = schedule.next_opening(free_at, &zone);
         let key = candidate.key;
-        if opening > now {
+        if candidate.phone.expose().is_empty() {
+            // Its lead was deleted while a call of the job's went on, which was to be followed by another.
+            erased.push(candidate);
+        } else if opening > now {
             deferred.push((candidate, opening));
         } else if busy.contains(&candidate.phone) || phones.contains(&candidate.phone) {
             busy_jobs += 1;
@@ -281,6 +285,7 @@ async fn pick_jobs(
         tracing::info!(event = "dedup_conflict", key = "phone", %tenant, %run_id, jobs = busy_jobs, "put off");
     }
     queue::defer(tx, &tenant.id, run, deferred, now).await?;
+    queue::skip(tx, &tenant.id, run, erased, now).await?;
     Ok(picked)
 }
 

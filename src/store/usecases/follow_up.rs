@@ -24,7 +24,10 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 pub async fn take_due(engine: &Engine, limit: u32) -> Result<Vec<DueCall>> {
     static DUE: Sql = Sql::new(
         "SELECT tenant_id, call_id FROM call_log
-         WHERE ended_at IS NULL AND direction = 'outbound' AND check_at <= {now} ORDER BY tenant_id LIMIT $1",
+         WHERE ended_at IS NULL AND direction = 'outbound' AND check_at <= {now}
+         UNION ALL
+         SELECT tenant_id, call_id FROM call_log
+         WHERE ended_at IS NULL AND direction = 'inbound' AND check_at <= {now} ORDER BY tenant_id LIMIT $1",
     );
     static TAKE: Sql = Sql::new(
         "UPDATE call_log SET check_at = {now} + CASE state WHEN 'unknown' THEN $3 ELSE $4 END
@@ -75,7 +78,7 @@ pub async fn resolve_unknown(engine: &Engine, due: &DueCall, found: Vec<Candidat
         .filter(|call| !account.known_sids.iter().any(|sid| sid == call.sid.as_str()))
         .collect();
     let mut tx = engine.db.begin(Scope::Tenant(&due.tenant)).await?;
-    let runs = call_row::runs_of(&mut tx, &due.tenant, vec![due.call_id.0]).await?;
+    let (runs, _) = call_row::runs_of(&mut tx, &due.tenant, vec![due.call_id.0]).await?;
     crate::store::run_row::lock(&mut tx, &due.tenant, runs).await?;
     let row = unknown_row(&mut tx, &due.tenant, due.call_id).await?;
     let Some((created_at, empty_lookups)) = row else { return Ok(Verdict::Wait { empty: false }) };

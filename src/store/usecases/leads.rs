@@ -1,38 +1,21 @@
-//! Leads: created, resolved for jobs, read.
+//! Leads: created, resolved for jobs, read, changed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{audit, requests};
-use crate::domain::lead::LeadFacts;
-use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation};
+use crate::domain::lead::{LeadChange, LeadFacts, LeadField, LeadSource};
+use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation, lead};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
-use crate::store::sql::{Row, Rows, Sql, args, to_json};
-use crate::store::{BATCH_MAX, Error, LeadCreated, LeadView, Page, Paged, RequestKey, Result, Who};
-
-macro_rules! lead_columns {
-    () => {
-        "l.lead_id, l.phone, l.name, l.time_zone, l.attributes, l.created_at, l.updated_at"
-    };
-}
-
-fn read(row: &Row) -> Result<LeadView> {
-    Ok(LeadView {
-        id: LeadId(row.uuid("lead_id")?),
-        facts: LeadFacts {
-            phone: Phone::from_stored(row.text("phone")?),
-            name: row.text("name")?,
-            time_zone: row.opt_text("time_zone")?,
-            attributes: row.json("attributes")?,
-        },
-        created_at: Timestamp(row.int("created_at")?),
-        updated_at: Timestamp(row.int("updated_at")?),
-    })
-}
+use crate::store::lead_row::{self, NewEvent};
+use crate::store::sql::{Row, Sql, args};
+use crate::store::{
+    BATCH_MAX, Error, LeadCreated, LeadEventView, LeadPatch, LeadView, Page, Paged, RequestKey, Result, Who,
+};
 
 /// What a job needs to know of its lead.
 #[derive(Debug, Clone)]
@@ -67,12 +50,12 @@ pub async fn create(
         Some(answer) => answer,
         None => {
             let now = tx.now().await?;
-            let facts: Vec<&LeadFacts> = leads.iter().collect();
-            let mut new = insert(&mut tx, tenant, &facts, now).await?;
-            let known = by_phone(&mut tx, tenant, &facts).await?;
+            let mut new = lead_row::insert(&mut tx, tenant, &leads, LeadSource::Api, now).await?;
+            let known = by_phone(&mut tx, tenant, leads.iter()).await?;
             // Of two items with one phone, the first creates the lead.
             let answer = leads.iter().map(|lead| known[&lead.phone].id);
-            let answer = answer.map(|id| Created { id, created: new.remove(&id) }).collect::<Vec<_>>();
+            let answer =
+                answer.map(|id| Created { id, created: new.remove(&id).is_some() }).collect::<Vec<_>>();
             let created = answer.iter().filter(|lead| lead.created).count();
             let subject = match answer.as_slice() {
                 [one] => format!("lead {}", one.id),
@@ -84,7 +67,7 @@ pub async fn create(
             answer
         }
     };
-    let views = views(&mut tx, tenant, answer.iter().map(|lead| lead.id.0).collect()).await?;
+    let views = lead_row::by_ids(&mut tx, tenant, answer.iter().map(|lead| lead.id.0).collect()).await?;
     tx.commit(&engine.wakes).await?;
     answer
         .iter()
@@ -95,42 +78,14 @@ pub async fn create(
         .collect()
 }
 
-/// Inserts those whose phone is new; returns the ids that are new.
-async fn insert(
+async fn by_phone(
     tx: &mut Tx,
     tenant: &TenantId,
-    leads: &[&LeadFacts],
-    now: Timestamp,
-) -> Result<HashSet<LeadId>> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO leads (tenant_id, lead_id, phone, name, time_zone, attributes, created_at, updated_at)
-         SELECT $1, r.lead_id, r.phone, r.name, r.time_zone, r.attributes, $2, $2
-         FROM {rows 3 r: lead_id uuid, phone text, name text, time_zone text, attributes text}
-         WHERE true
-         ON CONFLICT (tenant_id, phone) DO NOTHING RETURNING lead_id",
-    );
-    // Sorted, so that two batches with common phones wait for each other instead of deadlocking; the ids
-    // are drawn in the order given, because leads are listed by them.
-    let mut unique: BTreeMap<&Phone, (Uuid, &LeadFacts)> = BTreeMap::new();
-    for lead in leads {
-        unique.entry(&lead.phone).or_insert_with(|| (Uuid::now_v7(), lead));
-    }
-    let attributes: Vec<String> =
-        unique.values().map(|(_, lead)| to_json(&lead.attributes)).collect::<Result<_>>()?;
-    let rows = Rows::new()
-        .uuids(unique.values().map(|(id, _)| *id))
-        .texts(unique.keys().map(|phone| phone.expose().to_owned()))
-        .texts(unique.values().map(|(_, lead)| lead.name.clone()))
-        .texts(unique.values().map(|(_, lead)| lead.time_zone.clone()))
-        .texts(attributes);
-    let inserted = tx.fetch(&INSERT, args![tenant, now, rows]).await?;
-    inserted.iter().map(|row| row.uuid("lead_id").map(LeadId)).collect()
-}
-
-async fn by_phone(tx: &mut Tx, tenant: &TenantId, leads: &[&LeadFacts]) -> Result<HashMap<Phone, Dialable>> {
+    leads: impl Iterator<Item = &LeadFacts>,
+) -> Result<HashMap<Phone, Dialable>> {
     static SELECT: Sql =
         Sql::new("SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND phone {any 2 text}");
-    let phones: Vec<String> = leads.iter().map(|lead| lead.phone.expose().to_owned()).collect();
+    let phones: Vec<String> = leads.map(|lead| lead.phone.expose().to_owned()).collect();
     let rows = tx.fetch(&SELECT, args![tenant, phones]).await?;
     let dialable = rows.iter().map(read_dialable).collect::<Result<Vec<_>>>()?;
     Ok(dialable.into_iter().map(|lead| (lead.phone.clone(), lead)).collect())
@@ -171,8 +126,8 @@ pub async fn resolve(
     let known = if ids.is_empty() { HashMap::new() } else { by_id(tx, tenant, ids).await? };
     let mut phones = HashMap::new();
     if !persons.is_empty() {
-        insert(tx, tenant, &persons, now).await?;
-        phones = by_phone(tx, tenant, &persons).await?;
+        lead_row::insert(tx, tenant, persons.iter().copied(), LeadSource::Run, now).await?;
+        phones = by_phone(tx, tenant, persons.into_iter()).await?;
     }
     let found = whos.into_iter().map(|who| match who {
         Who::Lead(id) => known.get(id).cloned(),
@@ -181,46 +136,110 @@ pub async fn resolve(
     Ok(found.collect())
 }
 
-async fn views(tx: &mut Tx, tenant: &TenantId, leads: Vec<Uuid>) -> Result<HashMap<LeadId, LeadView>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id {any 2 uuid}"
-    ));
-    let rows = tx.fetch(&SELECT, args![tenant, leads]).await?;
-    let views = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
-    Ok(views.into_iter().map(|lead| (lead.id, lead)).collect())
-}
-
 /// See [`crate::store::Store::lead`].
 pub async fn get(engine: &Engine, tenant: &TenantId, lead: LeadId) -> Result<LeadView> {
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    views(&mut tx, tenant, vec![lead.0]).await?.remove(&lead).ok_or(Error::NotFound("lead"))
+    lead_row::by_ids(&mut tx, tenant, vec![lead.0]).await?.remove(&lead).ok_or(Error::NotFound("lead"))
 }
 
-/// See [`crate::store::Store::list_leads`].
-pub async fn list(
+/// The lead, locked.
+pub(super) async fn lock(tx: &mut Tx, tenant: &TenantId, lead: LeadId) -> Result<LeadView> {
+    static LOCK: Sql =
+        Sql::new("SELECT lead_id FROM leads WHERE tenant_id = $1 AND lead_id = $2 {for_update}");
+    tx.fetch_optional(&LOCK, args![tenant, lead.0]).await?.ok_or(Error::NotFound("lead"))?;
+    lead_row::by_ids(tx, tenant, vec![lead.0]).await?.remove(&lead).ok_or(Error::NotFound("lead"))
+}
+
+/// Refuses a change that was decided on what is no longer so.
+pub(super) fn check_seen(lead: &LeadView, seen: Option<i64>) -> Result<()> {
+    if seen.is_none_or(|seen| seen == lead.revision) { Ok(()) } else { Err(Error::Changed) }
+}
+
+/// See [`crate::store::Store::update_lead`].
+pub async fn update(
     engine: &Engine,
     tenant: &TenantId,
-    phone: Option<&Phone>,
+    id: LeadId,
+    patch: LeadPatch,
+    key: Option<RequestKey>,
+) -> Result<LeadView> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    if requests::replay::<LeadId>(&mut tx, tenant, key.as_ref()).await?.is_none() {
+        let known = lock(&mut tx, tenant, id).await?;
+        check_seen(&known, patch.seen)?;
+        let next = patched(&known, patch);
+        next.facts.check()?;
+        let mut fields = known.facts.differing(&next.facts);
+        if next.contact.status != known.contact.status {
+            fields.push(LeadField::Status);
+        }
+        let now = tx.now().await?;
+        if !fields.is_empty() {
+            lead_row::save(&mut tx, tenant, &[&next], now).await?;
+            let words: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
+            let detail = json!({ "fields": words });
+            audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;
+            let actor = engine.actor.client().map_or("system", |client| &client.key_id).to_owned();
+            let change = LeadChange::Updated { fields, actor };
+            let event = NewEvent { lead_id: id, event_id: Uuid::now_v7(), at: now, change };
+            lead_row::log(&mut tx, tenant, &[event]).await?;
+        }
+        requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
+    }
+    let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
+    tx.commit(&engine.wakes).await?;
+    lead.ok_or(Error::NotFound("lead"))
+}
+
+fn patched(known: &LeadView, patch: LeadPatch) -> LeadView {
+    let mut next = known.clone();
+    for field in patch.fields {
+        match field {
+            LeadField::Name => next.facts.name.clone_from(&patch.facts.name),
+            LeadField::TimeZone => next.facts.time_zone.clone_from(&patch.facts.time_zone),
+            LeadField::Attributes => next.facts.attributes.clone_from(&patch.facts.attributes),
+            LeadField::Tags => next.facts.tags.clone_from(&patch.facts.tags),
+            LeadField::Status => next.contact.status = patch.status,
+        }
+    }
+    for (name, value) in patch.attributes {
+        match value {
+            Some(value) => drop(next.facts.attributes.insert(name, value)),
+            None => drop(next.facts.attributes.remove(&name)),
+        }
+    }
+    next
+}
+
+/// See [`crate::store::Store::lead_events`].
+pub async fn events(
+    engine: &Engine,
+    tenant: &TenantId,
+    id: LeadId,
     page: Page,
-) -> Result<Paged<LeadView>> {
-    static ALL: Sql = Sql::new(concat!(
-        "SELECT ",
-        lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 ORDER BY l.lead_id LIMIT $3"
-    ));
-    static ONE: Sql = Sql::new(concat!(
-        "SELECT ",
-        lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.phone = $4 ORDER BY l.lead_id LIMIT $3"
-    ));
-    let after = page.after.unwrap_or(Uuid::nil());
+) -> Result<Paged<LeadEventView>> {
+    static SELECT: Sql = Sql::new(
+        "SELECT event_id, at, detail FROM lead_events WHERE tenant_id = $1 AND lead_id = $2 AND event_id > $3
+         ORDER BY event_id LIMIT $4",
+    );
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let rows = match phone {
-        None => tx.fetch(&ALL, args![tenant, after, page.limit()]).await?,
-        Some(phone) => tx.fetch(&ONE, args![tenant, after, page.limit(), phone.expose()]).await?,
-    };
-    let items = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(page.cut(items, |lead: &LeadView| lead.id.0))
+    let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
+    let lead = lead.ok_or(Error::NotFound("lead"))?;
+    let after = page.after.unwrap_or(Uuid::nil());
+    let rows = tx.fetch(&SELECT, args![tenant, id.0, after, page.limit()]).await?;
+    let mut items = rows.iter().map(read_event).collect::<Result<Vec<_>>>()?;
+    if page.after.is_none() {
+        // Told by the lead itself, so that an import of a million leads writes no million entries.
+        let change = LeadChange::Created { source: lead.source };
+        items.insert(0, LeadEventView { id: Uuid::nil(), at: lead.created_at, change });
+    }
+    Ok(page.cut(items, |event: &LeadEventView| event.id))
+}
+
+fn read_event(row: &Row) -> Result<LeadEventView> {
+    Ok(LeadEventView {
+        id: row.uuid("event_id")?,
+        at: Timestamp(row.int("at")?),
+        change: row.json::<lead::LeadChange>("detail")?,
+    })
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::domain::cap::{self, FrequencyCap};
-use crate::domain::job::{Job, PRIORITY_MAX};
+use crate::domain::job::{self, Job, JobState, PRIORITY_MAX};
 use crate::domain::{Phone, RunId, TenantId, Timestamp};
 use crate::store::Result;
 use crate::store::database::Tx;
@@ -224,5 +224,29 @@ pub async fn defer(
     let new: Vec<ReadyKey> = jobs.iter().map(ReadyKey::of).collect();
     job_row::dequeue(tx, tenant, &old).await?;
     job_row::enqueue(tx, tenant, &new).await?;
+    job_row::save(tx, tenant, &jobs.iter().collect::<Vec<_>>(), now).await
+}
+
+/// Ends queued jobs undialed.
+pub async fn skip(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &mut RunRow,
+    skipped: Vec<Candidate>,
+    now: Timestamp,
+) -> Result<()> {
+    if skipped.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<ReadyKey> = skipped.iter().map(|candidate| candidate.key).collect();
+    let mut jobs = Vec::with_capacity(skipped.len());
+    for candidate in skipped {
+        let mut row = candidate.row;
+        let ended = job::called_off(&row.job, JobState::Skipped);
+        row.move_to(run, ended);
+        jobs.push(row);
+    }
+    run.settle(now);
+    job_row::dequeue(tx, tenant, &keys).await?;
     job_row::save(tx, tenant, &jobs.iter().collect::<Vec<_>>(), now).await
 }

@@ -16,8 +16,8 @@ pub async fn create(engine: &Engine, tenant: Tenant, key: Option<RequestKey>) ->
     // On a conflict the row is not ours to touch: the tenant exists.
     static INSERT: Sql = Sql::new(
         "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
-             calling_window, region, plan, managed, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, true, $11, $11) ON CONFLICT (tenant_id) DO NOTHING",
+             calling_window, region, plan, greeting, managed, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, true, $12, $12) ON CONFLICT (tenant_id) DO NOTHING",
     );
     static DISPATCH: Sql = Sql::new("INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)");
     tenant.check()?;
@@ -80,8 +80,8 @@ pub async fn update(
 ) -> Result<TenantView> {
     static UPDATE: Sql = Sql::new(
         "UPDATE tenants SET name = $2, max_concurrent_calls = $3, calls_per_second = $4, account_sid = $5,
-             caller_ids = $6, time_zone = $7, calling_window = $8, region = $9, plan = $10, managed = true,
-             revision = revision + 1, updated_at = $11
+             caller_ids = $6, time_zone = $7, calling_window = $8, region = $9, plan = $10, greeting = $11,
+             managed = true, revision = revision + 1, updated_at = $12
          WHERE tenant_id = $1",
     );
     let mut tx = engine.db.begin(Scope::Owner).await?;

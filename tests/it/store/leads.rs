@@ -7,7 +7,8 @@ use trunkline::domain::call::CarrierStatus;
 use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::run::{Command, RunField};
 use trunkline::store::{
-    Applied, CallsOf, Error, ImportStep, JobAdded, NewJob, NewRun, Page, RequestKey, RunPatch, Store, Who,
+    Applied, CallsOf, Error, ImportStep, JobAdded, LeadFilter, NewJob, NewRun, Page, RequestKey, RunPatch,
+    Store, Who,
 };
 
 on_both_stores!(
@@ -74,7 +75,7 @@ async fn pages_walk_everything_once(test: TestStore) {
     let mut seen = Vec::new();
     let mut page = Page { size: 10, after: None };
     loop {
-        let leads = store.list_leads(&tenant, None, page).await.unwrap();
+        let leads = store.list_leads(&tenant, &LeadFilter::default(), page).await.unwrap();
         seen.extend(leads.items.into_iter().map(|lead| lead.facts.phone));
         page.after = leads.next;
         if page.after.is_none() {
@@ -82,7 +83,8 @@ async fn pages_walk_everything_once(test: TestStore) {
         }
     }
     assert_eq!(seen, (0..25).map(phone).collect::<Vec<_>>());
-    let one = store.list_leads(&tenant, Some(&phone(7)), Page { size: 10, after: None }).await.unwrap();
+    let seven = LeadFilter { phone: Some(phone(7)), ..LeadFilter::default() };
+    let one = store.list_leads(&tenant, &seven, Page { size: 10, after: None }).await.unwrap();
     assert_eq!(one.items.len(), 1);
     let again =
         store.create_leads(&tenant, vec![LeadFacts::of(phone(7)), LeadFacts::of(phone(99))], None).await;
@@ -116,7 +118,7 @@ async fn another_tenant_sees_nothing(test: TestStore) {
     let patch = RunPatch { settings: settings(), fields: vec![RunField::Name] };
     assert!(hidden(store.update_run(&b, run, patch, None).await));
     assert!(store.list_runs(&b, &[], page).await.unwrap().items.is_empty());
-    assert!(store.list_leads(&b, None, page).await.unwrap().items.is_empty());
+    assert!(store.list_leads(&b, &LeadFilter::default(), page).await.unwrap().items.is_empty());
     assert_eq!(
         store.apply(&b, &[status(call, CarrierStatus::Busy, 1)]).await.unwrap(),
         [Applied::NoSuchCall]

@@ -5,7 +5,9 @@ mod claims;
 mod leads;
 mod logs;
 mod news;
+mod people;
 mod runs;
+mod tasks;
 
 use std::time::{Duration, Instant};
 

@@ -4,6 +4,7 @@ pub mod child;
 mod dial;
 mod drain;
 mod halt;
+mod inbound;
 mod isolation;
 mod lost;
 mod machines;

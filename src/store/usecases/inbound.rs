@@ -1,0 +1,72 @@
+//! Calls to us: a row with the first word of them, and then like any other call.
+
+use uuid::Uuid;
+
+use super::apply;
+use crate::domain::call::{Call, CallState, News, check_at};
+use crate::domain::{AccountSid, CallId, Phone, TenantId};
+use crate::store::database::Scope;
+use crate::store::engine::Engine;
+use crate::store::sql::{Sql, args};
+use crate::store::{Applied, InboundCall, Result};
+
+/// Twilio ends a call after at most this, in seconds.
+/// <https://www.twilio.com/docs/voice/api/call-resource#create-a-call-resource>
+const TIME_LIMIT_S: u32 = 14_400;
+
+/// See [`crate::store::Store::tenant_of_number`]. In no tenant's name yet: this is what finds it.
+pub async fn tenant_of_number(
+    engine: &Engine,
+    account: &AccountSid,
+    number: &Phone,
+) -> Result<Option<TenantId>> {
+    static SELECT: Sql = Sql::new(
+        "SELECT tenant_id FROM tenants WHERE account_sid = $1 AND caller_ids LIKE $2 AND state = 'active' LIMIT 2",
+    );
+    let mut tx = engine.db.read(Scope::Owner).await?;
+    let rows = tx.fetch(&SELECT, args![account.as_str(), format!("%\"{}\"%", number.expose())]).await?;
+    match rows.as_slice() {
+        [row] => Ok(Some(row.text("tenant_id")?.parse()?)),
+        [] => Ok(None),
+        _ => {
+            tracing::error!(%account, "a number is the caller id of several tenants; its calls belong to none");
+            Ok(None)
+        }
+    }
+}
+
+/// See [`crate::store::Store::record_inbound`].
+pub async fn record(
+    engine: &Engine,
+    tenant: &TenantId,
+    inbound: &InboundCall,
+    news: News,
+) -> Result<(CallId, Applied)> {
+    static INSERT: Sql = Sql::new(
+        "INSERT INTO call_log (tenant_id, call_id, call_sid, direction, account_sid, state, phone_from, phone_to,
+             time_limit_s, check_at, created_at, updated_at)
+         VALUES ($1, $2, $3, 'inbound', $4, 'ringing', $5, $6, $7, $8, $9, $9)
+         ON CONFLICT (tenant_id, call_sid) WHERE call_sid IS NOT NULL DO NOTHING",
+    );
+    static KNOWN: Sql = Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let now = tx.now().await?;
+    let ringing = Call { state: CallState::Ringing, ..Call::intent() };
+    let values = args![
+        tenant,
+        Uuid::now_v7(),
+        inbound.sid.as_str(),
+        inbound.account.as_str(),
+        inbound.from.as_ref().map_or("", Phone::expose),
+        inbound.to.expose(),
+        i64::from(TIME_LIMIT_S),
+        check_at(&ringing, TIME_LIMIT_S, now),
+        now,
+    ];
+    tx.execute(&INSERT, values).await?;
+    let known = tx.fetch_one(&KNOWN, args![tenant, inbound.sid.as_str()]).await?;
+    let call = CallId(known.uuid("call_id")?);
+    let applied = apply::apply_in(&mut tx, tenant, &[(call, news)]).await?.pop();
+    tx.commit(&engine.wakes).await?;
+    Ok((call, applied.unwrap_or(Applied::NoSuchCall)))
+}

@@ -1,0 +1,145 @@
+//! What calls make of their leads: created where the phone has none, and moved on.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{audit, tasks};
+use crate::domain::call::{AnsweredBy, CallState, Direction};
+use crate::domain::lead::{Contact, LastCall, LeadChange, LeadFacts, LeadSource};
+use crate::domain::{CallId, CallSid, LeadId, Phone, TenantId, Timestamp};
+use crate::store::database::{Scope, Tx};
+use crate::store::engine::Engine;
+use crate::store::lead_row::{self, NewEvent};
+use crate::store::sql::{Row, Sql, args};
+use crate::store::{Error, LeadCreated, Result, Task};
+
+/// A call, as far as its lead is concerned.
+struct Called {
+    /// The other side's number.
+    phone: Phone,
+    call: LastCall,
+    answered_by: Option<AnsweredBy>,
+    duration_s: Option<u32>,
+}
+
+macro_rules! called_columns {
+    () => {
+        "c.call_id, c.direction, c.phone_from, c.phone_to, c.state, c.answered_by, c.duration_s, c.created_at, \
+         j.phone AS job_phone FROM call_log c LEFT JOIN jobs j ON j.tenant_id = $1 AND j.job_id = c.job_id"
+    };
+}
+
+/// None if the person was erased since.
+fn read(row: &Row) -> Result<Option<Called>> {
+    let direction = row.word("direction", Direction::from_word)?;
+    let phone = match direction {
+        Direction::Outbound => row.text("phone_to")?,
+        Direction::Inbound => row.text("phone_from")?,
+    };
+    if phone.is_empty() || row.opt_text("job_phone")?.is_some_and(|phone| phone.is_empty()) {
+        return Ok(None);
+    }
+    Ok(Some(Called {
+        phone: Phone::from_stored(phone),
+        call: LastCall {
+            call_id: CallId(row.uuid("call_id")?),
+            direction,
+            state: row.word("state", CallState::from_word)?,
+            at: Timestamp(row.int("created_at")?),
+        },
+        answered_by: row.opt_text("answered_by")?.and_then(|word| AnsweredBy::from_word(&word)),
+        duration_s: row.opt_int("duration_s")?.and_then(|seconds| u32::try_from(seconds).ok()),
+    }))
+}
+
+/// See [`crate::store::Store::leads_from_calls`].
+pub async fn from_calls(engine: &Engine, task: &Task) -> Result<()> {
+    static SELECT: Sql =
+        Sql::new(concat!("SELECT ", called_columns!(), " WHERE c.tenant_id = $1 AND c.call_id {any 2 uuid}"));
+    let tenant = &task.tenant;
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let rows = tx.fetch(&SELECT, args![tenant, tasks::ids(task)?]).await?;
+    let called: Vec<Called> = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_>>()?;
+    bring(&mut tx, tenant, &called).await?;
+    tasks::finish(&mut tx, task).await?;
+    tx.commit(&engine.wakes).await
+}
+
+/// See [`crate::store::Store::lead_from_call`].
+pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated> {
+    static SELECT: Sql =
+        Sql::new(concat!("SELECT ", called_columns!(), " WHERE c.tenant_id = $1 AND c.call_sid = $2"));
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let row =
+        tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?.ok_or(Error::NotFound("call"))?;
+    let called = read(&row)?.ok_or(Error::NotFound("person of the call"))?;
+    let brought = bring(&mut tx, tenant, std::slice::from_ref(&called)).await?;
+    let (id, created) = *brought.get(&called.phone).ok_or(Error::NotFound("lead"))?;
+    let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
+    let (now, detail) = (tx.now().await?, json!({ "call_id": called.call.call_id, "created": created }));
+    audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;
+    tx.commit(&engine.wakes).await?;
+    Ok(LeadCreated { lead: lead.ok_or(Error::NotFound("lead"))?, created })
+}
+
+/// Brings calls to the leads of their phones. Doing it twice changes nothing. Returns whose each phone is, and whether
+/// it is new.
+async fn bring(tx: &mut Tx, tenant: &TenantId, called: &[Called]) -> Result<HashMap<Phone, (LeadId, bool)>> {
+    let now = tx.now().await?;
+    let mut by_phone: BTreeMap<&Phone, Vec<&Called>> = BTreeMap::new();
+    for call in called {
+        by_phone.entry(&call.phone).or_default().push(call);
+    }
+    let phones = || by_phone.keys().map(|phone| phone.expose().to_owned()).collect();
+    let mut known = lead_row::lock_by_phone(tx, tenant, phones()).await?;
+    let mut new = HashMap::new();
+    if known.len() < by_phone.len() {
+        let missing: Vec<LeadFacts> = by_phone
+            .keys()
+            .filter(|phone| !known.contains_key(*phone))
+            .map(|p| LeadFacts::of((*p).clone()))
+            .collect();
+        new = lead_row::insert(tx, tenant, &missing, LeadSource::Call, now).await?;
+        known = lead_row::lock_by_phone(tx, tenant, phones()).await?;
+    }
+    let mut moved: Vec<(LeadId, Contact)> = Vec::new();
+    let mut events = Vec::with_capacity(called.len());
+    let mut answer = HashMap::with_capacity(known.len());
+    for (phone, calls) in by_phone {
+        // Deleted between two statements of ours: then it is as if it were deleted after all of them.
+        let Some(lead) = known.get(phone) else { continue };
+        let contact =
+            calls.iter().fold(lead.contact, |contact, call| contact.after(&call.call, call.answered_by));
+        if contact != lead.contact {
+            moved.push((lead.id, contact));
+        }
+        events.extend(calls.iter().map(|call| event(lead.id, call)));
+        answer.insert(phone.clone(), (lead.id, new.contains_key(&lead.id)));
+    }
+    lead_row::save_contacts(tx, tenant, &moved, now).await?;
+    lead_row::log(tx, tenant, &events).await?;
+    Ok(answer)
+}
+
+fn event(lead_id: LeadId, called: &Called) -> NewEvent {
+    let LastCall { call_id, direction, state, at } = called.call;
+    let change = LeadChange::Called { call_id, direction, state, duration_s: called.duration_s };
+    // The call's own id: it is told again when its ending is corrected.
+    NewEvent { lead_id, event_id: call_id.0, at, change }
+}
+
+/// The task for calls that ended.
+pub fn task(calls: &[Uuid], now: Timestamp) -> tasks::NewTask {
+    let subject = match calls {
+        [call] => format!("call {call}"),
+        calls => format!("{} calls", calls.len()),
+    };
+    tasks::NewTask {
+        kind: crate::domain::task::TaskKind::LeadsFromCalls,
+        subject,
+        payload: tasks::payload(calls),
+        run_at: now,
+    }
+}

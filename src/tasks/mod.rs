@@ -1,0 +1,134 @@
+//! The one executor of durable tasks: claims what is due, over all tenants, and does it.
+//!
+//! A task is put in by the transaction that causes it and taken off by the one that does it, so it is done whatever
+//! dies in between: then its claim lapses, and whoever polls next is given it. What fails is tried again, later each
+//! time, and given up in the end; see [`domain::task`](crate::domain::task).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::domain::WorkerId;
+use crate::domain::task::TaskKind;
+use crate::store::{Error, Result, Store, Task, TaskFate, Wake};
+
+/// Tasks under way at a time: they wait for the database, of which others want to have something, too.
+const AT_ONCE: usize = 4;
+/// Tasks taken in one claim.
+const CLAIM_MAX: u32 = 4;
+
+/// How the executor keeps time.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// How long a claim holds: what a dead executor had is done by another after this.
+    pub holds: Duration,
+    /// How long a task may take; shorter than a claim holds.
+    pub task_max: Duration,
+    /// The longest pause between two looks: other processes' tasks come without a nudge.
+    pub poll: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            holds: Duration::from_secs(30),
+            task_max: Duration::from_secs(25),
+            poll: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Does tasks until `shutdown`, then finishes those under way.
+pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationToken) {
+    let worker = WorkerId(format!("tasks:{}:{}", std::process::id(), Uuid::new_v4()));
+    let mut wakes = store.wakes();
+    let mut under_way = JoinSet::new();
+    while !shutdown.is_cancelled() {
+        while under_way.try_join_next().is_some() {}
+        while under_way.len() >= AT_ONCE {
+            // A panic was logged where it happened; the claim lapses, and the attempt counts.
+            let _ = under_way.join_next().await;
+        }
+        let free = u32::try_from(AT_ONCE - under_way.len()).unwrap_or(CLAIM_MAX).min(CLAIM_MAX);
+        let pause = match store.claim_tasks(&worker, free, config.holds).await {
+            Ok(claimed) => {
+                claimed.buried.iter().for_each(|task| tell_dead(task, "its executor died, every time"));
+                let pause = claimed.next_in.map(|next_in| next_in.min(config.poll));
+                for task in claimed.tasks {
+                    under_way.spawn(attempt(store.clone(), task, config.task_max));
+                }
+                pause
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot claim tasks; they are claimed later");
+                Some(config.poll)
+            }
+        };
+        if let Some(pause) = pause {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = nudged(&mut wakes) => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
+/// Returns when there may be a task.
+async fn nudged(wakes: &mut broadcast::Receiver<Wake>) {
+    loop {
+        match wakes.recv().await {
+            Ok(Wake::Tasks | Wake::Everything) | Err(RecvError::Lagged(_)) => return,
+            Ok(Wake::Run(..) | Wake::Work) => {}
+            // The store is gone; the poll says so.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+async fn attempt(store: Arc<dyn Store>, task: Task, at_most: Duration) {
+    let span =
+        tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
+    async {
+        let done = tokio::time::timeout(at_most, carry_out(&*store, &task));
+        let done = done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));
+        match done {
+            Ok(()) => tracing::debug!(attempt = task.attempt, "done"),
+            Err(Error::Lapsed) => tracing::warn!("its claim had lapsed; whoever has it now does it"),
+            Err(error) => fail(&*store, &task, &error).await,
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Each kind's work. All of it may be done twice with the same result.
+async fn carry_out(store: &dyn Store, task: &Task) -> Result<()> {
+    match task.kind {
+        TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
+        TaskKind::EraseLead => store.erase_lead_again(task).await,
+    }
+}
+
+async fn fail(store: &dyn Store, task: &Task, error: &Error) {
+    match store.fail_task(task, &error.to_string(), rand::random()).await {
+        Ok(TaskFate::Again(_)) => tracing::warn!(attempt = task.attempt, %error, "failed; it is tried again"),
+        Ok(TaskFate::Dead) => tell_dead(task, &error.to_string()),
+        Ok(TaskFate::Lapsed) => {}
+        // Its claim lapses, and it is tried again all the same.
+        Err(why) => tracing::warn!(%error, %why, "failed, and so did writing that down"),
+    }
+}
+
+fn tell_dead(task: &Task, error: &str) {
+    tracing::error!(
+        event = "task_dead", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str(),
+        subject = task.subject, attempts = task.attempt, error, "given up; it is kept, and can be retried"
+    );
+}
