@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 450;
 
 /// Modules by how far down they stand; arrows point to a smaller number only.
-const LAYERS: [(&str, u8); 11] = [
+const LAYERS: [(&str, u8); 12] = [
     ("domain", 0),
-    ("store", 1),
-    ("carrier", 1),
-    ("simulator", 2),
-    ("progress", 2),
-    ("dialer", 2),
-    ("tasks", 2),
-    ("grpc", 3),
-    ("webhooks", 3),
-    ("app", 4),
-    ("cli", 5),
+    ("metrics", 1),
+    ("store", 2),
+    ("carrier", 2),
+    ("simulator", 3),
+    ("progress", 3),
+    ("dialer", 3),
+    ("tasks", 3),
+    ("grpc", 4),
+    ("webhooks", 4),
+    ("app", 5),
+    ("cli", 6),
 ];
 /// They meet in the store, never in each other.
 const STRANGERS: [&str; 4] = ["grpc", "webhooks", "dialer", "tasks"];
@@ -181,6 +182,7 @@ fn names_stay_where_they_belong() {
     for (word, owners) in [
         ("sqlx", &["store"][..]),
         ("reqwest", &["carrier"]),
+        ("metrics_exporter_prometheus", &["metrics"]),
         ("pb", &["grpc", "cli"]),
         ("std::env", &["config"]),
         ("env::var", &["config"]),
@@ -286,4 +288,37 @@ fn the_reader_sees_what_it_should() {
     }
     assert!(names("a::sqlx::b", "sqlx") && !names("sqlx_core my_sqlx", "sqlx"));
     assert!(arrows(&super::tidy::source("grpc/mod.rs", "use super::dialer;".to_owned())).contains("dialer"));
+}
+
+/// The pages whose tables say which test holds what.
+const PAGES_OF_TESTS: [&str; 2] = ["README.md", "docs/security.md"];
+
+#[test]
+fn tests_named_in_documents_exist() {
+    let mut known = BTreeSet::new();
+    for path in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let defined = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+        known.extend(defined.map(str::to_owned));
+        known.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        known.extend(path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()));
+    }
+    for page in PAGES_OF_TESTS {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+        let mut tests_are_last = false;
+        let cells = text.lines().filter_map(|line| {
+            let last = line.strip_suffix('|').and_then(|row| row.rsplit('|').next());
+            tests_are_last &= last.is_some();
+            tests_are_last |= last.is_some_and(|cell| cell.contains("tests"));
+            last.filter(|_| tests_are_last)
+        });
+        let named = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let tests: Vec<&str> =
+            named.filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).collect();
+        assert!(tests.len() > 20, "{page} names hardly any test");
+        none(
+            "names a test that is not there",
+            tests.iter().filter(|name| !known.contains(**name)).map(|name| format!("{page}: {name}")),
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use crate::domain::call::{self, CallState, News, RejectClass};
+use crate::domain::call::{self, CallState, Direction, News, RejectClass};
 use crate::domain::event::Event;
 use crate::domain::job::{self, Context, JobState};
 use crate::domain::run::RunState;
@@ -38,6 +38,7 @@ pub async fn apply_in(tx: &mut Tx, tenant: &TenantId, news: &[(CallId, News)]) -
 
 /// The calls that the news is about, with their jobs and locked runs.
 struct Batch {
+    tenant: TenantId,
     now: Timestamp,
     runs: Vec<RunRow>,
     calls: HashMap<CallId, CallRow>,
@@ -46,6 +47,8 @@ struct Batch {
     changed_jobs: BTreeSet<Uuid>,
     /// Calls whose ending is new, and of which the carrier knew: their leads are to hear of them.
     ended: BTreeSet<Uuid>,
+    /// Calls that ended in this batch.
+    counted: Vec<(Direction, CallState)>,
     /// From when on the tenant has work because of this.
     work_at: Timestamp,
 }
@@ -66,6 +69,7 @@ impl Batch {
         let jobs = calls.iter().filter_map(|row| row.job_id).map(|job| job.0).collect();
         let jobs = job_row::by_ids(tx, tenant, jobs).await?;
         Ok(Self {
+            tenant: tenant.clone(),
             now,
             runs,
             calls: calls.into_iter().map(|row| (row.id, row)).collect(),
@@ -73,6 +77,7 @@ impl Batch {
             changed_calls: BTreeSet::new(),
             changed_jobs: BTreeSet::new(),
             ended: BTreeSet::new(),
+            counted: Vec::new(),
             work_at: Timestamp::NEVER,
         })
     }
@@ -80,7 +85,14 @@ impl Batch {
     fn take(&mut self, call: CallId, news: &News) -> Applied {
         let Some(row) = self.calls.get_mut(&call) else { return Applied::NoSuchCall };
         let next = match call::decide(&row.call, news, self.now) {
-            Err(call::Rejection::OtherSid) => return Applied::OtherSid,
+            Err(call::Rejection::OtherSid) => {
+                let recorded = row.call.sid.as_ref().map(ToString::to_string);
+                tracing::warn!(
+                    event = "dedup_conflict", key = "call_sid", tenant = %self.tenant, call_id = %call,
+                    recorded, given = news.sid().map(ToString::to_string), "two call SIDs for one call"
+                );
+                return Applied::OtherSid;
+            }
             Ok(None) => return Applied::Unchanged(row.call.state),
             Ok(Some(next)) => next,
         };
@@ -92,6 +104,7 @@ impl Batch {
         row.call = next;
         self.changed_calls.insert(call);
         if ended {
+            self.counted.push((row.direction, row.call.state));
             self.work_at = self.now;
         }
         let state = row.call.state;
@@ -104,7 +117,7 @@ impl Batch {
 
     fn log_orphan(&mut self, call: CallId) {
         let row = &self.calls[&call];
-        tracing::warn!(event = "orphan_call_terminated", %call, "a call turned up after it was given up; hanging up");
+        tracing::warn!(event = "orphan_call_terminated", tenant = %self.tenant, call_id = %call, "a call turned up after it was given up; hanging up");
         let run = self.runs.iter_mut().find(|run| Some(run.id) == row.run_id);
         if let (Some(run), Some(job_id), Some(call_sid)) = (run, row.job_id, row.call.sid.clone())
             && !run.state.is_ended()
@@ -168,6 +181,9 @@ impl Batch {
             // One task for all of them: a row a call would cost the queue more than the calls' own.
             let ended: Vec<Uuid> = self.ended.into_iter().collect();
             tasks::enqueue(tx, tenant, lead_calls::task(&ended, self.now), self.now).await?;
+        }
+        for (direction, state) in self.counted {
+            tx.call_ended(direction, state);
         }
         if self.work_at < Timestamp::NEVER {
             tx.has_work(tenant, self.work_at);
