@@ -7,8 +7,9 @@ use trunkline::simulator::{Outcome, Press, Scripted, Via};
 use super::world::{World, long_calls, phone, quick_calls};
 
 /// Dials phone 2, and asks `/after` what then.
-fn dial(attributes: &str) -> String {
-    format!(r#"<Dial action="/after" {attributes}><Number>{}</Number></Dial>"#, phone(2).expose())
+fn dial(world: &World, attributes: &str) -> String {
+    let (after, number) = (world.url("/after"), phone(2));
+    format!(r#"<Dial action="{after}" {attributes}><Number>{}</Number></Dial>"#, number.expose())
 }
 
 fn answers(talk_s: f64) -> Scripted {
@@ -68,7 +69,7 @@ async fn who_is_not_reached_is_reported() {
     {
         world.simulator.script(Scripted { outcome: Some(outcome), ..answers(1.0) }).unwrap();
         world.document("/after", "<Hangup/>");
-        let caller = world.perform(1, &dial(r#"timeout="5""#)).await;
+        let caller = world.perform(1, &dial(&world, r#"timeout="5""#)).await;
         let after = world.at("/after").await;
         assert_eq!((after.get("DialCallStatus"), after.get("DialBridged")), (Some(said), Some("false")));
         assert_eq!(after.get("DialCallDuration"), None);
@@ -85,7 +86,7 @@ async fn who_is_not_reached_is_reported() {
 #[tokio::test]
 async fn a_redirect_takes_the_caller_away() {
     let mut world = World::start(long_calls()).await;
-    let caller = world.perform(1, &dial("")).await;
+    let caller = world.perform(1, &dial(&world, "")).await;
     let [dialing, leg] = world.bridged().await;
     assert_eq!(dialing, caller);
     let update = UpdateCall::Url(world.url("/elsewhere"));
@@ -99,7 +100,7 @@ async fn a_redirect_takes_the_caller_away() {
 
     // The same while it still rings.
     world.simulator.script(Scripted { outcome: Some(Outcome::NoAnswer), ..answers(1.0) }).unwrap();
-    let caller = world.perform(3, &dial(r#"timeout="600""#)).await;
+    let caller = world.perform(3, &dial(&world, r#"timeout="600""#)).await;
     let rings = |ledger: &trunkline::simulator::Ledger| {
         ledger.legs.get(1).filter(|leg| leg.status == CarrierStatus::Ringing).map(|leg| leg.sid.clone())
     };
@@ -113,14 +114,14 @@ async fn a_redirect_takes_the_caller_away() {
 #[tokio::test]
 async fn either_party_may_hang_up() {
     let mut world = World::start(long_calls()).await;
-    let caller = world.perform(1, &dial("")).await;
+    let caller = world.perform(1, &dial(&world, "")).await;
     let [_, leg] = world.bridged().await;
     world.post("/simulator/hangup", &format!(r#"{{"call_sid":"{caller}"}}"#)).await;
     assert_eq!(world.ended(&caller).await, CarrierStatus::Completed);
     assert_eq!(world.ended(&leg).await, CarrierStatus::Completed);
 
     world.document("/after", "<Hangup/>");
-    let caller = world.perform(3, &dial("")).await;
+    let caller = world.perform(3, &dial(&world, "")).await;
     let [_, leg] = world.bridged().await;
     assert!(world.simulator.hang_up(&leg) && !world.simulator.hang_up(&leg));
     let after = world.next().await;
@@ -134,7 +135,7 @@ async fn either_party_may_hang_up() {
 #[tokio::test]
 async fn people_hang_up_when_they_have_enough() {
     let mut world = World::start(long_calls()).await;
-    world.document("/voice", &dial(""));
+    world.document("/voice", &dial(&world, ""));
     world.document("/after", "<Hangup/>");
     // The callee after four seconds, in the middle of what would be a day.
     world.simulator.script(Scripted { hang_up_after_s: Some(4.0), ..answers(80_000.0) }).unwrap();
@@ -152,13 +153,13 @@ async fn people_hang_up_when_they_have_enough() {
 async fn a_dial_can_be_cut_off() {
     let mut world = World::start(long_calls()).await;
     world.document("/after", "<Hangup/>");
-    world.perform(1, &dial(r#"timeLimit="3""#)).await;
+    world.perform(1, &dial(&world, r#"timeLimit="3""#)).await;
     let after = world.at("/after").await;
     assert_eq!((after.get("DialCallStatus"), after.get("DialBridged")), (Some("completed"), Some("true")));
     let leg = world.simulator.ledger().legs[0].sid.clone();
     assert_eq!(world.ended(&leg).await, CarrierStatus::Completed);
 
-    let caller = world.perform(3, &dial(r#"hangupOnStar="true""#)).await;
+    let caller = world.perform(3, &dial(&world, r#"hangupOnStar="true""#)).await;
     let [_, leg] = world.bridged().await;
     world.post("/simulator/press", &format!(r#"{{"call_sid":"{caller}","digits":"5*"}}"#)).await;
     assert_eq!(world.at("/after").await.get("DialCallSid"), Some(leg.as_str()));
@@ -170,7 +171,8 @@ async fn a_callee_hears_something_alone_and_decides() {
     let mut world = World::start(long_calls()).await;
     let url = world.url("/whisper");
     world.document("/whisper", r#"<Gather numDigits="1" action="/decide"><Pause/></Gather><Hangup/>"#);
-    let dial = format!(r#"<Dial action="/after"><Number url="{url}">{}</Number></Dial>"#, phone(2).expose());
+    let (after, number) = (world.url("/after"), phone(2));
+    let dial = format!(r#"<Dial action="{after}"><Number url="{url}">{}</Number></Dial>"#, number.expose());
     world.document("/after", "<Hangup/>");
     for (digits, decision, bridged) in [("1", "", "true"), ("2", "<Hangup/>", "false"), ("", "", "false")] {
         world.document("/decide", decision);

@@ -1,5 +1,6 @@
 //! `<Gather>`: what is pressed, when, and what comes of it.
 
+use trunkline::domain::CallSid;
 use trunkline::domain::call::CarrierStatus;
 use trunkline::simulator::{Press, Scripted};
 
@@ -83,10 +84,13 @@ async fn keys_are_pressed_over_http() {
     };
     world.shows("an answer", answered).await;
     // Keys pressed before anybody listens are lost, at Twilio too: press until it is heard.
-    let pressed = format!(r#"{{"call_sid":"{sid}","digits":"77"}}"#);
+    let press = async |sid: &CallSid, digits: &str| {
+        let json = format!(r#"{{"call_sid":"{sid}","digits":"{digits}"}}"#);
+        world.post("/simulator/press", &json).await
+    };
     let heard = async {
         loop {
-            world.simulator.press(&sid, "77").unwrap();
+            press(&sid, "77").await;
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             if world.simulator.ledger().entries[0].status == CarrierStatus::Completed {
                 break;
@@ -94,9 +98,9 @@ async fn keys_are_pressed_over_http() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), heard).await.unwrap();
+    let wrong = press(&sid, "seven").await;
+    assert!(!world.simulator.press(&sid, "77").unwrap(), "the call is over");
     assert_eq!(world.next().await.get("Digits"), Some("77"));
-    assert_eq!(world.post("/simulator/press", &pressed).await, "", "not found any more");
-    let wrong = world.post("/simulator/press", &pressed.replace("77", "seven")).await;
     assert!(wrong.contains("digits"), "{wrong}");
     assert!(world.simulator.script(presses(&[("a", 1.0)])).is_err());
 }

@@ -76,6 +76,8 @@ pub struct World {
     pub origin: String,
     sink: Sink,
     arrived: mpsc::UnboundedReceiver<Arrived>,
+    /// What arrived while something else was waited for.
+    passed_over: VecDeque<Arrived>,
     _shutdown: DropGuard,
 }
 
@@ -106,7 +108,16 @@ impl World {
         let client = client(&origin, Duration::from_secs(10));
         let credential = Credential { username: SID.into(), password: TOKEN.into() };
         let account = Account { sid: SID.parse().unwrap(), credential };
-        Self { client, account, simulator, origin, sink, arrived, _shutdown: shutdown.drop_guard() }
+        Self {
+            client,
+            account,
+            simulator,
+            origin,
+            sink,
+            arrived,
+            passed_over: VecDeque::new(),
+            _shutdown: shutdown.drop_guard(),
+        }
     }
 
     /// A call to number `to` that talks as long as the simulator says.
@@ -174,13 +185,22 @@ impl World {
         self.take(&CreateCall { answer, status_callback, ..self.call(to) }).await
     }
 
-    /// The next webhook at `path`; others are passed over.
+    /// The next webhook at `path`; others wait for their turn.
     pub async fn at(&mut self, path: &str) -> Arrived {
+        self.first(|arrived| arrived.path == path).await
+    }
+
+    /// The next webhook that fits; others wait for their turn.
+    pub async fn first(&mut self, fits: impl Fn(&Arrived) -> bool) -> Arrived {
+        if let Some(found) = self.passed_over.iter().position(&fits) {
+            return self.passed_over.remove(found).unwrap();
+        }
         loop {
-            let arrived = self.next().await;
-            if arrived.path == path {
+            let arrived = self.receive().await;
+            if fits(&arrived) {
                 return arrived;
             }
+            self.passed_over.push_back(arrived);
         }
     }
 
@@ -215,6 +235,13 @@ impl World {
 
     /// The next webhook.
     pub async fn next(&mut self) -> Arrived {
+        match self.passed_over.pop_front() {
+            Some(arrived) => arrived,
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Arrived {
         tokio::time::timeout(PATIENCE, self.arrived.recv()).await.expect("a webhook in time").unwrap()
     }
 
