@@ -58,13 +58,14 @@ pub mod run;
 pub mod schedule;
 pub mod script;
 pub mod share;
+pub mod suppression;
 pub mod task;
 pub mod tenant;
 pub mod time;
 pub mod unknown;
 pub mod window;
 
-pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, WorkerId};
+pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, SuppressionId, TaskId, TenantId, WorkerId};
 pub use phone::Phone;
 pub use time::Timestamp;
 

@@ -26,6 +26,7 @@ fn ready() -> Facts {
         tenant: TenantFacts { live: 0, max_concurrent_calls: 3, next_call_at: now },
         schedule: Schedule { windows: vec![CallingWindow::default()], holidays: Vec::new() },
         zone: window::zone("UTC").unwrap(),
+        suppressed_since: None,
         phone_call: None,
         call: None,
     }
@@ -65,6 +66,9 @@ fn each_rule_alone() {
     assert_eq!(reasons(|f| f.tenant.next_call_at = later), [Reason::Pace { at: later }]);
     assert_eq!(reasons(|f| f.run.ahead = 12), [Reason::BehindOthers { ahead: 12 }]);
     assert_eq!(reasons(|f| f.phone_call = Some(id)), [Reason::PhoneHasLiveCall { call_id: id }]);
+    assert_eq!(reasons(|f| f.suppressed_since = Some(now)), [Reason::Suppressed { since: now }]);
+    let suppressed = Facts { suppressed_since: Some(now), ..ready() };
+    assert_eq!(explain(&suppressed).next_eligible_at, None, "it is never dialed");
     assert_eq!(reasons(|f| f.job.eligible_at = later), [Reason::NotYetEligible { at: later }]);
     let retry = |f: &mut Facts| (f.job.eligible_at, f.job.attempts_used) = (later, 1);
     assert_eq!(reasons(retry), [Reason::WaitingForRetry { at: later }]);

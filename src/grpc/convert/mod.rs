@@ -12,6 +12,7 @@ pub(super) mod lead;
 pub(super) mod maintain;
 pub(super) mod run;
 pub(super) mod script;
+pub(super) mod suppression;
 pub(super) mod tenant;
 pub(super) mod time;
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::queue::{self, Candidate};
 use crate::domain::call::CallState;
 use crate::domain::event::Event;
-use crate::domain::job::{Job, JobState, PHONE_BUSY_DEFER};
+use crate::domain::job::{self, Job, JobState, PHONE_BUSY_DEFER};
 use crate::domain::pace::{self, Meter};
 use crate::domain::run::RunState;
 use crate::domain::script::Script;
@@ -21,7 +21,7 @@ use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Rows, Sql, args};
-use crate::store::usecases::access;
+use crate::store::usecases::{access, suppressions};
 use crate::store::{Claim, ClaimLimits, ClaimedCall, Error, Result, TenantView};
 
 /// Runs of a tenant that one claim looks at.
@@ -231,7 +231,8 @@ struct Picked {
     gone: Vec<ReadyKey>,
 }
 
-/// Takes up to `wanted` of the run's eligible jobs; those that may not be dialed now move once to when they may.
+/// Takes up to `wanted` of the run's eligible jobs; those that may not be dialed now move once to when they may, and
+/// those whose phone is suppressed end.
 /// `phones` are those that this claim dials already, whatever the run.
 async fn pick_jobs(
     engine: &Engine,
@@ -244,10 +245,11 @@ async fn pick_jobs(
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
     let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
+    let suppressed = suppressions::among(tx, &tenant.id, queue::phones(&scan.candidates), now).await?;
     let schedule = run.settings.schedule(tenant.window);
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
-    let mut erased = Vec::new();
+    let (mut erased, mut unwanted) = (Vec::new(), Vec::new());
     let mut passed_over = false;
     for candidate in scan.candidates {
         let zone = window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, &tenant.time_zone)?;
@@ -256,6 +258,8 @@ async fn pick_jobs(
         if candidate.phone.expose().is_empty() {
             // Its lead was deleted while a call of the job's went on, which was to be followed by another.
             erased.push(candidate);
+        } else if suppressed.contains_key(&candidate.phone) {
+            unwanted.push(candidate);
         } else if opening > now {
             deferred.push((candidate, opening));
         } else if busy.contains(&candidate.phone) || phones.contains(&candidate.phone) {
@@ -273,7 +277,8 @@ async fn pick_jobs(
         run.claimable_at = scan.next_eligible_at;
     }
     queue::defer(tx, &tenant.id, run, deferred, now).await?;
-    queue::skip(tx, &tenant.id, run, erased, now).await?;
+    queue::skip(tx, &tenant.id, run, erased, |job| job::called_off(job, JobState::Skipped), now).await?;
+    queue::skip(tx, &tenant.id, run, unwanted, job::suppressed, now).await?;
     Ok(picked)
 }
 

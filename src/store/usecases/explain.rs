@@ -1,6 +1,6 @@
 //! Why a job is where it is: the facts in a few statements, the answer from the domain.
 
-use super::{access, runs};
+use super::{access, runs, suppressions};
 use crate::domain::explain::{self, Facts, LastCall, RunFacts, TenantFacts};
 use crate::domain::job::Job;
 use crate::domain::{CallId, JobId, Phone, TenantId, Timestamp, window};
@@ -25,6 +25,7 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
     let run = runs::view(&mut tx, tenant, job.run_id).await?;
     let owner = access::tenant(&mut tx, tenant).await?.tenant;
     let live = live(&mut tx, tenant, &job, &row.text("phone")?).await?;
+    let suppressed = suppressions::among(&mut tx, tenant, vec![row.text("phone")?], now).await?;
     let (call, calls) = calls(&mut tx, tenant, id).await?;
     let ahead = ahead(&mut tx, tenant, &job, now).await?;
     let facts = Facts {
@@ -43,6 +44,8 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
             &Phone::from_stored(row.text("phone")?),
             &owner.time_zone,
         )?,
+        // One phone was asked about.
+        suppressed_since: suppressed.into_values().next(),
         phone_call: live.of_phone,
         call,
     };

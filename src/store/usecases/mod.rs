@@ -23,6 +23,8 @@ mod reconcile_facts;
 pub mod requests;
 pub mod retry;
 pub mod runs;
+pub mod suppression_list;
+pub mod suppressions;
 pub mod sweep;
 pub mod tasks;
 pub mod tenants;

@@ -5,6 +5,7 @@ mod leads;
 mod news;
 mod people;
 mod runs;
+mod suppressions;
 mod tasks;
 
 use std::time::{Duration, Instant};
