@@ -6,8 +6,10 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::amd::Amd;
+use super::cap::{self, FrequencyCap};
 use super::job::{JobState, Outcome};
 use super::retry::RetryPolicy;
+use super::rule::{self, Rule};
 use super::schedule::{self, Schedule};
 use super::script::Script;
 use super::window::CallingWindow;
@@ -101,6 +103,12 @@ pub struct RunSettings {
     /// How answering machines are treated; none to not look for them.
     #[serde(default)]
     pub amd: Option<Amd>,
+    /// How often a phone may be tried, by this run together with all others of the tenant; at most 8.
+    #[serde(default)]
+    pub frequency_caps: Vec<FrequencyCap>,
+    /// What laws ask beside that; each once.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
     /// Not before.
     pub starts_at: Option<Timestamp>,
     /// Not after; jobs still queued then expire.
@@ -125,6 +133,8 @@ impl RunSettings {
             retry: RetryPolicy::default(),
             caller_id: None,
             amd: None,
+            frequency_caps: Vec::new(),
+            rules: Vec::new(),
             starts_at: None,
             expires_at: None,
             ring_timeout_s: 30,
@@ -132,10 +142,24 @@ impl RunSettings {
         }
     }
 
-    /// When callees may be called; `tenants` holds where the run has no window of its own.
+    /// When callees may be called: by the run's windows, or else the tenant's, and by all rules.
     pub fn schedule(&self, tenants: CallingWindow) -> Schedule {
         let windows = if self.windows.is_empty() { vec![tenants] } else { self.windows.clone() };
-        Schedule { windows, holidays: self.holidays.clone() }
+        Schedule { windows: rule::narrow(windows, &self.rules), holidays: self.holidays.clone() }
+    }
+
+    /// The run's caps and those of its rules.
+    pub fn caps(&self) -> Vec<FrequencyCap> {
+        let of_rules = self.rules.iter().flat_map(|rule| rule.caps());
+        self.frequency_caps.iter().chain(of_rules).copied().collect()
+    }
+
+    fn check_rules(&self) -> Result<(), Violation> {
+        if (1..self.rules.len()).any(|n| self.rules[n..].contains(&self.rules[n - 1])) {
+            return Err(Violation::new("rules", "names one twice"));
+        }
+        let shut = !self.windows.is_empty() && rule::narrow(self.windows.clone(), &self.rules).is_empty();
+        if shut { Err(Violation::new("rules", "allow no call within the windows")) } else { Ok(()) }
     }
 
     /// Checks every range; names the field.
@@ -158,6 +182,8 @@ impl RunSettings {
         if let Some(amd) = &self.amd {
             amd.check().map_err(|violation| violation.under("amd"))?;
         }
+        cap::check(&self.frequency_caps)?;
+        self.check_rules()?;
         if !(5..=600).contains(&self.ring_timeout_s) {
             return Err(Violation::new("ring_timeout", "must be 5 to 600 seconds"));
         }
@@ -219,6 +245,10 @@ super::state_words! {
         CallerId = "caller_id",
         /// [`RunSettings::amd`].
         Amd = "amd",
+        /// [`RunSettings::frequency_caps`].
+        FrequencyCaps = "frequency_caps",
+        /// [`RunSettings::rules`].
+        Rules = "rules",
         /// [`RunSettings::starts_at`].
         StartsAt = "starts_at",
         /// [`RunSettings::expires_at`].
@@ -246,6 +276,8 @@ impl RunSettings {
                 RunField::Retry => self.retry.clone_from(&other.retry),
                 RunField::CallerId => self.caller_id.clone_from(&other.caller_id),
                 RunField::Amd => self.amd.clone_from(&other.amd),
+                RunField::FrequencyCaps => self.frequency_caps.clone_from(&other.frequency_caps),
+                RunField::Rules => self.rules.clone_from(&other.rules),
                 RunField::StartsAt => self.starts_at = other.starts_at,
                 RunField::ExpiresAt => self.expires_at = other.expires_at,
                 RunField::RingTimeout => self.ring_timeout_s = other.ring_timeout_s,

@@ -26,5 +26,6 @@ pub mod runs;
 pub mod suppression_list;
 pub mod suppressions;
 pub mod sweep;
+pub mod takeover;
 pub mod tasks;
 pub mod tenants;
