@@ -69,7 +69,9 @@ pub mod unknown;
 pub mod window;
 
 pub use breaker::OpenBreaker;
-pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, SuppressionId, TaskId, TenantId, WorkerId};
+pub use ids::{
+    AccountSid, CallId, CallSid, JobId, LeadId, QueueSid, RunId, SuppressionId, TaskId, TenantId, WorkerId,
+};
 pub use phone::Phone;
 pub use time::Timestamp;
 
