@@ -51,6 +51,7 @@ pub mod explain;
 pub mod ids;
 pub mod job;
 pub mod lead;
+pub mod opt_out;
 pub mod pace;
 pub mod phone;
 pub mod plan;

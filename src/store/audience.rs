@@ -1,15 +1,16 @@
-//! The use cases of who may be called: suppressions.
+//! The use cases of who may be called: suppressions and opt-outs.
 
 use async_trait::async_trait;
 
 use super::engine::Engine;
-use super::usecases::{suppression_list, suppressions};
+use super::usecases::{opt_out, suppression_list, suppressions};
 use super::{
     ImportStand, ImportStep, Page, Paged, RequestKey, Result, SuppressionAdded, SuppressionFilter,
     SuppressionView,
 };
+use crate::domain::opt_out::OptOut;
 use crate::domain::suppression::NewSuppression;
-use crate::domain::{Phone, TenantId};
+use crate::domain::{CallId, Phone, TenantId};
 
 /// Who may be called, and who must not.
 #[async_trait]
@@ -46,6 +47,8 @@ pub trait Audience: Send + Sync + 'static {
         step: ImportStep<'_>,
         new: Vec<NewSuppression>,
     ) -> Result<(Vec<SuppressionAdded>, ImportStand)>;
+    /// What the callee of `call` hears who pressed a key; if it was the opt-out's, its phone is suppressed. May be repeated.
+    async fn opt_out(&self, tenant: &TenantId, call: CallId, pressed: bool) -> Result<OptOut>;
 }
 
 #[async_trait]
@@ -88,5 +91,9 @@ impl Audience for Engine {
         new: Vec<NewSuppression>,
     ) -> Result<(Vec<SuppressionAdded>, ImportStand)> {
         suppressions::import(self, tenant, step, new).await
+    }
+
+    async fn opt_out(&self, tenant: &TenantId, call: CallId, pressed: bool) -> Result<OptOut> {
+        opt_out::take(self, tenant, call, pressed).await
     }
 }

@@ -340,6 +340,7 @@ async fn commit_intents(
             to: candidate.phone,
             from: caller_id(tenant, run, caller_turn)?,
             script: scripts[&run.id].clone(),
+            opt_out: run.settings.opt_out.clone().map(Arc::new),
             amd: run.settings.amd.as_ref().map(|amd| amd.mode),
             account: tenant.account_sid.clone(),
             ring_timeout_s: run.settings.ring_timeout_s,

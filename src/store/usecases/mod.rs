@@ -17,6 +17,7 @@ pub mod lead_erase;
 pub mod lead_import;
 pub mod lead_list;
 pub mod leads;
+pub mod opt_out;
 pub mod queue;
 pub mod reconcile;
 mod reconcile_facts;

@@ -8,6 +8,7 @@ mod inbound;
 mod isolation;
 mod lost;
 mod machines;
+mod opt_out;
 mod rejections;
 mod scripts;
 mod secrets;
