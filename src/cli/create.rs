@@ -14,7 +14,7 @@ use crate::domain::retry::ATTEMPTS_MAX;
 use crate::domain::rule::Rule;
 use crate::domain::run::{CONCURRENCY_MAX, PRIORITY_MAX, WEIGHT_MAX};
 use crate::grpc::pb::{
-    CallingRule, CallingWindow, CreateRunRequest, FrequencyCap, RetryPolicy, RunSettings, Script,
+    CallingRule, CallingWindow, CreateRunRequest, FrequencyCap, OptOut, RetryPolicy, RunSettings, Script,
     frequency_cap, script,
 };
 
@@ -61,6 +61,9 @@ pub struct Args {
     /// Jobs still queued then expire [default: 7 days after the start]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     expires_at: Option<jiff::Timestamp>,
+    /// A key by which callees ask to be called no more, 9 unless given; only with --say and --play.
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "9")]
+    opt_out: Option<String>,
     /// The number shown to callees, E.164, one of the tenant's [default: each in turn]
     #[arg(long, value_name = "PHONE")]
     caller_id: Option<String>,
@@ -201,6 +204,7 @@ fn settings(args: Args) -> RunSettings {
             .then(|| RetryPolicy { max_attempts: args.max_attempts, ..RetryPolicy::default() }),
         frequency_caps: args.cap,
         rules: args.rules.into_iter().map(i32::from).collect(),
+        opt_out: args.opt_out.map(|digit| OptOut { digit, ..OptOut::default() }),
         caller_id: args.caller_id.unwrap_or_default(),
         starts_at: args.starts_at.map(words::timestamp),
         expires_at: args.expires_at.map(words::timestamp),

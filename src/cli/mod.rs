@@ -19,6 +19,7 @@ pub mod run;
 pub mod serve;
 mod signals;
 pub mod simulate;
+pub mod suppression;
 pub mod task;
 pub mod tenant;
 pub mod watch;
@@ -94,6 +95,9 @@ pub enum Command {
     /// Works with leads.
     #[command(subcommand)]
     Lead(lead::Command),
+    /// Works with suppressions: phones that must not be dialed.
+    #[command(subcommand)]
+    Suppression(suppression::Command),
     /// Works with background tasks.
     #[command(subcommand)]
     Task(task::Command),
@@ -124,6 +128,7 @@ impl Cli {
             Command::Simulate(_)
             | Command::Run(_)
             | Command::Lead(_)
+            | Command::Suppression(_)
             | Command::Task(_)
             | Command::Tenant(_)
             | Command::Key(_)
@@ -138,6 +143,7 @@ impl Cli {
             | Command::Migrate(_)
             | Command::Run(_)
             | Command::Lead(_)
+            | Command::Suppression(_)
             | Command::Task(_)
             | Command::Tenant(_)
             | Command::Key(_)
@@ -190,6 +196,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
         Command::Lead(command) => {
             let client = Client::connect(&config.check_client()?).await?;
             lead::execute(&client, command, output).await
+        }
+        Command::Suppression(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            suppression::execute(&client, command, output).await
         }
         Command::Task(command) => {
             let client = Client::connect(&config.check_client()?).await?;
@@ -257,6 +267,11 @@ mod tests {
             "lead list --phone +14155550100",
             "lead events x",
             "lead delete x",
+            "suppression add +14155550100 +14155550101 --reason wrong_number --note n --expires 2027-01-01T00:00:00Z",
+            "suppression remove 4155550100 --region US",
+            "suppression list --source opt_out --reason asked --phone-prefix +1 --expired --limit 5",
+            "suppression import x.csv --map phone=Mobile --region US --import-id i",
+            "suppression export --out y.csv --source import",
             "task list --dead",
             "task retry x",
             "tenant create acme --account AC1 --caller-id +14155550100 --caller-id +14155550101 --window 09:00-17:30",
@@ -292,6 +307,8 @@ mod tests {
             "run explain",
             "lead import x.csv --map shoe=x",
             "lead list --status x",
+            "suppression add",
+            "suppression add +14155550100 --reason whim",
             "task retry",
             "tenant create acme --account AC1",
             "tenant update acme --window 9-17",

@@ -51,6 +51,7 @@ pub mod explain;
 pub mod ids;
 pub mod job;
 pub mod lead;
+pub mod opt_out;
 pub mod pace;
 pub mod phone;
 pub mod plan;
@@ -61,6 +62,7 @@ pub mod run;
 pub mod schedule;
 pub mod script;
 pub mod share;
+pub mod suppression;
 pub mod task;
 pub mod tenant;
 pub mod time;
@@ -68,7 +70,9 @@ pub mod unknown;
 pub mod window;
 
 pub use breaker::OpenBreaker;
-pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, QueueSid, RunId, TaskId, TenantId, WorkerId};
+pub use ids::{
+    AccountSid, CallId, CallSid, JobId, LeadId, QueueSid, RunId, SuppressionId, TaskId, TenantId, WorkerId,
+};
 pub use phone::Phone;
 pub use time::Timestamp;
 

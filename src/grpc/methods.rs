@@ -94,7 +94,7 @@ const fn maintenance(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 50] = [
+pub const METHODS: [Method; 54] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
@@ -129,6 +129,10 @@ pub const METHODS: [Method; 50] = [
     method("/trunkline.v1.Leads/CreateLeadFromCall", Scope::LeadsWrite),
     stream("/trunkline.v1.Leads/ImportLeads", Scope::LeadsWrite),
     stream("/trunkline.v1.Leads/ExportLeads", Scope::LeadsRead),
+    method("/trunkline.v1.Leads/AddSuppressions", Scope::LeadsWrite),
+    method("/trunkline.v1.Leads/RemoveSuppressions", Scope::LeadsWrite),
+    reading("/trunkline.v1.Leads/ListSuppressions", Scope::LeadsRead),
+    stream("/trunkline.v1.Leads/ImportSuppressions", Scope::LeadsWrite),
     method("/trunkline.v1.Tenants/CreateTenant", Scope::Admin),
     reading("/trunkline.v1.Tenants/GetTenant", Scope::Admin),
     reading("/trunkline.v1.Tenants/ListTenants", Scope::Admin),

@@ -104,16 +104,16 @@ pub enum LeadImported {
     Rejected(crate::domain::Violation),
 }
 
-/// How far an import of leads got, over all of its streams.
+/// How far an import of leads or suppressions got, over all of its streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LeadImportStand {
+pub struct ImportStand {
     /// Rows stored or rejected: where to go on.
     pub offset: u64,
-    /// New leads.
+    /// New ones.
     pub created: u64,
-    /// Leads that say more now.
+    /// Leads that say more now; suppressions that hold for longer.
     pub updated: u64,
-    /// Leads that said it already.
+    /// Those that said it already.
     pub unchanged: u64,
     /// Rows that were refused.
     pub rejected: u64,

@@ -182,6 +182,9 @@ pub enum JobAdded {
         lead_id: LeadId,
         /// Whether it was there before.
         duplicate: bool,
+        /// Whether it is new and skipped already, because its phone is suppressed.
+        #[serde(default)]
+        suppressed: bool,
     },
     /// The tenant has no such lead, or another reason.
     Rejected {

@@ -11,6 +11,7 @@ use super::output::Output;
 use super::{Error, words};
 use crate::grpc::pb::{self, LeadFilter, ListLeadsRequest};
 
+pub(super) use export::safe;
 pub(super) use import::show_tally;
 
 /// The page size of a listing.

@@ -13,6 +13,7 @@ pub(super) mod lead;
 pub(super) mod maintain;
 pub(super) mod run;
 pub(super) mod script;
+pub(super) mod suppression;
 pub(super) mod tenant;
 pub(super) mod time;
 

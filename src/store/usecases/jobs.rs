@@ -1,11 +1,11 @@
 //! Jobs: added, imported, canceled, read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{audit, leads, requests};
+use super::{audit, leads, requests, suppressions};
 use crate::domain::event::Event;
 use crate::domain::job::{self, JobState};
 use crate::domain::run::RunState;
@@ -146,6 +146,8 @@ pub async fn add_in(
         }
     }
     let new = insert(tx, tenant, run, &rows, now).await?;
+    let suppressed: HashSet<LeadId> =
+        new.iter().filter(|row| row.job.state == JobState::Skipped).map(|row| row.lead_id).collect();
     let mut ids: HashMap<LeadId, JobId> = new.iter().map(|row| (row.lead_id, row.id)).collect();
     let missing: Vec<Uuid> =
         rows.iter().map(|(_, lead, _)| lead.id.0).filter(|id| !ids.contains_key(&LeadId(*id))).collect();
@@ -164,6 +166,7 @@ pub async fn add_in(
             job_id: ids[&lead.id],
             lead_id: lead.id,
             duplicate: first[&lead.id] != i || there.contains_key(&lead.id),
+            suppressed: first[&lead.id] == i && suppressed.contains(&lead.id),
         },
     });
     Ok(added.collect())
@@ -178,7 +181,10 @@ pub async fn check_queue(tx: &mut Tx, engine: &Engine, tenant: &TenantId, added:
              WHERE r.tenant_id = $1 AND r.ended_at IS NULL) AS queued
          FROM tenants t WHERE t.tenant_id = $1",
     );
-    let new = added.iter().filter(|job| matches!(job, JobAdded::Job { duplicate: false, .. })).count();
+    let new = added
+        .iter()
+        .filter(|job| matches!(job, JobAdded::Job { duplicate: false, suppressed: false, .. }))
+        .count();
     if new == 0 {
         return Ok(());
     }
@@ -217,19 +223,49 @@ async fn insert(
         .ints(rows.iter().map(|(_, _, job)| job.eligible_at.unwrap_or(now).max(now).0))
         .texts(metadata);
     let inserted = tx.fetch(&INSERT, args![tenant, run.id.0, now, values]).await?;
-    let new: Vec<JobRow> = inserted.iter().map(JobRow::read).collect::<Result<_>>()?;
+    let mut new: Vec<JobRow> = inserted.iter().map(JobRow::read).collect::<Result<_>>()?;
     if new.is_empty() {
         return Ok(new);
-    }
-    let keys: Vec<ReadyKey> = new.iter().map(ReadyKey::of).collect();
-    job_row::enqueue(tx, tenant, &keys).await?;
-    for row in &new {
-        run.has_queued(row.priority, row.job.eligible_at);
     }
     let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
     run.counts.queued += i64::from(count);
     run.log(Event::JobsAdded { count });
+    skip_suppressed(tx, tenant, run, rows, &mut new, now).await?;
+    let queued = || new.iter().filter(|row| row.job.state == JobState::Queued);
+    let keys: Vec<ReadyKey> = queued().map(ReadyKey::of).collect();
+    job_row::enqueue(tx, tenant, &keys).await?;
+    for row in queued() {
+        run.has_queued(row.priority, row.job.eligible_at);
+    }
     Ok(new)
+}
+
+/// Ends those of new jobs whose phone is suppressed. A claim looks again: what is suppressed later counts as well.
+async fn skip_suppressed(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &mut RunRow,
+    rows: &[(JobId, &leads::Dialable, &NewJob)],
+    new: &mut [JobRow],
+    now: Timestamp,
+) -> Result<()> {
+    let phones = rows.iter().map(|(_, lead, _)| lead.phone.expose().to_owned()).collect();
+    let suppressed = suppressions::among(tx, tenant, phones, now).await?;
+    if suppressed.is_empty() {
+        return Ok(());
+    }
+    let leads: HashSet<LeadId> = rows
+        .iter()
+        .filter(|(_, lead, _)| suppressed.contains_key(&lead.phone))
+        .map(|(_, lead, _)| lead.id)
+        .collect();
+    let mut skipped = Vec::new();
+    for row in new.iter_mut().filter(|row| leads.contains(&row.lead_id)) {
+        let ended = job::suppressed(&row.job);
+        row.move_to(run, ended);
+        skipped.push(&*row);
+    }
+    job_row::save(tx, tenant, &skipped, now).await
 }
 
 /// The run's jobs for these leads.

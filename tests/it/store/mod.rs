@@ -7,6 +7,7 @@ mod logs;
 mod news;
 mod people;
 mod runs;
+mod suppressions;
 mod tasks;
 
 use std::time::{Duration, Instant};

@@ -50,6 +50,9 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
                 "tasks (tenant_id, task_id, kind, subject, payload, state, run_at, created_at, updated_at)
                  VALUES ('{tenant}', gen_random_uuid(), 'erase_lead', '', '[]', 'queued', 0, 0, 0)"
             ),
+            format!(
+                "suppressions VALUES ('{tenant}', '', gen_random_uuid(), 'asked', 'api', '', NULL, NULL, 0, '')"
+            ),
             format!("maintenance VALUES ('{tenant}', 'reconcile_runs', 0)"),
             format!(
                 "run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
@@ -149,8 +152,10 @@ async fn a_tenant_writes_its_own_rows_only() {
         assert_eq!(code(run(&mut sql, give).await), REFUSED, "{table}");
         let delete = run(&mut sql, format!("DELETE FROM {table} WHERE tenant_id = '{yours}'")).await;
         match table.as_str() {
-            // Queue entries, tasks that are done, and people who asked for it.
-            "ready_jobs" | "tasks" | "leads" | "lead_events" => assert_eq!(delete.unwrap(), 0, "{table}"),
+            // Queue entries, tasks that are done, people who asked for it, and phones that may be dialed again.
+            "ready_jobs" | "tasks" | "leads" | "lead_events" | "suppressions" => {
+                assert_eq!(delete.unwrap(), 0, "{table}")
+            }
             _ => assert_eq!(code(delete), REFUSED, "rows of {table} are never deleted"),
         }
     }
@@ -188,6 +193,7 @@ async fn the_scheduler_reads_no_person() {
         ("jobs", &["phone", "metadata", "job_id"]),
         ("run_events", &["events", "progress"]),
         ("lead_events", &["lead_id", "detail"]),
+        ("suppressions", &["phone", "note"]),
         ("tasks", &["last_error", "claimed_by"]),
         ("tenants", &["caller_ids", "calling_window", "greeting"]),
         ("carrier_accounts", &["secrets_sealed", "hints"]),

@@ -9,6 +9,7 @@ mod isolation;
 mod lost;
 mod machines;
 mod metrics;
+mod opt_out;
 mod rejections;
 mod scripts;
 mod secrets;

@@ -1,0 +1,75 @@
+//! What use cases of suppressions take and give.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::suppression::{SuppressionChange, SuppressionReason, SuppressionSource};
+use crate::domain::{CallId, Phone, SuppressionId, Timestamp, Violation};
+
+/// A suppression as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SuppressionView {
+    /// Its id.
+    pub id: SuppressionId,
+    /// Which phone.
+    pub phone: Phone,
+    /// Why.
+    pub reason: SuppressionReason,
+    /// How it came.
+    pub source: SuppressionSource,
+    /// For people; may be empty.
+    pub note: String,
+    /// The call during which the callee asked for it.
+    pub call: Option<CallId>,
+    /// It holds until then; none for good.
+    pub expires_at: Option<Timestamp>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// The id of the key that did it, or `system`.
+    pub created_by: String,
+}
+
+/// What became of a phone to be suppressed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SuppressionAdded {
+    /// It is suppressed.
+    Kept {
+        /// By this.
+        id: SuppressionId,
+        /// What that took.
+        change: SuppressionChange,
+        /// A call to the phone that was committed before, and goes on: it is the last.
+        live_call: Option<CallId>,
+    },
+    /// It makes no sense.
+    Rejected {
+        /// Which field.
+        field: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<Violation> for SuppressionAdded {
+    fn from(violation: Violation) -> Self {
+        Self::Rejected { field: violation.field, reason: violation.reason }
+    }
+}
+
+/// Which suppressions. Every part that is given must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SuppressionFilter {
+    /// Exactly this phone.
+    pub phone: Option<Phone>,
+    /// The phone begins so: `+` and digits.
+    pub phone_prefix: Option<String>,
+    /// One of these; empty for any.
+    pub reasons: Vec<SuppressionReason>,
+    /// One of these; empty for any.
+    pub sources: Vec<SuppressionSource>,
+    /// Created at this instant or later.
+    pub created_from: Option<Timestamp>,
+    /// Created before this instant.
+    pub created_until: Option<Timestamp>,
+    /// Those that have expired as well.
+    pub expired: bool,
+}
