@@ -94,8 +94,9 @@ const fn maintenance(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 54] = [
+pub const METHODS: [Method; 55] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
+    maintenance("/trunkline.v1.OutboundQueue/ForecastRun", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/PauseRun", Scope::OutboundWrite),
