@@ -17,6 +17,7 @@ use crate::domain::amd::AmdMode;
 use crate::domain::call::{NOT_SENT, News, RejectClass, WITHDRAWN};
 use crate::domain::opt_out::OptOut;
 use crate::domain::script::Script;
+use crate::metrics::{self, Submitted};
 use crate::store::{Applied, ClaimedCall, Error};
 
 /// How long recording an answer is tried while the database is away. After that the intent is found abandoned
@@ -50,6 +51,7 @@ pub async fn submit(
 }
 
 fn withdrawn() -> News {
+    metrics::submitted(Submitted::NotSent, None);
     tracing::warn!("claimed too long ago; not sent");
     News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() }
 }
@@ -61,7 +63,10 @@ async fn send(
     account: Result<Option<(Client, Account)>, carriers::Error>,
     began: BootInstant,
 ) -> News {
-    let not_sent = |message: &str| News::NotSent { code: NOT_SENT, message: message.to_owned() };
+    let not_sent = |message: &str| {
+        metrics::submitted(Submitted::NotSent, None);
+        News::NotSent { code: NOT_SENT, message: message.to_owned() }
+    };
     // First of all: to a process that slept, nothing else that is wrong now matters.
     if !began.may_send() {
         return withdrawn();
@@ -92,12 +97,17 @@ async fn send(
         return withdrawn();
     }
     if !shared.breakers.may_send(&call.account) {
-        return News::NotSent {
-            code: NOT_SENT,
-            message: "the carrier account's circuit breaker is open".to_owned(),
-        };
+        return not_sent("the carrier account's circuit breaker is open");
     }
+    let asked = Instant::now();
     let created = client.create_call(&account, &request).await;
+    let result = match created {
+        Created::Submitted { .. } => Submitted::Created,
+        Created::Rejected { .. } => Submitted::Rejected,
+        Created::NotSent { .. } => Submitted::NotSent,
+        Created::Unknown { .. } => Submitted::Lost,
+    };
+    metrics::submitted(result, Some(asked.elapsed()));
     // A refusal is an answer, too.
     let answered = matches!(created, Created::Submitted { .. } | Created::Rejected { .. });
     shared.breakers.report(&*shared.store, call, answered).await;
@@ -113,7 +123,7 @@ async fn send(
         }
         Created::NotSent { reason } => {
             tracing::warn!(reason, "not sent");
-            not_sent(&reason)
+            News::NotSent { code: NOT_SENT, message: reason }
         }
         Created::Unknown { reason } => {
             tracing::warn!(reason, "the answer was lost; the call may exist");

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use crate::domain::call::{self, CallState, News, RejectClass};
+use crate::domain::call::{self, CallState, Direction, News, RejectClass};
 use crate::domain::event::Event;
 use crate::domain::job::{self, Context, JobState};
 use crate::domain::run::RunState;
@@ -47,6 +47,8 @@ struct Batch {
     changed_jobs: BTreeSet<Uuid>,
     /// Calls whose ending is new, and of which the carrier knew: their leads are to hear of them.
     ended: BTreeSet<Uuid>,
+    /// Calls that ended in this batch.
+    counted: Vec<(Direction, CallState)>,
     /// From when on the tenant has work because of this.
     work_at: Timestamp,
 }
@@ -75,6 +77,7 @@ impl Batch {
             changed_calls: BTreeSet::new(),
             changed_jobs: BTreeSet::new(),
             ended: BTreeSet::new(),
+            counted: Vec::new(),
             work_at: Timestamp::NEVER,
         })
     }
@@ -101,6 +104,7 @@ impl Batch {
         row.call = next;
         self.changed_calls.insert(call);
         if ended {
+            self.counted.push((row.direction, row.call.state));
             self.work_at = self.now;
         }
         let state = row.call.state;
@@ -177,6 +181,9 @@ impl Batch {
             // One task for all of them: a row a call would cost the queue more than the calls' own.
             let ended: Vec<Uuid> = self.ended.into_iter().collect();
             tasks::enqueue(tx, tenant, lead_calls::task(&ended, self.now), self.now).await?;
+        }
+        for (direction, state) in self.counted {
+            tx.call_ended(direction, state);
         }
         if self.work_at < Timestamp::NEVER {
             tx.has_work(tenant, self.work_at);

@@ -9,6 +9,7 @@ mod inbound;
 mod isolation;
 mod lost;
 mod machines;
+mod metrics;
 mod opt_out;
 mod rejections;
 mod scripts;
