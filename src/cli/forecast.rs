@@ -6,29 +6,25 @@ use super::client::{self, Client};
 use super::output::Output;
 use super::{Error, create, words};
 use crate::grpc::pb::forecast_run_request::Of;
-use crate::grpc::pb::{ExclusionReason, ForecastLimit, ForecastRunRequest, ForecastRunResponse};
+use crate::grpc::pb::{ExclusionReason, ForecastLimit, ForecastRunRequest, ForecastRunResponse, RunSettings};
 
-/// Of what.
-#[derive(clap::Args)]
-pub struct Args {
-    /// A run that is there: its queued jobs. Without it, a run as `run create --from-leads` would make it.
-    #[arg(conflicts_with = "name")]
-    run_id: Option<String>,
-    #[command(flatten)]
-    new: Option<create::Args>,
+/// Of a run as `run create --from-leads` would make it.
+pub(super) async fn of_new(client: &Client, new: create::Args, output: Output) -> Result<(), Error> {
+    let filter = new.from_leads()?.ok_or_else(|| Error::Usage("--from-leads is missing".into()))?;
+    carry_out(client, Some(create::settings(new)), Of::Leads(filter), output).await
 }
 
-/// Carries it out.
-pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Result<(), Error> {
-    let (settings, of) = match (args.run_id, args.new) {
-        (Some(run_id), _) => (None, Of::RunId(run_id)),
-        (None, Some(new)) => {
-            let filter = new.from_leads()?;
-            let filter = filter.ok_or_else(|| Error::Usage("--from-leads is missing".into()))?;
-            (Some(create::settings(new)), Of::Leads(filter))
-        }
-        (None, None) => return Err(Error::Usage("name a run, or put one as for run create".into())),
-    };
+/// Of the queued jobs of a run that is there.
+pub(super) async fn of_queued(client: &Client, run_id: String, output: Output) -> Result<(), Error> {
+    carry_out(client, None, Of::RunId(run_id), output).await
+}
+
+async fn carry_out(
+    client: &Client,
+    settings: Option<RunSettings>,
+    of: Of,
+    output: Output,
+) -> Result<(), Error> {
     let request = ForecastRunRequest { settings, of: Some(of) };
     let send = |request| {
         let mut queue = client.queue.clone();

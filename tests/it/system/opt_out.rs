@@ -5,7 +5,10 @@ use trunkline::carrier::signature;
 use trunkline::grpc::pb::{self, JobState, Outcome, SuppressionSource};
 use trunkline::simulator::{self, Press, Scripted};
 
-use super::world::{Setup, TOKEN, World, create, ended, job_to, jobs, list_calls, list_jobs, settings};
+use super::world::{
+    Setup, TOKEN, World, create, ended, job_to, jobs, list_calls, list_jobs, settings, until,
+};
+use crate::crash::proxy::Proxy;
 use crate::support::{TestDatabase, on_both_databases, phone};
 
 on_both_databases!(the_key_is_taken_once_signed_and_only_then, who_presses_the_key_is_called_no_more);
@@ -118,5 +121,34 @@ async fn who_presses_the_key_is_called_no_more(database: TestDatabase) {
     let creates = world.carrier.creates();
     let of = |n: usize| creates.iter().filter(|entry| entry.to == phone(n)).count();
     assert_eq!((of(1), of(2), of(3)), (1, 1, 3), "the carrier's ledger");
+    world.stop().await;
+}
+
+/// The callee hears something, and what it asked for is kept although it hangs up: nobody presses twice here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_pressed_while_the_database_is_away_is_kept() {
+    let mut database = TestDatabase::postgres().await;
+    let proxy = Proxy::start(&database.url).await;
+    database.url = proxy.url(&database.url);
+    let world = World::start(database, Setup::default()).await;
+    let run = create(&world.queue(), listening(), vec![job_to(phone(1).expose())]).await;
+    ended(&world.queue(), &run).await;
+    let call = list_calls(&world.queue(), &run).await.remove(0).call_id;
+    let path = format!("/twilio/opt-out/acme/{call}?key=9");
+    proxy.cut();
+    let (status, moment) = press(&world, &path, "9", TOKEN).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(moment.contains("One moment") && moment.contains("digits=9&amp;round=1"), "{moment}");
+    let back = format!("{path}&digits=9&round=8");
+    let (_, goodbye) = press(&world, &back, "", TOKEN).await;
+    assert!(goodbye.contains("We are removing you") && goodbye.contains("<Hangup"), "{goodbye}");
+    proxy.mend();
+    let kept = async || {
+        let request = pb::ListSuppressionsRequest::default();
+        let list = world.client.leads.clone().list_suppressions(request).await;
+        list.is_ok_and(|list| list.into_inner().suppressions.len() == 1)
+    };
+    until("the suppression that was asked for", kept).await;
+    assert!(press(&world, &back, "", TOKEN).await.1.contains("Done &amp; gone."));
     world.stop().await;
 }
