@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
+    "trunkline/v1/forecast.proto",
     "trunkline/v1/runs.proto",
     "trunkline/v1/suppressions.proto",
     "trunkline/v1/leads.proto",

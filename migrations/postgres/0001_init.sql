@@ -327,6 +327,22 @@ CREATE TABLE IF NOT EXISTS run_retries (
     PRIMARY KEY (tenant_id, run_id)
 ) WITH (fillfactor = 60);
 
+-- A run made of leads: which, and how far it got (the last lead looked at). Nothing of the filter is kept once done.
+-- suppressed: of those added. last_error: what it waits for, or why it ended early.
+CREATE TABLE IF NOT EXISTS run_populations (
+    tenant_id     TEXT COLLATE "C" NOT NULL,
+    run_id        UUID NOT NULL,
+    filter        TEXT COLLATE "C" NOT NULL,
+    seal          BOOLEAN NOT NULL,
+    after_lead_id UUID NOT NULL,
+    done          BOOLEAN NOT NULL DEFAULT FALSE,
+    added         BIGINT NOT NULL DEFAULT 0,
+    duplicates    BIGINT NOT NULL DEFAULT 0,
+    suppressed    BIGINT NOT NULL DEFAULT 0,
+    last_error    TEXT COLLATE "C",
+    PRIMARY KEY (tenant_id, run_id)
+) WITH (fillfactor = 60);
+
 -- When a tenant last had maintenance done on request, so that the limit holds across processes.
 CREATE TABLE IF NOT EXISTS maintenance (
     tenant_id TEXT COLLATE "C" NOT NULL,
@@ -394,7 +410,7 @@ DECLARE owned TEXT;
 BEGIN
     FOREACH owned IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'leads', 'runs', 'jobs', 'ready_jobs',
                                  'call_log', 'run_events', 'request_ids', 'imports', 'run_retries', 'maintenance',
-                                 'audit_log', 'lead_events', 'tasks', 'suppressions'] LOOP
+                                 'audit_log', 'lead_events', 'tasks', 'suppressions', 'run_populations'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned);
         EXECUTE format('DROP POLICY IF EXISTS own_rows ON %I', owned);
         EXECUTE format('CREATE POLICY own_rows ON %I TO trunkline_app

@@ -320,6 +320,22 @@ CREATE TABLE IF NOT EXISTS run_retries (
     PRIMARY KEY (tenant_id, run_id)
 ) STRICT;
 
+-- A run made of leads: which, and how far it got (the last lead looked at). Nothing of the filter is kept once done.
+-- suppressed: of those added. last_error: what it waits for, or why it ended early.
+CREATE TABLE IF NOT EXISTS run_populations (
+    tenant_id     TEXT NOT NULL,
+    run_id        TEXT NOT NULL,
+    filter        TEXT NOT NULL,
+    seal          INTEGER NOT NULL,
+    after_lead_id TEXT NOT NULL,
+    done          INTEGER NOT NULL DEFAULT 0,
+    added         INTEGER NOT NULL DEFAULT 0,
+    duplicates    INTEGER NOT NULL DEFAULT 0,
+    suppressed    INTEGER NOT NULL DEFAULT 0,
+    last_error    TEXT,
+    PRIMARY KEY (tenant_id, run_id)
+) STRICT;
+
 -- When a tenant last had maintenance done on request, so that the limit holds across processes.
 CREATE TABLE IF NOT EXISTS maintenance (
     tenant_id TEXT NOT NULL,

@@ -7,6 +7,7 @@ mod create;
 pub mod csv;
 pub mod demo;
 mod error;
+mod forecast;
 mod import;
 pub mod key;
 pub mod lead;
@@ -252,6 +253,9 @@ mod tests {
             "migrate --database-url postgres://x/y",
             "demo --keep --concurrency 10 --calls-per-second 5 --speed 100 --leads x.csv",
             "run create --name n --say hello --leads x.csv --start --watch",
+            "run create --name n --say hello --from-leads --tag vip --status new --opt-out --start",
+            "run forecast-queued 00000000-0000-0000-0000-000000000000 --json",
+            "run forecast --name n --say hello --from-leads --tag vip --max-attempts 3 --cap 1/day",
             "run watch 00000000-0000-0000-0000-000000000000 --events --json",
             "run list --state running --state paused --limit 5",
             "run reconcile a b --json",
@@ -299,6 +303,8 @@ mod tests {
             "",
             "nonsense",
             "run create --name n",
+            "run create --name n --say hello --from-leads --leads x.csv",
+            "run forecast --name n",
             "simulate --speed 0",
             "demo --concurrency 0",
             "run list --state x",

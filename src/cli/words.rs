@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use super::watch::Summary;
 use crate::grpc::pb::{self, run_event::Kind};
 
-fn lower(name: &str, prefix: &str) -> String {
+/// A wire word without its prefix, in lower case.
+pub fn lower(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
 }
 

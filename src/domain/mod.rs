@@ -48,6 +48,7 @@ pub mod call;
 pub mod cap;
 pub mod event;
 pub mod explain;
+pub mod forecast;
 pub mod ids;
 pub mod job;
 pub mod lead;

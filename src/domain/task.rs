@@ -22,6 +22,8 @@ super::state_words! {
         LeadsFromCalls = "leads_from_calls",
         /// Erases what came up of a lead after it was deleted.
         EraseLead = "erase_lead",
+        /// Adds the next page of jobs to a run that is made of leads.
+        PopulateRun = "populate_run",
     }
 }
 

@@ -1,14 +1,15 @@
-//! The use cases of who may be called: suppressions and opt-outs.
+//! The use cases of who is called: suppressions, opt-outs, runs of leads, forecasts.
 
 use async_trait::async_trait;
 
 use super::engine::Engine;
-use super::usecases::{opt_out, suppression_list, suppressions};
+use super::usecases::{forecast, opt_out, populate, runs, suppression_list, suppressions};
 use super::{
-    ImportStand, ImportStep, Page, Paged, RequestKey, Result, SuppressionAdded, SuppressionFilter,
-    SuppressionView,
+    ForecastFacts, ForecastOf, ImportStand, ImportStep, LeadFilter, NewRun, Page, Paged, RequestKey, Result,
+    RunCreated, SuppressionAdded, SuppressionFilter, SuppressionView, Task,
 };
 use crate::domain::opt_out::OptOut;
+use crate::domain::run::RunSettings;
 use crate::domain::suppression::NewSuppression;
 use crate::domain::{CallId, Phone, TenantId};
 
@@ -49,6 +50,24 @@ pub trait Audience: Send + Sync + 'static {
     ) -> Result<(Vec<SuppressionAdded>, ImportStand)>;
     /// What the callee of `call` hears who pressed a key; if it was the opt-out's, its phone is suppressed. May be repeated.
     async fn opt_out(&self, tenant: &TenantId, call: CallId, pressed: bool) -> Result<OptOut>;
+    /// Creates a run of the leads that pass a filter now; leads that come later are not taken. Its jobs are added page by
+    /// page by a task, which waits while the tenant's queue is full; `new.seal` holds after the last.
+    async fn create_run_from_leads(
+        &self,
+        tenant: &TenantId,
+        new: NewRun,
+        filter: LeadFilter,
+        key: Option<RequestKey>,
+    ) -> Result<RunCreated>;
+    /// Does a [`PopulateRun`](crate::domain::task::TaskKind::PopulateRun) task: one page.
+    async fn populate_run(&self, task: &Task) -> Result<()>;
+    /// What a run's forecast is made from. `settings` may be left out for a run that is there.
+    async fn forecast_facts(
+        &self,
+        tenant: &TenantId,
+        of: ForecastOf,
+        settings: Option<RunSettings>,
+    ) -> Result<ForecastFacts>;
 }
 
 #[async_trait]
@@ -95,5 +114,28 @@ impl Audience for Engine {
 
     async fn opt_out(&self, tenant: &TenantId, call: CallId, pressed: bool) -> Result<OptOut> {
         opt_out::take(self, tenant, call, pressed).await
+    }
+
+    async fn create_run_from_leads(
+        &self,
+        tenant: &TenantId,
+        new: NewRun,
+        filter: LeadFilter,
+        key: Option<RequestKey>,
+    ) -> Result<RunCreated> {
+        runs::create(self, tenant, new, Some(filter), key).await
+    }
+
+    async fn populate_run(&self, task: &Task) -> Result<()> {
+        populate::page(self, task).await
+    }
+
+    async fn forecast_facts(
+        &self,
+        tenant: &TenantId,
+        of: ForecastOf,
+        settings: Option<RunSettings>,
+    ) -> Result<ForecastFacts> {
+        forecast::facts(self, tenant, of, settings).await
     }
 }

@@ -113,7 +113,7 @@ impl Store for Engine {
         new: NewRun,
         key: Option<RequestKey>,
     ) -> Result<RunCreated> {
-        runs::create(self, tenant, new, key).await
+        runs::create(self, tenant, new, None, key).await
     }
 
     async fn update_run(

@@ -34,7 +34,8 @@ pub struct LeadCreated {
 }
 
 /// Which leads. Every part that is given must hold.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LeadFilter {
     /// Exactly this phone.
     pub phone: Option<Phone>,

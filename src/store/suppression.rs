@@ -1,9 +1,10 @@
-//! What use cases of suppressions take and give.
+//! What use cases of suppressions and forecasts take and give.
 
 use serde::{Deserialize, Serialize};
 
+use super::LeadFilter;
 use crate::domain::suppression::{SuppressionChange, SuppressionReason, SuppressionSource};
-use crate::domain::{CallId, Phone, SuppressionId, Timestamp, Violation};
+use crate::domain::{CallId, LeadId, Phone, RunId, SuppressionId, Timestamp, Violation};
 
 /// A suppression as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,4 +73,30 @@ pub struct SuppressionFilter {
     pub created_until: Option<Timestamp>,
     /// Those that have expired as well.
     pub expired: bool,
+}
+
+/// Whom a forecast is about.
+#[derive(Debug, Clone)]
+pub enum ForecastOf {
+    /// Leads that pass a filter now.
+    Leads(LeadFilter),
+    /// Leads by id; those that the tenant lacks are not counted.
+    Ids(Vec<LeadId>),
+    /// The queued jobs of a run.
+    Run(RunId),
+}
+
+/// What a forecast is made from.
+#[derive(Debug, Clone)]
+pub struct ForecastFacts {
+    /// People in all, of whom the next three are left out of `facts`.
+    pub total: u64,
+    /// Their phones are suppressed.
+    pub suppressed: u64,
+    /// Frequency caps hold them for as long as the run lives.
+    pub capped: u64,
+    /// Their leads were erased.
+    pub invalid: u64,
+    /// The rest.
+    pub facts: crate::domain::forecast::Facts,
 }

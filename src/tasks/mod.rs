@@ -127,6 +127,7 @@ async fn carry_out(store: &dyn Store, task: &Task) -> Result<()> {
     match task.kind {
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
+        TaskKind::PopulateRun => store.populate_run(task).await,
     }
 }
 

@@ -6,6 +6,7 @@ mod amd;
 pub(super) mod call;
 mod cap;
 pub(super) mod event;
+pub(super) mod forecast;
 pub(super) mod job;
 pub(super) mod json;
 pub(super) mod key;

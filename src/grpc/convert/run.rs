@@ -238,6 +238,13 @@ pub(in crate::grpc) fn write(run: RunView) -> pb::Run {
         start_time: run.started_at.and_then(time::write),
         end_time: run.ended_at.and_then(time::write),
         expire_time: time::write(run.expires_at),
+        population: run.population.map(|population| pb::RunPopulation {
+            done: population.done,
+            added_count: population.added,
+            duplicate_count: population.duplicates,
+            suppressed_count: population.suppressed,
+            last_error: population.last_error.unwrap_or_default(),
+        }),
         locked_by_worker: run.worker.map(|worker| pb::RunWorker {
             worker_id: worker.id.to_string(),
             heartbeat_time: time::write(worker.heartbeat_at),

@@ -176,22 +176,25 @@ pub async fn add_in(
 ///
 /// Runs are counted as they are committed, not locked: what is added to other runs at the same moment does not count.
 pub async fn check_queue(tx: &mut Tx, engine: &Engine, tenant: &TenantId, added: &[JobAdded]) -> Result<()> {
+    let is_new = |job: &&JobAdded| matches!(job, JobAdded::Job { duplicate: false, suppressed: false, .. });
+    let new = added.iter().filter(is_new).count();
+    if new == 0 {
+        return Ok(());
+    }
+    let (room, max) = room(tx, engine, tenant).await?;
+    if new as u64 > room { Err(Error::QueueFull { max }) } else { Ok(()) }
+}
+
+/// How many jobs still fit into the tenant's queue, and how many it may hold.
+pub async fn room(tx: &mut Tx, engine: &Engine, tenant: &TenantId) -> Result<(u64, u64)> {
     static QUEUED: Sql = Sql::new(
         "SELECT t.plan, (SELECT CAST(COALESCE(sum(r.queued), 0) AS BIGINT) FROM runs r
              WHERE r.tenant_id = $1 AND r.ended_at IS NULL) AS queued
          FROM tenants t WHERE t.tenant_id = $1",
     );
-    let new = added
-        .iter()
-        .filter(|job| matches!(job, JobAdded::Job { duplicate: false, suppressed: false, .. }))
-        .count();
-    if new == 0 {
-        return Ok(());
-    }
     let row = tx.fetch_one(&QUEUED, args![tenant]).await?;
-    let queued: u64 = row.narrow("queued")?;
     let max = engine.plans.of(&row.text("plan")?).queued_jobs_max;
-    if queued.saturating_add(new as u64) > max { Err(Error::QueueFull { max }) } else { Ok(()) }
+    Ok((max.saturating_sub(row.narrow("queued")?), max))
 }
 
 async fn insert(

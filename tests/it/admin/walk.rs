@@ -87,6 +87,10 @@ async fn outbound(client: &Client, method: &str, ids: &Ids) -> Result<String, St
             let settings = Some(pb::RunSettings { name: "mine".into(), ..Default::default() });
             told(queue.update_run(pb::UpdateRunRequest { request_id, run_id, settings, update_mask }).await)
         }
+        "ForecastRun" => {
+            let of = Some(pb::forecast_run_request::Of::RunId(run_id));
+            told(queue.forecast_run(pb::ForecastRunRequest { settings: None, of }).await)
+        }
         "StartRun" => told(queue.start_run(pb::StartRunRequest { request_id, run_id }).await),
         "PauseRun" => told(queue.pause_run(pb::PauseRunRequest { request_id, run_id }).await),
         "ResumeRun" => told(queue.resume_run(pb::ResumeRunRequest { request_id, run_id }).await),
@@ -374,7 +378,9 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
         // The ids are real: their owner, who is an administrator, reaches them.
         let own = ask(&world.client, &service, &method, &ids).await;
         own.unwrap_or_else(|status| panic!("{name}: {status}"));
-        let reads = ["Get", "List", "Watch", "Explain", "Export"].iter().any(|verb| method.starts_with(verb));
+        let reads = ["Get", "List", "Watch", "Explain", "Export", "Forecast"]
+            .iter()
+            .any(|verb| method.starts_with(verb));
         assert_audited(&world, &method, reads).await;
         seen += 1;
     }

@@ -1,5 +1,6 @@
 //! The conformance suite: every use case, the same on both stores.
 
+mod audience;
 mod breaker;
 mod claims;
 mod leads;

@@ -53,6 +53,10 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
             format!(
                 "suppressions VALUES ('{tenant}', '', gen_random_uuid(), 'asked', 'api', '', NULL, NULL, 0, '')"
             ),
+            format!(
+                "run_populations (tenant_id, run_id, filter, seal, after_lead_id)
+                 VALUES ('{tenant}', gen_random_uuid(), '', false, gen_random_uuid())"
+            ),
             format!("maintenance VALUES ('{tenant}', 'reconcile_runs', 0)"),
             format!(
                 "run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
@@ -194,6 +198,7 @@ async fn the_scheduler_reads_no_person() {
         ("run_events", &["events", "progress"]),
         ("lead_events", &["lead_id", "detail"]),
         ("suppressions", &["phone", "note"]),
+        ("run_populations", &["filter", "run_id"]),
         ("tasks", &["last_error", "claimed_by"]),
         ("tenants", &["caller_ids", "calling_window", "greeting"]),
         ("carrier_accounts", &["secrets_sealed", "hints"]),

@@ -3,6 +3,7 @@
 pub mod child;
 mod dial;
 mod drain;
+mod forecast;
 mod halt;
 mod inbound;
 mod isolation;

@@ -3,11 +3,15 @@
 use reqwest::StatusCode;
 use trunkline::carrier::signature;
 use trunkline::grpc::pb::{self, JobState, Outcome, SuppressionSource};
+use trunkline::simulator::{self, Press, Scripted};
 
-use super::world::{Setup, TOKEN, World, create, ended, job_to, list_calls, list_jobs, settings};
+use super::world::{
+    Setup, TOKEN, World, create, ended, job_to, jobs, list_calls, list_jobs, settings, until,
+};
+use crate::crash::proxy::Proxy;
 use crate::support::{TestDatabase, on_both_databases, phone};
 
-on_both_databases!(the_key_is_taken_once_signed_and_only_then);
+on_both_databases!(the_key_is_taken_once_signed_and_only_then, who_presses_the_key_is_called_no_more);
 
 fn listening() -> pb::RunSettings {
     let opt_out = pb::OptOut { confirmation: "Done & gone.".into(), ..Default::default() };
@@ -71,5 +75,80 @@ async fn the_key_is_taken_once_signed_and_only_then(database: TestDatabase) {
     let jobs = list_jobs(&world.queue(), &later).await;
     assert_eq!((jobs[0].state(), jobs[0].outcome()), (JobState::Skipped, Outcome::Suppressed));
     assert_eq!(world.carrier.creates().iter().filter(|entry| entry.to == phone(1)).count(), 1);
+    world.stop().await;
+}
+
+/// The whole way, over HTTP: three callees hear the script. One presses the key, one another key and then this one, one
+/// nothing. Jobs of theirs that wait in another run, and those that come later, are not dialed.
+async fn who_presses_the_key_is_called_no_more(database: TestDatabase) {
+    let world = World::start(database, Setup::default()).await;
+    let presses =
+        |keys: &[&str]| keys.iter().map(|key| Press { digits: (*key).into(), after_s: 1.0 }).collect();
+    for (n, keys) in [(1, &["9"][..]), (2, &["5", "9"]), (3, &[])] {
+        let outcome = Some(simulator::Outcome::Answered);
+        let script =
+            Scripted { outcome, presses: presses(keys), talk_s: Some(10.0), ..Scripted::new(phone(n)) };
+        world.carrier.simulator.script(script).unwrap();
+    }
+    let waiting = pb::CreateRunRequest {
+        settings: Some(settings()),
+        jobs: jobs(1..4),
+        seal: true,
+        ..Default::default()
+    };
+    let waiting = world.queue().create_run(waiting).await.unwrap().into_inner().run.unwrap().run_id;
+    let run = create(&world.queue(), listening(), jobs(1..4)).await;
+    ended(&world.queue(), &run).await;
+    world.carrier.settled().await;
+    let known = suppressions(&world).await;
+    let mut phones: Vec<_> = known.iter().map(|known| known.phone.clone()).collect();
+    phones.sort();
+    assert_eq!(phones, [phone(1).expose(), phone(2).expose()]);
+    let calls = list_calls(&world.queue(), &run).await;
+    for known in &known {
+        assert!(calls.iter().any(|call| call.call_id == known.call_id && call.to == known.phone));
+    }
+    let start = pb::StartRunRequest { run_id: waiting.clone(), ..Default::default() };
+    world.queue().start_run(start).await.unwrap();
+    ended(&world.queue(), &waiting).await;
+    let later = create(&world.queue(), settings(), jobs(1..4)).await;
+    ended(&world.queue(), &later).await;
+    for run in [&waiting, &later] {
+        let states: Vec<_> =
+            list_jobs(&world.queue(), run).await.iter().map(|job| job.state() == JobState::Skipped).collect();
+        assert_eq!(states, [true, true, false]);
+    }
+    let creates = world.carrier.creates();
+    let of = |n: usize| creates.iter().filter(|entry| entry.to == phone(n)).count();
+    assert_eq!((of(1), of(2), of(3)), (1, 1, 3), "the carrier's ledger");
+    world.stop().await;
+}
+
+/// The callee hears something, and what it asked for is kept although it hangs up: nobody presses twice here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_pressed_while_the_database_is_away_is_kept() {
+    let mut database = TestDatabase::postgres().await;
+    let proxy = Proxy::start(&database.url).await;
+    database.url = proxy.url(&database.url);
+    let world = World::start(database, Setup::default()).await;
+    let run = create(&world.queue(), listening(), vec![job_to(phone(1).expose())]).await;
+    ended(&world.queue(), &run).await;
+    let call = list_calls(&world.queue(), &run).await.remove(0).call_id;
+    let path = format!("/twilio/opt-out/acme/{call}?key=9");
+    proxy.cut();
+    let (status, moment) = press(&world, &path, "9", TOKEN).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(moment.contains("One moment") && moment.contains("digits=9&amp;round=1"), "{moment}");
+    let back = format!("{path}&digits=9&round=8");
+    let (_, goodbye) = press(&world, &back, "", TOKEN).await;
+    assert!(goodbye.contains("We are removing you") && goodbye.contains("<Hangup"), "{goodbye}");
+    proxy.mend();
+    let kept = async || {
+        let request = pb::ListSuppressionsRequest::default();
+        let list = world.client.leads.clone().list_suppressions(request).await;
+        list.is_ok_and(|list| list.into_inner().suppressions.len() == 1)
+    };
+    until("the suppression that was asked for", kept).await;
+    assert!(press(&world, &back, "", TOKEN).await.1.contains("Done &amp; gone."));
     world.stop().await;
 }
