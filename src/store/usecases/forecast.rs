@@ -73,7 +73,7 @@ macro_rules! held {
 }
 macro_rules! grouped {
     () => {
-        " GROUP BY 1, 2, 5, 6, 7 LIMIT 50001"
+        " GROUP BY 1, 2, 5, 6 LIMIT 50001"
     };
 }
 
