@@ -52,6 +52,12 @@ pub async fn submit(
     .await;
 }
 
+fn withdrawn() -> News {
+    tracing::warn!("claimed too long ago; not sent");
+    metrics::submitted(Submitted::NotSent, None);
+    News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() }
+}
+
 async fn send(
     shared: &Shared,
     tenant: &TenantId,
@@ -63,6 +69,10 @@ async fn send(
         metrics::submitted(Submitted::NotSent, None);
         News::NotSent { code: NOT_SENT, message: message.to_owned() }
     };
+    // First of all: to a process that slept, nothing else that is wrong now matters.
+    if !began.may_send() {
+        return withdrawn();
+    }
     let (client, account) = match account {
         Ok(Some(account)) => account,
         Ok(None) => {
@@ -86,9 +96,7 @@ async fn send(
         }
     };
     if !began.may_send() {
-        tracing::warn!("claimed too long ago; not sent");
-        metrics::submitted(Submitted::NotSent, None);
-        return News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() };
+        return withdrawn();
     }
     if !shared.breakers.may_send(&call.account) {
         return not_sent("the carrier account's circuit breaker is open");

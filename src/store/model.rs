@@ -9,7 +9,9 @@ use crate::domain::event::Progress;
 use crate::domain::job::{JobState, Outcome};
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{RunField, RunSettings};
-use crate::domain::{CallId, JobId, LeadId, Phone, RunId, TenantId, Timestamp, Violation, WorkerId};
+use crate::domain::{
+    CallId, JobId, LeadId, OpenBreaker, Phone, RunId, TenantId, Timestamp, Violation, WorkerId,
+};
 
 /// Something changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +133,9 @@ pub struct RunView {
     pub expires_at: Timestamp,
     /// Who last claimed for it.
     pub worker: Option<WorkerView>,
+    /// Its carrier account's circuit breaker, as it was when the run was read; none if that is closed, or the run
+    /// has ended.
+    pub breaker: Option<OpenBreaker>,
 }
 
 /// The worker that last claimed for a run.

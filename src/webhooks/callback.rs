@@ -77,7 +77,7 @@ async fn receive(
         match is_signed(&shared, &tenant, path, &params, &headers).await {
             Ok(true) => {}
             Ok(false) => {
-                tracing::warn!("refused: the signature is missing or wrong");
+                tracing::warn!(event = "callback_refused", reason = "signature", "missing or wrong");
                 return (StatusCode::FORBIDDEN, Heard::Forged);
             }
             Err(status) => return (status, Heard::Unavailable),
@@ -85,7 +85,7 @@ async fn receive(
         match parse(&params) {
             Ok(news) => record(shared, tenant, call_id, news).await,
             Err(violation) => {
-                tracing::warn!(%violation, "cannot read the callback");
+                tracing::warn!(event = "callback_refused", reason = "unreadable", %violation);
                 (StatusCode::BAD_REQUEST, Heard::Unreadable)
             }
         }
@@ -146,15 +146,15 @@ pub(super) fn heard(applied: Applied) -> Heard {
             Heard::Applied
         }
         Applied::Unchanged(state) => {
-            tracing::debug!(state = state.as_str(), "nothing new");
+            tracing::debug!(event = "callback_ignored", state = state.as_str(), "it says nothing new");
             Heard::Unchanged
         }
         Applied::NoSuchCall => {
-            tracing::warn!("a callback for a call that the tenant does not have");
+            tracing::warn!(event = "callback_refused", reason = "no_such_call", "not a call of the tenant");
             Heard::Stray
         }
         Applied::OtherSid => {
-            tracing::warn!("a callback with another call SID than the one on record");
+            tracing::warn!(event = "callback_refused", reason = "other_sid", "another SID is on record");
             Heard::Stray
         }
     }

@@ -25,5 +25,6 @@ pub mod requests;
 pub mod retry;
 pub mod runs;
 pub mod sweep;
+pub mod takeover;
 pub mod tasks;
 pub mod tenants;
