@@ -22,6 +22,7 @@ pub mod simulate;
 pub mod task;
 pub mod tenant;
 pub mod watch;
+mod webhook;
 pub mod window;
 mod words;
 
@@ -97,6 +98,9 @@ pub enum Command {
     /// Works with background tasks.
     #[command(subcommand)]
     Task(task::Command),
+    /// Works with endpoints for webhooks.
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     /// Administers tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
@@ -125,6 +129,7 @@ impl Cli {
             | Command::Run(_)
             | Command::Lead(_)
             | Command::Task(_)
+            | Command::Webhook(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -139,6 +144,7 @@ impl Cli {
             | Command::Run(_)
             | Command::Lead(_)
             | Command::Task(_)
+            | Command::Webhook(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -194,6 +200,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
         Command::Task(command) => {
             let client = Client::connect(&config.check_client()?).await?;
             task::execute(&client, command, output).await
+        }
+        Command::Webhook(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            webhook::execute(&client, command, output).await
         }
         Command::Tenant(command) => {
             let client = Client::connect(&config.check_client()?).await?;

@@ -65,10 +65,13 @@ pub mod task;
 pub mod tenant;
 pub mod time;
 pub mod unknown;
+pub mod webhook;
 pub mod window;
 
 pub use breaker::OpenBreaker;
-pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, WorkerId};
+pub use ids::{
+    AccountSid, CallId, CallSid, DeliveryId, JobId, LeadId, RunId, TaskId, TenantId, WebhookId, WorkerId,
+};
 pub use phone::Phone;
 pub use time::Timestamp;
 

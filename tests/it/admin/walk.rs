@@ -7,6 +7,7 @@ use trunkline::grpc::methods::Scope;
 use trunkline::grpc::pb::{self, import_jobs_request as import, list_calls_request, new_job::Who};
 
 use super::{audited, client, make_key, make_tenant, sealing, tenant_settings};
+use crate::hooks::{create_lead, create_webhook, deliveries};
 use crate::support::{ACCOUNT, TestDatabase, on_both_databases, phone};
 use crate::system::world::{World, create, ended, job_to, jobs, list_calls, list_jobs, settings};
 
@@ -29,13 +30,18 @@ struct Ids {
     spare_lead: String,
     /// A task that waits for a minute.
     task: String,
+    /// An endpoint for webhooks, and one of its deliveries.
+    webhook: String,
+    delivery: String,
+    /// An endpoint that nothing else here needs.
+    spare_webhook: String,
 }
 
 impl Ids {
     /// What must not be told to others.
     fn secret(&self) -> Vec<String> {
         let ids = [&self.ended, &self.job, &self.call, &self.sid, &self.lead, &self.run, &self.open_job];
-        let ids = ids.into_iter().chain([&self.spare_lead, &self.task]);
+        let ids = ids.into_iter().chain([&self.spare_lead, &self.task, &self.webhook, &self.delivery]);
         ids.into_iter().cloned().chain([phone(1).expose().to_owned()]).collect()
     }
 }
@@ -204,6 +210,55 @@ async fn leads(client: &Client, method: &str, ids: &Ids) -> Result<String, Statu
     }
 }
 
+async fn webhooks(client: &Client, method: &str, ids: &Ids) -> Result<String, Status> {
+    let mut webhooks = client.webhooks.clone();
+    let (webhook_id, request_id) = (ids.webhook.clone(), String::new());
+    let settings = pb::WebhookSettings { url: NOWHERE.into(), ..Default::default() };
+    match method {
+        "CreateWebhook" => {
+            let settings = Some(settings);
+            told(webhooks.create_webhook(pb::CreateWebhookRequest { request_id, settings }).await)
+        }
+        "GetWebhook" => told(webhooks.get_webhook(pb::GetWebhookRequest { webhook_id }).await),
+        "ListWebhooks" => told(webhooks.list_webhooks(pb::ListWebhooksRequest::default()).await),
+        "UpdateWebhook" => {
+            let update_mask = Some(prost_types::FieldMask { paths: vec!["description".into()] });
+            let request = pb::UpdateWebhookRequest { webhook_id, update_mask, ..Default::default() };
+            told(webhooks.update_webhook(request).await)
+        }
+        "DeleteWebhook" => {
+            let webhook_id = ids.spare_webhook.clone();
+            told(webhooks.delete_webhook(pb::DeleteWebhookRequest { request_id, webhook_id }).await)
+        }
+        "RotateWebhookSecret" => {
+            let request = pb::RotateWebhookSecretRequest { request_id, webhook_id, keep_old: None };
+            told(webhooks.rotate_webhook_secret(request).await)
+        }
+        "TestWebhook" => told(webhooks.test_webhook(pb::TestWebhookRequest { webhook_id }).await),
+        "ListWebhookDeliveries" => {
+            let request = pb::ListWebhookDeliveriesRequest { webhook_id, ..Default::default() };
+            told(webhooks.list_webhook_deliveries(request).await)
+        }
+        "RedeliverWebhook" => {
+            let delivery_id = ids.delivery.clone();
+            told(webhooks.redeliver_webhook(pb::RedeliverWebhookRequest { webhook_id, delivery_id }).await)
+        }
+        other => panic!("Webhooks/{other} has no case here: add one"),
+    }
+}
+
+/// Where webhooks are refused: the name leads to this machine.
+const NOWHERE: &str = "https://localhost:9/";
+
+/// An endpoint with a delivery, and one to spare.
+async fn webhook_and_delivery(world: &World) -> (String, String, String) {
+    let (webhook, _) = create_webhook(&world.client, NOWHERE, &["lead.*"]).await;
+    create_lead(&world.client, 62).await;
+    let delivery = deliveries(&world.client, &webhook).await.remove(0).delivery_id;
+    let (spare, _) = create_webhook(&world.client, NOWHERE, &["run.failed"]).await;
+    (webhook, delivery, spare)
+}
+
 /// One request of `Tenants` about the other tenant.
 async fn tenants(client: &Client, method: &str, ids: &Ids) -> Result<String, Status> {
     let mut tenants = client.tenants.clone();
@@ -284,12 +339,15 @@ async fn ask(client: &Client, service: &str, method: &str, ids: &Ids) -> Result<
         "OutboundQueue" => outbound(client, method, ids).await,
         "Leads" => leads(client, method, ids).await,
         "Tenants" => tenants(client, method, ids).await,
+        "Webhooks" => webhooks(client, method, ids).await,
         other => panic!("{other} has no cases here: add them"),
     }
 }
 
 /// Requests that name nothing of anybody's; what they answer to another is looked at instead.
-const NAMELESS: [&str; 9] = [
+const NAMELESS: [&str; 11] = [
+    "CreateWebhook",
+    "ListWebhooks",
     "CreateRun",
     "ListRuns",
     "CleanupStaleCalls",
@@ -331,9 +389,13 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
     let job = list_jobs(&world.queue(), &ended_run).await.remove(0);
     let call = list_calls(&world.queue(), &ended_run).await.remove(0);
     let (spare_lead, task) = spare_lead_and_task(&world).await;
+    let (webhook, delivery, spare_webhook) = webhook_and_delivery(&world).await;
     let mut ids = Ids {
         spare_lead,
         task,
+        webhook,
+        delivery,
+        spare_webhook,
         job: job.job_id,
         lead: job.lead_id,
         call: call.call_id,
@@ -376,7 +438,7 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
         assert_audited(&world, &method, reads).await;
         seen += 1;
     }
-    assert!(seen >= 50, "hardly any method was seen");
+    assert!(seen >= 59, "hardly any method was seen");
     world.stop().await;
 }
 

@@ -50,6 +50,16 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
                 "tasks (tenant_id, task_id, kind, subject, payload, state, run_at, created_at, updated_at)
                  VALUES ('{tenant}', gen_random_uuid(), 'erase_lead', '', '[]', 'queued', 0, 0, 0)"
             ),
+            format!(
+                "webhooks (tenant_id, webhook_id, url, event_types, description, state, secret_sealed, sealed_with,
+                     created_at, updated_at)
+                 VALUES ('{tenant}', gen_random_uuid(), '', '[]', '', 'enabled', '', 'k', 0, 0)"
+            ),
+            format!(
+                "webhook_deliveries (tenant_id, webhook_id, delivery_id, subject, position, event_type, body, state,
+                     next_at, created_at, updated_at)
+                 VALUES ('{tenant}', gen_random_uuid(), gen_random_uuid(), '', 1, 'x', '', 'dead', 0, 0, 0)"
+            ),
             format!("maintenance VALUES ('{tenant}', 'reconcile_runs', 0)"),
             format!(
                 "run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
@@ -149,8 +159,10 @@ async fn a_tenant_writes_its_own_rows_only() {
         assert_eq!(code(run(&mut sql, give).await), REFUSED, "{table}");
         let delete = run(&mut sql, format!("DELETE FROM {table} WHERE tenant_id = '{yours}'")).await;
         match table.as_str() {
-            // Queue entries, tasks that are done, and people who asked for it.
-            "ready_jobs" | "tasks" | "leads" | "lead_events" => assert_eq!(delete.unwrap(), 0, "{table}"),
+            // Queue entries, tasks that are done, people who asked for it, and what was told to others.
+            "ready_jobs" | "tasks" | "leads" | "lead_events" | "webhooks" | "webhook_deliveries" => {
+                assert_eq!(delete.unwrap(), 0, "{table}");
+            }
             _ => assert_eq!(code(delete), REFUSED, "rows of {table} are never deleted"),
         }
     }
@@ -189,6 +201,8 @@ async fn the_scheduler_reads_no_person() {
         ("run_events", &["events", "progress"]),
         ("lead_events", &["lead_id", "detail"]),
         ("tasks", &["last_error", "claimed_by"]),
+        ("webhooks", &["url", "secret_sealed", "webhook_id"]),
+        ("webhook_deliveries", &["body", "subject"]),
         ("tenants", &["caller_ids", "calling_window", "greeting"]),
         ("carrier_accounts", &["secrets_sealed", "hints"]),
     ] {
