@@ -51,6 +51,10 @@ uuid_id!(
 );
 
 uuid_id!(
+    /// A phone that must not be dialed, from when on and why.
+    SuppressionId, "suppression_id"
+);
+uuid_id!(
     /// A piece of durable background work.
     TaskId, "task_id"
 );
@@ -164,6 +168,10 @@ macro_rules! sid {
 sid!(
     /// A Twilio call SID: `CA` and 32 hexadecimal digits.
     CallSid, "CA", "call_sid"
+);
+sid!(
+    /// A Twilio queue SID: `QU` and 32 hexadecimal digits.
+    QueueSid, "QU", "queue_sid"
 );
 sid!(
     /// A Twilio account SID: `AC` and 32 hexadecimal digits.

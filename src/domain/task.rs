@@ -24,6 +24,8 @@ super::state_words! {
         EraseLead = "erase_lead",
         /// Tells an endpoint what waits for it.
         DeliverWebhooks = "deliver_webhooks",
+        /// Adds the next page of jobs to a run that is made of leads.
+        PopulateRun = "populate_run",
     }
 }
 
@@ -51,7 +53,7 @@ impl TaskKind {
     /// Where it is done.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::LeadsFromCalls | Self::EraseLead => Lane::Inside,
+            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun => Lane::Inside,
             Self::DeliverWebhooks => Lane::Outside,
         }
     }

@@ -44,6 +44,8 @@ keyed! {
     BatchCreateLeadsRequest = "BatchCreateLeads";
     UpdateLeadRequest = "UpdateLead";
     DeleteLeadRequest = "DeleteLead";
+    AddSuppressionsRequest = "AddSuppressions";
+    RemoveSuppressionsRequest = "RemoveSuppressions";
     CreateTenantRequest = "CreateTenant";
     UpdateTenantRequest = "UpdateTenant";
     DisableTenantRequest = "DisableTenant";

@@ -152,6 +152,7 @@ async fn carry_out(store: &dyn Store, sender: Option<&Sender>, task: &Task) -> R
         },
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
+        TaskKind::PopulateRun => store.populate_run(task).await,
     }
 }
 

@@ -7,5 +7,5 @@ mod kills;
 mod many;
 mod outage;
 mod probe;
-mod proxy;
+pub mod proxy;
 mod stopped;

@@ -60,6 +60,13 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
                      next_at, created_at, updated_at)
                  VALUES ('{tenant}', gen_random_uuid(), gen_random_uuid(), '', 1, 'x', '', 'dead', 0, 0, 0)"
             ),
+            format!(
+                "suppressions VALUES ('{tenant}', '', gen_random_uuid(), 'asked', 'api', '', NULL, NULL, 0, '')"
+            ),
+            format!(
+                "run_populations (tenant_id, run_id, filter, seal, after_lead_id)
+                 VALUES ('{tenant}', gen_random_uuid(), '', false, gen_random_uuid())"
+            ),
             format!("maintenance VALUES ('{tenant}', 'reconcile_runs', 0)"),
             format!(
                 "run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
@@ -159,8 +166,10 @@ async fn a_tenant_writes_its_own_rows_only() {
         assert_eq!(code(run(&mut sql, give).await), REFUSED, "{table}");
         let delete = run(&mut sql, format!("DELETE FROM {table} WHERE tenant_id = '{yours}'")).await;
         match table.as_str() {
-            // Queue entries, tasks that are done, people who asked for it, and what was told to others.
-            "ready_jobs" | "tasks" | "leads" | "lead_events" | "webhooks" | "webhook_deliveries" => {
+            // Queue entries, tasks that are done, people who asked for it, phones that may be dialed again, and what was
+            // told to others.
+            "ready_jobs" | "tasks" | "leads" | "lead_events" | "suppressions" | "webhooks"
+            | "webhook_deliveries" => {
                 assert_eq!(delete.unwrap(), 0, "{table}");
             }
             _ => assert_eq!(code(delete), REFUSED, "rows of {table} are never deleted"),
@@ -200,6 +209,8 @@ async fn the_scheduler_reads_no_person() {
         ("jobs", &["phone", "metadata", "job_id"]),
         ("run_events", &["events", "progress"]),
         ("lead_events", &["lead_id", "detail"]),
+        ("suppressions", &["phone", "note"]),
+        ("run_populations", &["filter", "run_id"]),
         ("tasks", &["last_error", "claimed_by"]),
         ("webhooks", &["url", "secret_sealed", "webhook_id"]),
         ("webhook_deliveries", &["body", "subject"]),
