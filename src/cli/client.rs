@@ -20,6 +20,7 @@ use crate::config::Endpoint;
 use crate::grpc::pb::leads_client::LeadsClient;
 use crate::grpc::pb::outbound_queue_client::OutboundQueueClient;
 use crate::grpc::pb::tenants_client::TenantsClient;
+use crate::grpc::pb::webhooks_client::WebhooksClient;
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ pub struct Client {
     pub leads: LeadsClient<Service>,
     /// Tenants, carrier accounts, keys.
     pub tenants: TenantsClient<Service>,
+    /// Endpoints for webhooks.
+    pub webhooks: WebhooksClient<Service>,
 }
 
 impl Client {
@@ -84,6 +87,7 @@ impl Client {
         Self {
             queue: OutboundQueueClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
             leads: LeadsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
+            webhooks: WebhooksClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
             tenants: TenantsClient::new(service).send_compressed(gzip).accept_compressed(gzip),
         }
     }

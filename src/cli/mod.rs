@@ -24,6 +24,7 @@ pub mod suppression;
 pub mod task;
 pub mod tenant;
 pub mod watch;
+mod webhook;
 pub mod window;
 mod words;
 
@@ -102,6 +103,9 @@ pub enum Command {
     /// Works with background tasks.
     #[command(subcommand)]
     Task(task::Command),
+    /// Works with endpoints for webhooks.
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     /// Administers tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
@@ -131,6 +135,7 @@ impl Cli {
             | Command::Lead(_)
             | Command::Suppression(_)
             | Command::Task(_)
+            | Command::Webhook(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -146,6 +151,7 @@ impl Cli {
             | Command::Lead(_)
             | Command::Suppression(_)
             | Command::Task(_)
+            | Command::Webhook(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -205,6 +211,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
         Command::Task(command) => {
             let client = Client::connect(&config.check_client()?).await?;
             task::execute(&client, command, output).await
+        }
+        Command::Webhook(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            webhook::execute(&client, command, output).await
         }
         Command::Tenant(command) => {
             let client = Client::connect(&config.check_client()?).await?;

@@ -53,6 +53,7 @@ pub async fn submit(
 fn withdrawn() -> News {
     metrics::submitted(Submitted::NotSent, None);
     tracing::warn!("claimed too long ago; not sent");
+    metrics::submitted(Submitted::NotSent, None);
     News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() }
 }
 

@@ -59,6 +59,15 @@ uuid_id!(
     TaskId, "task_id"
 );
 
+uuid_id!(
+    /// A tenant's endpoint that is told what happens.
+    WebhookId, "webhook_id"
+);
+uuid_id!(
+    /// One event to be told to one endpoint.
+    DeliveryId, "delivery_id"
+);
+
 /// The longest tenant id.
 pub const TENANT_ID_MAX_LEN: usize = 40;
 

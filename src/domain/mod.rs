@@ -68,11 +68,13 @@ pub mod task;
 pub mod tenant;
 pub mod time;
 pub mod unknown;
+pub mod webhook;
 pub mod window;
 
 pub use breaker::OpenBreaker;
 pub use ids::{
-    AccountSid, CallId, CallSid, JobId, LeadId, QueueSid, RunId, SuppressionId, TaskId, TenantId, WorkerId,
+    AccountSid, CallId, CallSid, DeliveryId, JobId, LeadId, QueueSid, RunId, SuppressionId, TaskId, TenantId,
+    WebhookId, WorkerId,
 };
 pub use phone::Phone;
 pub use time::Timestamp;

@@ -22,6 +22,8 @@ super::state_words! {
         LeadsFromCalls = "leads_from_calls",
         /// Erases what came up of a lead after it was deleted.
         EraseLead = "erase_lead",
+        /// Tells an endpoint what waits for it.
+        DeliverWebhooks = "deliver_webhooks",
         /// Adds the next page of jobs to a run that is made of leads.
         PopulateRun = "populate_run",
     }
@@ -34,6 +36,26 @@ super::state_words! {
         Queued = "queued",
         /// Given up; nothing happens to it unless somebody asks.
         Dead = "dead",
+    }
+}
+
+super::state_words! {
+    /// What a task waits for, so that what waits for somebody else's server holds up nothing of ours.
+    pub enum Lane {
+        /// The database.
+        Inside = "inside",
+        /// Tenants' own servers.
+        Outside = "outside",
+    }
+}
+
+impl TaskKind {
+    /// Where it is done.
+    pub const fn lane(self) -> Lane {
+        match self {
+            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun => Lane::Inside,
+            Self::DeliverWebhooks => Lane::Outside,
+        }
     }
 }
 

@@ -55,6 +55,10 @@ keyed! {
     CreateApiKeyRequest = "CreateApiKey";
     RevokeApiKeyRequest = "RevokeApiKey";
     ExpireApiKeyRequest = "ExpireApiKey";
+    CreateWebhookRequest = "CreateWebhook";
+    UpdateWebhookRequest = "UpdateWebhook";
+    DeleteWebhookRequest = "DeleteWebhook";
+    RotateWebhookSecretRequest = "RotateWebhookSecret";
 }
 
 /// The key of `request`; none if the client gave no id.

@@ -13,6 +13,10 @@ pub enum Scope {
     LeadsRead,
     /// Change them; reading is included.
     LeadsWrite,
+    /// Read endpoints for webhooks, and what was sent to them.
+    WebhooksRead,
+    /// Change them; reading is included.
+    WebhooksWrite,
     /// Everything, and what concerns all tenants.
     Admin,
 }
@@ -26,8 +30,15 @@ impl Method {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::OutboundRead, Self::OutboundWrite, Self::LeadsRead, Self::LeadsWrite, Self::Admin];
+    pub const ALL: [Self; 7] = [
+        Self::OutboundRead,
+        Self::OutboundWrite,
+        Self::LeadsRead,
+        Self::LeadsWrite,
+        Self::WebhooksRead,
+        Self::WebhooksWrite,
+        Self::Admin,
+    ];
 
     /// The scope that `word` names, if it is one.
     pub fn from_word(word: &str) -> Option<Self> {
@@ -41,6 +52,8 @@ impl Scope {
             Self::OutboundWrite => "outbound:write",
             Self::LeadsRead => "leads:read",
             Self::LeadsWrite => "leads:write",
+            Self::WebhooksRead => "webhooks:read",
+            Self::WebhooksWrite => "webhooks:write",
             Self::Admin => "admin",
         }
     }
@@ -50,7 +63,8 @@ impl Scope {
         let includes = match self {
             Self::OutboundRead => Some(Self::OutboundWrite),
             Self::LeadsRead => Some(Self::LeadsWrite),
-            Self::OutboundWrite | Self::LeadsWrite | Self::Admin => None,
+            Self::WebhooksRead => Some(Self::WebhooksWrite),
+            Self::OutboundWrite | Self::LeadsWrite | Self::WebhooksWrite | Self::Admin => None,
         };
         word == self.as_str()
             || word == Self::Admin.as_str()
@@ -74,8 +88,8 @@ pub struct Method {
 /// A unary method; what asks for a read scope reads.
 const fn method(path: &'static str, scope: Scope) -> Method {
     let class = match scope {
-        Scope::OutboundRead | Scope::LeadsRead => Class::Read,
-        Scope::OutboundWrite | Scope::LeadsWrite | Scope::Admin => Class::Write,
+        Scope::OutboundRead | Scope::LeadsRead | Scope::WebhooksRead => Class::Read,
+        Scope::OutboundWrite | Scope::LeadsWrite | Scope::WebhooksWrite | Scope::Admin => Class::Write,
     };
     Method { path, scope, streams: false, class }
 }
@@ -94,7 +108,7 @@ const fn maintenance(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 55] = [
+pub const METHODS: [Method; 64] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     maintenance("/trunkline.v1.OutboundQueue/ForecastRun", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
@@ -150,6 +164,15 @@ pub const METHODS: [Method; 55] = [
     method("/trunkline.v1.Tenants/RevokeApiKey", Scope::Admin),
     method("/trunkline.v1.Tenants/ExpireApiKey", Scope::Admin),
     reading("/trunkline.v1.Tenants/ListAuditEvents", Scope::Admin),
+    method("/trunkline.v1.Webhooks/CreateWebhook", Scope::WebhooksWrite),
+    reading("/trunkline.v1.Webhooks/GetWebhook", Scope::WebhooksRead),
+    reading("/trunkline.v1.Webhooks/ListWebhooks", Scope::WebhooksRead),
+    method("/trunkline.v1.Webhooks/UpdateWebhook", Scope::WebhooksWrite),
+    method("/trunkline.v1.Webhooks/DeleteWebhook", Scope::WebhooksWrite),
+    method("/trunkline.v1.Webhooks/RotateWebhookSecret", Scope::WebhooksWrite),
+    method("/trunkline.v1.Webhooks/TestWebhook", Scope::WebhooksWrite),
+    reading("/trunkline.v1.Webhooks/ListWebhookDeliveries", Scope::WebhooksRead),
+    method("/trunkline.v1.Webhooks/RedeliverWebhook", Scope::WebhooksWrite),
 ];
 
 /// Services of the server itself. They say nothing of any tenant; settings say who may call them.
@@ -227,6 +250,7 @@ mod tests {
             let kind = match service {
                 "/trunkline.v1.OutboundQueue" => "outbound",
                 "/trunkline.v1.Leads" => "leads",
+                "/trunkline.v1.Webhooks" => "webhooks",
                 "/trunkline.v1.Tenants" => {
                     assert_eq!(method.scope, Scope::Admin, "{name}");
                     continue;

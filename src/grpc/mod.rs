@@ -23,5 +23,6 @@ mod tenants;
 pub mod tls;
 pub mod trace;
 mod watch;
+mod webhooks;
 
 pub use server::{Config, Error, serve};

@@ -74,7 +74,7 @@ macro_rules! paging {
 }
 paging! {
     Uuid: ListRunsRequest, ListJobsRequest, ListCallsRequest, ListTasksRequest, ListLeadsRequest, ListLeadEventsRequest,
-        ListAuditEventsRequest, ListSuppressionsRequest;
+        ListAuditEventsRequest, ListSuppressionsRequest, ListWebhooksRequest, ListWebhookDeliveriesRequest;
     String: ListTenantsRequest, ListCarrierAccountsRequest, ListApiKeysRequest;
 }
 

@@ -4,6 +4,8 @@
 //! dies in between: then its claim lapses, and whoever polls next is given it. What fails is tried again, later each
 //! time, and given up in the end; see [`domain::task`](crate::domain::task).
 
+mod deliver;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +17,19 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::domain::WorkerId;
-use crate::domain::task::TaskKind;
+use crate::domain::task::{Lane, TaskKind};
 use crate::metrics::{self, TaskEnd};
 use crate::store::{Error, Result, Store, Task, TaskFate, Wake};
 
-/// Tasks under way at a time: they wait for the database, of which others want to have something, too.
-const AT_ONCE: usize = 4;
+pub use deliver::Sender;
+
+/// Tasks inside that are under way at a time: they wait for the database, of which others want to have something, too.
+const INSIDE_AT_ONCE: usize = 4;
+/// Tasks outside that are under way at a time: they wait for tenants' servers. A tenant has at most ten, one for each of
+/// its endpoints; one that fails is left alone for longer each time, so the slow leave room for the others.
+const OUTSIDE_AT_ONCE: usize = 64;
 /// Tasks taken in one claim.
-const CLAIM_MAX: u32 = 4;
+const CLAIM_MAX: u32 = 8;
 
 /// How the executor keeps time.
 #[derive(Debug, Clone, Copy)]
@@ -45,19 +52,32 @@ impl Default for Config {
     }
 }
 
-/// Does tasks until `shutdown`, then finishes those under way.
+/// Does tasks inside until `shutdown`, then finishes those under way.
 pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationToken) {
+    work(store, None, config, shutdown).await;
+}
+
+/// The same for tasks outside.
+pub async fn run_outside(store: Arc<dyn Store>, sender: Sender, config: Config, shutdown: CancellationToken) {
+    work(store, Some(sender), config, shutdown).await;
+}
+
+async fn work(store: Arc<dyn Store>, sender: Option<Sender>, config: Config, shutdown: CancellationToken) {
+    let (lane, at_once) = match sender {
+        None => (Lane::Inside, INSIDE_AT_ONCE),
+        Some(_) => (Lane::Outside, OUTSIDE_AT_ONCE),
+    };
     let worker = WorkerId(format!("tasks:{}:{}", std::process::id(), Uuid::new_v4()));
     let mut wakes = store.wakes();
     let mut under_way = JoinSet::new();
     while !shutdown.is_cancelled() {
         while under_way.try_join_next().is_some() {}
-        while under_way.len() >= AT_ONCE {
+        while under_way.len() >= at_once {
             // A panic was logged where it happened; the claim lapses, and the attempt counts.
             let _ = under_way.join_next().await;
         }
-        let free = u32::try_from(AT_ONCE - under_way.len()).unwrap_or(CLAIM_MAX).min(CLAIM_MAX);
-        let pause = match store.claim_tasks(&worker, free, config.holds).await {
+        let free = u32::try_from(at_once - under_way.len()).unwrap_or(CLAIM_MAX).min(CLAIM_MAX);
+        let pause = match store.claim_tasks(&worker, lane, free, config.holds).await {
             Ok(claimed) => {
                 for task in &claimed.buried {
                     metrics::task(task.kind, TaskEnd::Dead, Duration::ZERO);
@@ -65,7 +85,7 @@ pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationTo
                 }
                 let pause = claimed.next_in.map(|next_in| next_in.min(config.poll));
                 for task in claimed.tasks {
-                    under_way.spawn(attempt(store.clone(), task, config.task_max));
+                    under_way.spawn(attempt(store.clone(), sender.clone(), task, config.task_max));
                 }
                 pause
             }
@@ -97,12 +117,12 @@ async fn nudged(wakes: &mut broadcast::Receiver<Wake>) {
     }
 }
 
-async fn attempt(store: Arc<dyn Store>, task: Task, at_most: Duration) {
+async fn attempt(store: Arc<dyn Store>, sender: Option<Sender>, task: Task, at_most: Duration) {
     let span =
         tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
     async {
         let began = Instant::now();
-        let done = tokio::time::timeout(at_most, carry_out(&*store, &task));
+        let done = tokio::time::timeout(at_most, carry_out(&*store, sender.as_ref(), &task));
         let done = done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));
         let took = began.elapsed();
         let end = match done {
@@ -123,8 +143,13 @@ async fn attempt(store: Arc<dyn Store>, task: Task, at_most: Duration) {
 }
 
 /// Each kind's work. All of it may be done twice with the same result.
-async fn carry_out(store: &dyn Store, task: &Task) -> Result<()> {
+async fn carry_out(store: &dyn Store, sender: Option<&Sender>, task: &Task) -> Result<()> {
     match task.kind {
+        TaskKind::DeliverWebhooks => match sender {
+            Some(sender) => sender.round(store, task).await,
+            // Only that lane claims them.
+            None => Err(Error::Internal("a task of another lane".to_owned())),
+        },
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
         TaskKind::PopulateRun => store.populate_run(task).await,

@@ -1,5 +1,7 @@
 //! Every RPC of every service, with another tenant's key on a tenant's ids; and what each leaves in the audit log.
 
+mod webhooks;
+
 use prost::Message as _;
 use tonic::{Code, Status};
 use trunkline::cli::client::Client;
@@ -29,13 +31,18 @@ struct Ids {
     spare_lead: String,
     /// A task that waits for a minute.
     task: String,
+    /// An endpoint for webhooks, and one of its deliveries.
+    webhook: String,
+    delivery: String,
+    /// An endpoint that nothing else here needs.
+    spare_webhook: String,
 }
 
 impl Ids {
     /// What must not be told to others.
     fn secret(&self) -> Vec<String> {
         let ids = [&self.ended, &self.job, &self.call, &self.sid, &self.lead, &self.run, &self.open_job];
-        let ids = ids.into_iter().chain([&self.spare_lead, &self.task]);
+        let ids = ids.into_iter().chain([&self.spare_lead, &self.task, &self.webhook, &self.delivery]);
         ids.into_iter().cloned().chain([phone(1).expose().to_owned()]).collect()
     }
 }
@@ -288,12 +295,15 @@ async fn ask(client: &Client, service: &str, method: &str, ids: &Ids) -> Result<
         "OutboundQueue" => outbound(client, method, ids).await,
         "Leads" => leads(client, method, ids).await,
         "Tenants" => tenants(client, method, ids).await,
+        "Webhooks" => webhooks::ask(client, method, ids).await,
         other => panic!("{other} has no cases here: add them"),
     }
 }
 
 /// Requests that name nothing of anybody's; what they answer to another is looked at instead.
-const NAMELESS: [&str; 9] = [
+const NAMELESS: [&str; 11] = [
+    "CreateWebhook",
+    "ListWebhooks",
     "CreateRun",
     "ListRuns",
     "CleanupStaleCalls",
@@ -335,9 +345,13 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
     let job = list_jobs(&world.queue(), &ended_run).await.remove(0);
     let call = list_calls(&world.queue(), &ended_run).await.remove(0);
     let (spare_lead, task) = spare_lead_and_task(&world).await;
+    let (webhook, delivery, spare_webhook) = webhooks::make(&world).await;
     let mut ids = Ids {
         spare_lead,
         task,
+        webhook,
+        delivery,
+        spare_webhook,
         job: job.job_id,
         lead: job.lead_id,
         call: call.call_id,
@@ -384,7 +398,7 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
         assert_audited(&world, &method, reads).await;
         seen += 1;
     }
-    assert!(seen >= 50, "hardly any method was seen");
+    assert!(seen >= 59, "hardly any method was seen");
     world.stop().await;
 }
 

@@ -40,7 +40,7 @@ async fn with_task(store: &Engine) -> TenantId {
 }
 
 async fn claim(store: &Engine, name: &str, holds: Duration) -> TasksClaimed {
-    store.claim_tasks(&worker(name), 10, holds).await.unwrap()
+    store.claim_tasks(&worker(name), trunkline::domain::task::Lane::Inside, 10, holds).await.unwrap()
 }
 
 /// The one due task, as soon as it is due.
@@ -144,14 +144,26 @@ async fn nobody_is_given_what_another_has(test: TestStore) {
         let store = test.store.clone();
         tokio::spawn(async move {
             let name = format!("w{n}");
-            store.claim_tasks(&worker(&name), 5, LONG).await.unwrap().tasks
+            store
+                .claim_tasks(&worker(&name), trunkline::domain::task::Lane::Inside, 5, LONG)
+                .await
+                .unwrap()
+                .tasks
         })
     });
     let mut taken = Vec::new();
     for claim in claims.collect::<Vec<_>>() {
         taken.extend(claim.await.unwrap().into_iter().map(|task| task.id));
     }
-    taken.extend(store.claim_tasks(&worker("z"), 100, LONG).await.unwrap().tasks.into_iter().map(|t| t.id));
+    taken.extend(
+        store
+            .claim_tasks(&worker("z"), trunkline::domain::task::Lane::Inside, 100, LONG)
+            .await
+            .unwrap()
+            .tasks
+            .into_iter()
+            .map(|t| t.id),
+    );
     let count = taken.len();
     taken.sort_unstable();
     taken.dedup();
