@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "trunkline/v1/runs.proto",
     "trunkline/v1/leads.proto",
     "trunkline/v1/maintenance.proto",
     "trunkline/v1/outbound_queue.proto",
     "trunkline/v1/tenants.proto",
+    "trunkline/v1/transfers.proto",
 ];
 
 /// Messages that hold a secret; grpc/pb.rs prints them without it.

@@ -93,7 +93,7 @@ async fn sleep_or_wake(wait: Duration, wakes: &mut broadcast::Receiver<Wake>) {
         loop {
             match wakes.recv().await {
                 Ok(Wake::Work | Wake::Everything) | Err(RecvError::Lagged(_)) => return,
-                Ok(Wake::Run(..) | Wake::Tasks) => {}
+                Ok(Wake::Run(..) | Wake::Transfer(..) | Wake::Tasks) => {}
                 // The store is gone, and with it the reason to hurry.
                 Err(RecvError::Closed) => std::future::pending().await,
             }

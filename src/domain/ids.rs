@@ -55,6 +55,15 @@ uuid_id!(
     TaskId, "task_id"
 );
 
+uuid_id!(
+    /// The moving of one live caller to a human.
+    TransferId, "transfer_id"
+);
+uuid_id!(
+    /// What a warm transfer is about; the client's own id.
+    IncidentId, "incident_id"
+);
+
 /// The longest tenant id.
 pub const TENANT_ID_MAX_LEN: usize = 40;
 

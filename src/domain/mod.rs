@@ -61,10 +61,13 @@ pub mod share;
 pub mod task;
 pub mod tenant;
 pub mod time;
+pub mod transfer;
 pub mod unknown;
 pub mod window;
 
-pub use ids::{AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, WorkerId};
+pub use ids::{
+    AccountSid, CallId, CallSid, IncidentId, JobId, LeadId, RunId, TaskId, TenantId, TransferId, WorkerId,
+};
 pub use phone::Phone;
 pub use time::Timestamp;
 

@@ -22,6 +22,8 @@ super::state_words! {
         LeadsFromCalls = "leads_from_calls",
         /// Erases what came up of a lead after it was deleted.
         EraseLead = "erase_lead",
+        /// Goes on with a transfer, if there is something to go on with.
+        TransferStep = "transfer_step",
     }
 }
 

@@ -167,7 +167,7 @@ async fn listen(mut wakes: broadcast::Receiver<Wake>, wakers: Weak<Wakers>, end:
         } else if wake == Err(RecvError::Closed) {
             // The store is gone; watchers go on with their poll until it tells them so.
             return;
-        } else if !matches!(wake, Ok(Wake::Work | Wake::Tasks)) {
+        } else if !matches!(wake, Ok(Wake::Work | Wake::Tasks | Wake::Transfer(..))) {
             // Wakes were lost; whose is not known.
             wakers.wake_all();
         }

@@ -137,6 +137,7 @@ impl From<store::Error> for Error {
             | store::Error::NoMasterKey
             | store::Error::Invalid(_)
             | store::Error::WrongState(_)
+            | store::Error::Transfer(_)
             | store::Error::Closed(_)
             | store::Error::Over(_)
             | store::Error::NotEnded(_)

@@ -3,7 +3,7 @@
 use super::sql::{Dialect, Row, Sql, Value};
 use super::wake::{Changes, Wakes};
 use super::{Error, Result, postgres, sqlite};
-use crate::domain::{RunId, TenantId, Timestamp};
+use crate::domain::{RunId, TenantId, Timestamp, TransferId};
 
 /// An open database.
 pub enum Database {
@@ -111,6 +111,11 @@ impl Tx {
     /// Tells watchers of the run, once committed.
     pub fn run_changed(&mut self, tenant: &TenantId, run: RunId) {
         self.changes.runs.insert((tenant.clone(), run));
+    }
+
+    /// Tells watchers of the transfer, once committed.
+    pub fn transfer_changed(&mut self, tenant: &TenantId, transfer: TransferId) {
+        self.changes.transfers.insert((tenant.clone(), transfer));
     }
 
     /// The tenant has work from `at` on; lowers its `ready_at` once committed.

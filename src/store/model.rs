@@ -9,13 +9,17 @@ use crate::domain::event::Progress;
 use crate::domain::job::{JobState, Outcome};
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{RunField, RunSettings};
-use crate::domain::{CallId, JobId, LeadId, Phone, RunId, TenantId, Timestamp, Violation, WorkerId};
+use crate::domain::{
+    CallId, JobId, LeadId, Phone, RunId, TenantId, Timestamp, TransferId, Violation, WorkerId,
+};
 
 /// Something changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wake {
     /// The run has a new revision.
     Run(TenantId, RunId),
+    /// The transfer has a new revision.
+    Transfer(TenantId, TransferId),
     /// A tenant may have work.
     Work,
     /// A task may be due.
@@ -264,6 +268,8 @@ pub struct CallView {
     pub run_id: Option<RunId>,
     /// Its job, if it has one.
     pub job_id: Option<JobId>,
+    /// The transfer that it was made for, if any.
+    pub transfer_id: Option<TransferId>,
     /// Which attempt at the job.
     pub attempt: u32,
     /// What is known of it.

@@ -85,7 +85,7 @@ async fn nudged(wakes: &mut broadcast::Receiver<Wake>) {
     loop {
         match wakes.recv().await {
             Ok(Wake::Tasks | Wake::Everything) | Err(RecvError::Lagged(_)) => return,
-            Ok(Wake::Run(..) | Wake::Work) => {}
+            Ok(Wake::Run(..) | Wake::Transfer(..) | Wake::Work) => {}
             // The store is gone; the poll says so.
             Err(RecvError::Closed) => std::future::pending().await,
         }
@@ -113,6 +113,7 @@ async fn carry_out(store: &dyn Store, task: &Task) -> Result<()> {
     match task.kind {
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
+        TaskKind::TransferStep => store.finish_task(task, None).await,
     }
 }
 

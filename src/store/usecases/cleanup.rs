@@ -25,14 +25,14 @@ pub async fn cleanup(engine: &Engine, tenant: &TenantId) -> Result<CleanedUp> {
     // dead may be suspended only, and send what it claimed less than 20 s (`SEND_WITHIN`) ago.
     static ABANDONED: Sql = Sql::new(
         "SELECT c.call_id FROM call_log c LEFT JOIN workers w ON w.worker_id = c.worker_id
-         WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction = 'outbound' AND c.state = 'intent'
+         WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction <> 'inbound' AND c.state = 'intent'
              AND (c.created_at < {now} - $2 OR w.expires_at < {now} AND c.created_at < {now} - 20000000)
              AND c.call_id > $3
          ORDER BY c.call_id LIMIT $4",
     );
     static STALE: Sql = Sql::new(
         "SELECT call_id FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction = 'outbound' AND state = 'unknown'
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND state = 'unknown'
              AND created_at < {now} - $2 AND call_id > $3
          ORDER BY call_id LIMIT $4",
     );

@@ -26,3 +26,6 @@ pub mod runs;
 pub mod sweep;
 pub mod tasks;
 pub mod tenants;
+pub mod transfer_legs;
+pub mod transfer_steps;
+pub mod transfers;

@@ -147,11 +147,11 @@ pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
     static MARK: Sql = Sql::new(
         "UPDATE call_log SET hangup_asked_at = {now} WHERE tenant_id = $1 AND call_id IN
              (SELECT c.call_id FROM call_log c JOIN runs r ON r.tenant_id = c.tenant_id AND r.run_id = c.run_id
-              WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction = 'outbound' AND r.state = 'stopping'
+              WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction <> 'inbound' AND r.state = 'stopping'
                   AND c.call_sid IS NOT NULL AND (c.hangup_asked_at IS NULL OR c.hangup_asked_at < {now} - $2)
               UNION ALL
               SELECT c.call_id FROM call_log c WHERE c.tenant_id = $1 AND c.intervention IS NOT NULL
-                  AND (c.hangup_asked_at IS NULL
+                  AND c.call_sid IS NOT NULL AND (c.hangup_asked_at IS NULL
                        OR c.hangup_asked_at < {now} - $2 AND c.intervention <> 'leave_message')
               LIMIT $3)
          RETURNING call_id, call_sid, account_sid, run_id, intervention",
@@ -199,7 +199,7 @@ pub async fn lose_abandoned_intents(engine: &Engine, older_than: Duration) -> Re
     // only suspended, and send what it claimed less than a lease ago.
     static SELECT: Sql = Sql::new(
         "SELECT c.tenant_id, c.call_id FROM call_log c LEFT JOIN workers w ON w.worker_id = c.worker_id
-         WHERE c.ended_at IS NULL AND c.direction = 'outbound' AND c.state = 'intent'
+         WHERE c.ended_at IS NULL AND c.direction <> 'inbound' AND c.state = 'intent'
              AND (c.created_at < {now} - $1 OR w.expires_at < {now} AND c.created_at < {now} - $3)
          ORDER BY c.tenant_id LIMIT $2",
     );
@@ -215,7 +215,7 @@ pub(super) fn lost() -> News {
 pub async fn presume_stale(engine: &Engine, older_than: Duration) -> Result<u64> {
     static SELECT: Sql = Sql::new(
         "SELECT tenant_id, call_id FROM call_log
-         WHERE ended_at IS NULL AND direction = 'outbound' AND state = 'unknown' AND created_at < {now} - $1
+         WHERE ended_at IS NULL AND direction <> 'inbound' AND state = 'unknown' AND created_at < {now} - $1
          ORDER BY tenant_id LIMIT $2",
     );
     tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX], &stale()).await

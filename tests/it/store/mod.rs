@@ -6,6 +6,7 @@ mod news;
 mod people;
 mod runs;
 mod tasks;
+mod transfers;
 
 use std::time::{Duration, Instant};
 

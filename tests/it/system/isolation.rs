@@ -50,6 +50,11 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
                 "tasks (tenant_id, task_id, kind, subject, payload, state, run_at, created_at, updated_at)
                  VALUES ('{tenant}', gen_random_uuid(), 'erase_lead', '', '[]', 'queued', 0, 0, 0)"
             ),
+            format!(
+                "transfers (tenant_id, transfer_id, mode, state, settings, progress, revision, created_at, updated_at)
+                 VALUES ('{tenant}', gen_random_uuid(), 'direct', 'requested', '', '', 1, 0, 0)"
+            ),
+            format!("transfer_events VALUES ('{tenant}', gen_random_uuid(), 1, 0, 'requested', '[]')"),
             format!("maintenance VALUES ('{tenant}', 'reconcile_runs', 0)"),
             format!(
                 "run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
@@ -138,7 +143,7 @@ async fn a_tenant_writes_its_own_rows_only() {
         become_app(&mut sql, Some(mine.as_str())).await;
         let insert = format!("INSERT INTO {table} SELECT * FROM stolen_{table}");
         assert_eq!(code(run(&mut sql, insert).await), REFUSED, "{table}");
-        if ["run_events", "audit_log", "tenants", "api_keys"].contains(&table.as_str()) {
+        if ["run_events", "transfer_events", "audit_log", "tenants", "api_keys"].contains(&table.as_str()) {
             let change = format!("UPDATE {table} SET tenant_id = tenant_id");
             assert_eq!(code(run(&mut sql, change).await), REFUSED, "{table}");
             continue;
