@@ -9,7 +9,7 @@ use axum::Router;
 use axum::routing::post;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use trunkline::app::{App, Listeners};
 use trunkline::carrier::webhook_client::Poster;
@@ -72,44 +72,69 @@ async fn end_to_end(backend: &Backend, calls: usize, permits: u32) -> f64 {
     let tenant = world::make_tenant(&*engine, 0).await;
     world::make_run(&*engine, &tenant, 0..calls).await;
     drop(engine);
-    let stop = CancellationToken::new();
-    let simulator = Simulator::new(simulator::Config {
-        accounts: vec![SimAccount {
-            sid: world::account(0),
-            auth_token: SecretString::from(TOKEN),
-            calls_per_second: None,
-        }],
-        instant: true,
-        outcomes: Outcomes::ALL_ANSWERED,
-        ring_s: simulator::Range::exactly(1.0),
-        ..simulator::Config::default()
-    })
-    .expect("a simulator");
-    let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
-    let carrier = bind().await;
-    let listeners = Listeners { grpc: Some(bind().await), webhooks: Some(bind().await) };
-    let config = config(&world, permits, &carrier, &listeners);
-    let simulating = tokio::spawn({
-        let (simulator, stop) = (simulator.clone(), stop.clone());
-        async move { simulator.serve(carrier, stop).await }
-    });
-    let app = App::prepare(config).await.expect("a server");
-    let serving = tokio::spawn(app.serve(listeners, stop.clone()));
+    let running = Running::start(&world, permits).await;
     let ended_at = loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         if let Some(at) = world.number("SELECT max(ended_at) FROM runs").await {
             break at;
         }
     };
-    let ledger = simulator.ledger();
-    stop.cancel();
-    serving.await.expect("no panic").expect("an orderly end");
-    simulating.await.expect("no panic").expect("an orderly end");
+    let ledger = running.stop().await;
     assert_eq!(ledger.entries.len(), calls, "each lead was called once");
     let done = world.number("SELECT CAST(sum(completed) AS BIGINT) FROM runs").await;
     assert_eq!(done, i64::try_from(calls).ok(), "every job completed");
     let began = ledger.entries.iter().map(|entry| entry.arrived_at_us.0).min().expect("a call");
     calls as f64 / ((ended_at - began) as f64 / 1e6)
+}
+
+/// A server over a database, and a simulated carrier that answers at once.
+pub struct Running {
+    simulator: Simulator,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    simulating: JoinHandle<()>,
+}
+
+impl Running {
+    /// Begins to dial what the database holds.
+    pub async fn start(world: &World, permits: u32) -> Self {
+        let stop = CancellationToken::new();
+        let simulator = Simulator::new(simulator::Config {
+            accounts: vec![SimAccount {
+                sid: world::account(0),
+                auth_token: SecretString::from(TOKEN),
+                calls_per_second: None,
+            }],
+            instant: true,
+            outcomes: Outcomes::ALL_ANSWERED,
+            ring_s: simulator::Range::exactly(1.0),
+            ..simulator::Config::default()
+        })
+        .expect("a simulator");
+        let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
+        let carrier = bind().await;
+        let listeners = Listeners { grpc: Some(bind().await), webhooks: Some(bind().await) };
+        let config = config(world, permits, &carrier, &listeners);
+        let simulating = tokio::spawn({
+            let (simulator, stop) = (simulator.clone(), stop.clone());
+            async move { simulator.serve(carrier, stop).await.expect("an orderly end") }
+        });
+        let app = App::prepare(config).await.expect("a server");
+        let serving = {
+            let stop = stop.clone();
+            tokio::spawn(async move { app.serve(listeners, stop).await.expect("an orderly end") })
+        };
+        Self { simulator, stop, serving, simulating }
+    }
+
+    /// Ends both. Returns what the carrier was asked for.
+    pub async fn stop(self) -> simulator::Ledger {
+        let ledger = self.simulator.ledger();
+        self.stop.cancel();
+        self.serving.await.expect("no panic");
+        self.simulating.await.expect("no panic");
+        ledger
+    }
 }
 
 /// As many requests of the same size, answered with nothing, by the same client and server libraries.

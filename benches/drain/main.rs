@@ -4,6 +4,7 @@
 //! measured in the same run on the same database: hand-written statements, or bare HTTP.
 
 mod behind;
+mod fairness;
 mod floor;
 mod http;
 mod lifecycle;
@@ -13,7 +14,7 @@ use world::{Backend, POSTGRES_URL};
 
 /// What is measured, and how much of it.
 pub struct Options {
-    /// Parts to run: `store`, `http`, `behind`; empty means all.
+    /// Parts to run: `store`, `http`, `behind`, `fairness`; empty means all.
     parts: Vec<String>,
     /// `sqlite`, `postgres`; empty means both.
     backends: Vec<String>,
@@ -29,18 +30,21 @@ pub struct Options {
     pub calls: usize,
     /// Finished jobs behind which claims are timed.
     pub finished: usize,
+    /// Jobs that one tenant has queued while nine others want a few.
+    pub queued: usize,
     /// Each measurement is repeated this often; the best counts.
     pub repeat: usize,
 }
 
 const USAGE: &str = "\
-scripts/with-postgres cargo bench --bench drain -- [store] [http] [behind] [sqlite] [postgres] [OPTIONS]
+scripts/with-postgres cargo bench --bench drain -- [store] [http] [behind] [fairness] [sqlite] [postgres] [OPTIONS]
   --jobs N       jobs of one lifecycle measurement [20000]
   --tenants N    tenants that they are spread over [4]
   --batch N,…    calls in a batch [32,200,500]
   --tasks N      tasks that bring batches at the same time [4]
   --calls N      calls end to end [6000]
   --finished N   finished jobs to claim behind [1000000]
+  --queued N     jobs of the large tenant beside nine small ones [50000]
   --repeat N     times each is measured; the best counts [3]";
 
 impl Options {
@@ -54,12 +58,13 @@ impl Options {
             tasks: 4,
             calls: 6_000,
             finished: 1_000_000,
+            queued: 50_000,
             repeat: 3,
         };
         let mut args = args.filter(|arg| arg != "--bench");
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                "store" | "http" | "behind" => options.parts.push(arg),
+                "store" | "http" | "behind" | "fairness" => options.parts.push(arg),
                 "sqlite" | "postgres" => options.backends.push(arg),
                 _ => {
                     let value = args.next().ok_or(USAGE)?;
@@ -72,6 +77,7 @@ impl Options {
                         ("--tasks", [n]) => options.tasks = *n,
                         ("--calls", [n]) => options.calls = *n,
                         ("--finished", [n]) => options.finished = *n,
+                        ("--queued", [n]) => options.queued = *n,
                         ("--repeat", [n]) => options.repeat = *n,
                         _ => return Err(USAGE.to_owned()),
                     }
@@ -130,6 +136,9 @@ fn main() {
             }
             if options.wants("http") {
                 http::measure(&backend, &options).await;
+            }
+            if options.wants("fairness") {
+                fairness::measure(&backend, &options).await;
             }
         }
     });

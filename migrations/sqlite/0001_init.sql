@@ -236,6 +236,8 @@ CREATE TABLE IF NOT EXISTS call_log (
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_sid ON call_log (tenant_id, call_sid) WHERE call_sid IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_attempt ON call_log (tenant_id, job_id, attempt);
 CREATE INDEX IF NOT EXISTS call_log_by_run ON call_log (tenant_id, run_id, call_id);
+-- When a phone was tried: frequency caps count over all runs.
+CREATE INDEX IF NOT EXISTS call_log_by_phone ON call_log (tenant_id, phone_to, created_at);
 CREATE INDEX IF NOT EXISTS call_log_error ON call_log (tenant_id, error_code) WHERE error_code IS NOT NULL;
 CREATE INDEX IF NOT EXISTS call_log_inbound ON call_log (tenant_id, phone_from) WHERE direction = 'inbound';
 CREATE INDEX IF NOT EXISTS call_log_inbound_live ON call_log (tenant_id, call_id)
@@ -410,6 +412,7 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('call_log', 'call_log_sid', '10000000 1000000 1'),
     ('call_log', 'call_log_attempt', '10000000 1000000 1 1'),
     ('call_log', 'call_log_by_run', '10000000 1000000 10000 1'),
+    ('call_log', 'call_log_by_phone', '10000000 1000000 5 1'),
     ('call_log', 'call_log_live', '1000 100 1'),
     ('call_log', 'call_log_interventions', '1000 100 1'),
     ('call_log', 'call_log_inbound', '1000000 100000 10'),

@@ -12,8 +12,6 @@ use super::wire;
 pub const PARAMS_MAX: usize = 128;
 /// The longest value that is looked at, in bytes.
 pub const VALUE_MAX_BYTES: usize = 8 * 1024;
-/// The longest direction or SIP code that is kept, in bytes.
-const WORD_MAX_BYTES: usize = 40;
 
 /// A call's progress. <https://www.twilio.com/docs/voice/api/call-resource#statuscallback>
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +34,6 @@ pub struct StatusCallback {
     pub from: Option<Phone>,
     /// Who was called; none when it is no E.164 number.
     pub to: Option<Phone>,
-    /// `outbound-api`, `inbound` and others.
-    pub direction: Option<String>,
     /// The SIP code of the far end, 100 to 699.
     pub sip_response_code: Option<u16>,
     /// Twilio's error code. <https://www.twilio.com/docs/api/errors>
@@ -68,7 +64,6 @@ impl StatusCallback {
             answered_by: params.get("AnsweredBy").and_then(wire::answered_by),
             from: params.get("From").and_then(wire::e164),
             to: params.get("To").and_then(wire::e164),
-            direction: params.get("Direction").filter(|word| word.len() <= WORD_MAX_BYTES).map(str::to_owned),
             sip_response_code: params.number("SipResponseCode").filter(|code| (100..700).contains(code)),
             error_code: params.number("ErrorCode"),
         })

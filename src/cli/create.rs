@@ -3,14 +3,20 @@
 use std::path::PathBuf;
 
 use clap::ArgAction;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::run::{self, ask};
 use super::{Error, csv, import, lead, window, words};
+use crate::domain::cap::{self, Span};
 use crate::domain::retry::ATTEMPTS_MAX;
+use crate::domain::rule::Rule;
 use crate::domain::run::{CONCURRENCY_MAX, PRIORITY_MAX, WEIGHT_MAX};
-use crate::grpc::pb::{CallingWindow, CreateRunRequest, RetryPolicy, RunSettings, Script, script};
+use crate::grpc::pb::{
+    CallingRule, CallingWindow, CreateRunRequest, FrequencyCap, RetryPolicy, RunSettings, Script,
+    frequency_cap, script,
+};
 
 /// What the run does.
 #[derive(clap::Args)]
@@ -36,6 +42,13 @@ pub struct Args {
     /// Attempts for each lead in all, 1 to 20; busy and no answer are tried again.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTEMPTS_MAX)))]
     max_attempts: u32,
+    /// At most N attempts to a phone, counted over all runs of the tenant: N/day (the callee's), N/Dd (D days before
+    /// the attempt) or N/Hh (hours). Can be repeated.
+    #[arg(long, value_name = "CAP", value_parser = frequency_cap)]
+    cap: Vec<FrequencyCap>,
+    /// A law to keep to, beside windows and caps; its days and hours by the callee's clock. Can be repeated.
+    #[arg(long = "rule", value_name = "RULE", value_parser = rule())]
+    rules: Vec<CallingRule>,
     /// When callees may be called, by their own clock; may be given more than once [default: the tenant's window]
     #[arg(long = "window", value_name = "[DAYS ]HH:MM-HH:MM", value_parser = window::parse)]
     windows: Vec<CallingWindow>,
@@ -101,6 +114,41 @@ fn instant(text: &str) -> Result<jiff::Timestamp, &'static str> {
     text.parse().map_err(|_| "must be a date and time with an offset, for example 2026-09-01T08:00:00Z")
 }
 
+fn rule() -> impl TypedValueParser<Value = CallingRule> {
+    PossibleValuesParser::new(Rule::ALL.iter().map(|rule| rule.as_str())).map(|word| {
+        match Rule::from_word(&word) {
+            Some(Rule::France2023) => CallingRule::France2023,
+            Some(Rule::UsTsr) => CallingRule::UsTsr,
+            Some(Rule::UsRegulationF) => CallingRule::UsRegulationF,
+            None => CallingRule::Unspecified,
+        }
+    })
+}
+
+fn frequency_cap(text: &str) -> Result<FrequencyCap, String> {
+    let wrong = || "must be N/day, N/Dd or N/Hh, for example 3/day or 5/7d".to_owned();
+    let (attempts, span) = text.split_once('/').ok_or_else(wrong)?;
+    let times = |number: &str, seconds: u32| {
+        let number: u32 = number.parse().map_err(|_| wrong())?;
+        Ok::<_, String>(Span::RollingSeconds(number.saturating_mul(seconds)))
+    };
+    let span = match (span, span.strip_suffix('d'), span.strip_suffix('h')) {
+        ("day", ..) => Span::CalendarDays(1),
+        (_, Some(days), _) => times(days, 24 * 3_600)?,
+        (_, _, Some(hours)) => times(hours, 3_600)?,
+        _ => return Err(wrong()),
+    };
+    let cap = cap::FrequencyCap { max_attempts: attempts.parse().map_err(|_| wrong())?, span };
+    cap.check().map_err(|violation| violation.to_string())?;
+    let span = match cap.span {
+        Span::CalendarDays(days) => frequency_cap::Span::CalendarDays(days),
+        Span::RollingSeconds(seconds) => {
+            frequency_cap::Span::Rolling(prost_types::Duration { seconds: i64::from(seconds), nanos: 0 })
+        }
+    };
+    Ok(FrequencyCap { max_attempts: cap.max_attempts, span: Some(span) })
+}
+
 /// Creates the run, and does with it what else was asked.
 pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Result<(), Error> {
     // Read once before anything is sent: a broken file leaves no half-made run behind.
@@ -151,6 +199,8 @@ fn settings(args: Args) -> RunSettings {
         holidays: args.holidays,
         retry: (args.max_attempts > 1)
             .then(|| RetryPolicy { max_attempts: args.max_attempts, ..RetryPolicy::default() }),
+        frequency_caps: args.cap,
+        rules: args.rules.into_iter().map(i32::from).collect(),
         caller_id: args.caller_id.unwrap_or_default(),
         starts_at: args.starts_at.map(words::timestamp),
         expires_at: args.expires_at.map(words::timestamp),
@@ -195,6 +245,29 @@ mod tests {
         assert!(seal(&["--seal"]));
         assert!(seal(&["--leads", "x.csv"]));
         assert!(!seal(&["--leads", "x.csv", "--seal=false"]));
+    }
+
+    #[test]
+    fn caps() {
+        let span = |days, seconds| match days {
+            Some(days) => frequency_cap::Span::CalendarDays(days),
+            None => frequency_cap::Span::Rolling(prost_types::Duration { seconds, nanos: 0 }),
+        };
+        for (text, max_attempts, span) in [
+            ("3/day", 3, span(Some(1), 0)),
+            ("5/7d", 5, span(None, 7 * 86_400)),
+            ("2/12h", 2, span(None, 12 * 3_600)),
+        ] {
+            assert_eq!(frequency_cap(text).unwrap(), FrequencyCap { max_attempts, span: Some(span) });
+        }
+        for wrong in ["", "3", "day/3", "0/day", "3/d", "3/91d", "3/-1h", "3/9999999999d", "france"] {
+            assert!(frequency_cap(wrong).is_err(), "{wrong}");
+        }
+        let args = parse(&["--say", "a", "--cap", "3/day", "--cap", "5/7d", "--rule", "us-tsr"]).unwrap();
+        let settings = settings(args);
+        assert_eq!(settings.frequency_caps.len(), 2);
+        assert_eq!(settings.rules, [CallingRule::UsTsr as i32]);
+        assert!(parse(&["--say", "a", "--rule", "france"]).is_err());
     }
 
     #[test]

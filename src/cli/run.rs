@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::{Error, create, maintain, render, watch, words};
+use crate::grpc::pb::dialing_blocked::Reason as Blocked;
 use crate::grpc::pb::{self, InFlight, Run, RunState, WatchView};
 
 /// The page size of a listing.
@@ -177,6 +178,15 @@ pub(super) fn show(output: Output, run: Option<&Run>, in_flight: Option<&InFligh
     ];
     if let Some(worker) = &run.locked_by_worker {
         rows.push(pair("worker", &worker.worker_id));
+    }
+    if let Some(blocked) = &run.dialing_blocked {
+        let what = match blocked.reason() {
+            Blocked::CarrierProbed => "the carrier failed; the next call probes it".to_owned(),
+            Blocked::CarrierFailing | Blocked::Unspecified => {
+                format!("the carrier fails; not before {}", words::time(blocked.until_time.as_ref()))
+            }
+        };
+        rows.push(pair("blocked", &what));
     }
     if let Some(live) = in_flight {
         let text = format!(

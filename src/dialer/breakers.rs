@@ -38,11 +38,16 @@ impl Breakers {
         });
         let told = match (before, after) {
             (false, true) => {
-                tracing::warn!(event = "breaker_opened", %account, "the carrier fails; not dialing for now");
+                let open_for_ms = SETTINGS.open_for.as_millis();
+                let failures = SETTINGS.failures_to_open;
+                tracing::warn!(event = "breaker_opened", %account, failures, open_for_ms, "the carrier fails");
                 store.open_breaker(account, SETTINGS.open_for).await
             }
             // Failed probes of other workers' breakers come here as well.
-            (_, true) if call.probe => store.open_breaker(account, SETTINGS.open_for).await,
+            (_, true) if call.probe => {
+                tracing::info!(event = "breaker_probe_failed", %account, call_id = %call.call_id);
+                store.open_breaker(account, SETTINGS.open_for).await
+            }
             (true, false) => {
                 tracing::info!(event = "breaker_closed", %account, "the carrier answers again");
                 store.close_breaker(account).await

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use url::Url;
 use uuid::Uuid;
 
@@ -62,12 +63,14 @@ impl Shared {
 /// Dials until `shutdown`; returns when every call claimed before it was sent and its answer recorded.
 pub async fn run(store: Arc<dyn Store>, recorder: Recorder, config: Config, shutdown: CancellationToken) {
     let worker = worker_id();
-    tracing::info!(%worker, permits = config.permits, "dialing");
+    // Everything that this worker logs names it.
+    let span = tracing::info_span!("worker", worker_id = %worker);
+    tracing::info!(parent: &span, permits = config.permits, "dialing");
     let carriers = Carriers::new(config.accounts.clone(), config.carrier.clone());
     let shared =
         Arc::new(Shared { store, recorder, carriers, worker, breakers: Breakers::default(), config });
-    let upkeep = tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()));
-    pool::run(shared, shutdown).await;
+    let upkeep = tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()).instrument(span.clone()));
+    pool::run(shared, shutdown).instrument(span).await;
     // It has nothing to finish; an error would be its panic, which is logged where it happens.
     let _ = upkeep.await;
 }

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use super::lease::BootInstant;
 use super::{Shared, submit};
@@ -73,7 +74,8 @@ fn start(
     let claimed_at = Instant::now();
     for (call, permit) in claim.calls.into_iter().zip(permits) {
         let turn = claimed_at + call.send_at.since(claim.now);
-        submits.spawn(submit::submit(shared.clone(), tenant.clone(), call, turn, began, permit));
+        let submit = submit::submit(shared.clone(), tenant.clone(), call, turn, began, permit);
+        submits.spawn(submit.in_current_span());
     }
 }
 

@@ -51,6 +51,11 @@ pub async fn submit(
     .await;
 }
 
+fn withdrawn() -> News {
+    tracing::warn!("claimed too long ago; not sent");
+    News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() }
+}
+
 async fn send(
     shared: &Shared,
     tenant: &TenantId,
@@ -59,6 +64,10 @@ async fn send(
     began: BootInstant,
 ) -> News {
     let not_sent = |message: &str| News::NotSent { code: NOT_SENT, message: message.to_owned() };
+    // First of all: to a process that slept, nothing else that is wrong now matters.
+    if !began.may_send() {
+        return withdrawn();
+    }
     let (client, account) = match account {
         Ok(Some(account)) => account,
         Ok(None) => {
@@ -82,8 +91,7 @@ async fn send(
         }
     };
     if !began.may_send() {
-        tracing::warn!("claimed too long ago; not sent");
-        return News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() };
+        return withdrawn();
     }
     if !shared.breakers.may_send(&call.account) {
         return News::NotSent {

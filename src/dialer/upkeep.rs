@@ -55,14 +55,8 @@ async fn every<F: Future<Output = Result<()>>>(
 
 async fn sweep(shared: &Shared, shutdown: &CancellationToken) -> Result<()> {
     let store = &shared.store;
-    let lost = store.lose_abandoned_intents(ABANDONED_AFTER).await?;
-    if lost > 0 {
-        tracing::warn!(event = "takeover", calls = lost, "intents of a worker that is gone are unknown now");
-    }
-    let stale = store.presume_stale(STALE_AFTER).await?;
-    if stale > 0 {
-        tracing::warn!(calls = stale, "unknown calls were given up");
-    }
+    store.lose_abandoned_intents(ABANDONED_AFTER).await?;
+    store.presume_stale(STALE_AFTER).await?;
     while store.sweep().await? && !shutdown.is_cancelled() {}
     Ok(())
 }

@@ -266,6 +266,16 @@ pub enum News {
     },
 }
 
+impl News {
+    /// The carrier's name for the call, if the news gives one.
+    pub const fn sid(&self) -> Option<&CallSid> {
+        match self {
+            Self::Submitted { sid } | Self::Status { sid, .. } | Self::AnsweredBy { sid, .. } => Some(sid),
+            Self::Rejected { .. } | Self::NotSent { .. } | Self::Lost { .. } | Self::Presumed { .. } => None,
+        }
+    }
+}
+
 /// Why news was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -358,7 +368,7 @@ fn take_status(call: &mut Call, news: &News, now: Timestamp) -> Result<(), Rejec
     if later {
         call.sequence = *sequence;
     }
-    call.duration_s = call.duration_s.or(*duration_s);
+    call.duration_s = call.duration_s.or(duration_s.filter(|_| status.is_final()));
     if call.state == CallState::Completed && call.answered_at.is_none() {
         // The news of the answer was lost; the bill says how long ago it was.
         call.answered_at = Some(now - Duration::from_secs(u64::from(call.duration_s.unwrap_or(0))));

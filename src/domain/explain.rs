@@ -3,11 +3,12 @@
 use jiff::tz::TimeZone;
 
 use super::call::CallState;
+use super::cap::{self, FrequencyCap};
 use super::job::{Job, JobState, Outcome, PHONE_BUSY_DEFER};
 use super::run::RunState;
 use super::schedule::Schedule;
 use super::unknown::STALE_AFTER;
-use super::{CallId, Timestamp};
+use super::{CallId, OpenBreaker, Timestamp};
 
 /// The run's side.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct TenantFacts {
     pub max_concurrent_calls: u32,
     /// When its pace, and its account's, allow the next call.
     pub next_call_at: Timestamp,
+    /// Its account's circuit breaker, unless closed.
+    pub breaker: Option<OpenBreaker>,
 }
 
 /// The job's latest call.
@@ -75,6 +78,10 @@ pub struct Facts {
     pub schedule: Schedule,
     /// The callee's clock.
     pub zone: TimeZone,
+    /// How often the phone may be tried.
+    pub caps: Vec<FrequencyCap>,
+    /// When it was, as far back as the caps look, the newest first.
+    pub attempts: Vec<Timestamp>,
     /// The live call to its phone.
     pub phone_call: Option<CallId>,
     /// Its latest call.
@@ -101,6 +108,15 @@ pub enum Reason {
         /// From when on.
         opens_at: Timestamp,
     },
+    /// The phone was tried as often as it may be.
+    FrequencyCap {
+        /// The cap that holds it for longest.
+        cap: FrequencyCap,
+        /// From when on it may be tried again.
+        until: Timestamp,
+    },
+    /// The carrier fails, and is left alone or probed.
+    CarrierFailing(OpenBreaker),
     /// Between two attempts.
     WaitingForRetry {
         /// When the next comes.
@@ -244,6 +260,7 @@ fn held(facts: &Facts) -> Vec<Reason> {
     if let Some(at) = run.starts_at.filter(|at| at > now) {
         reasons.push(Reason::RunStartsLater { at });
     }
+    reasons.extend(tenant.breaker.map(Reason::CarrierFailing));
     reasons.extend(held_by_the_callee(facts));
     if run.live >= run.concurrency {
         reasons.push(Reason::RunAtConcurrency { live: run.live, limit: run.concurrency });
@@ -263,8 +280,8 @@ fn held(facts: &Facts) -> Vec<Reason> {
     reasons
 }
 
-/// The retry delay, the window and the phone. A claim that meets the last two puts the job off, so a time that they
-/// explain is no reason of its own.
+/// The retry delay, the window, the caps and the phone. A claim that meets one of the last three puts the job off, so
+/// a time that they explain is no reason of its own.
 fn held_by_the_callee(facts: &Facts) -> Vec<Reason> {
     let (now, job) = (facts.now, &facts.job);
     let opens_at = facts.schedule.next_opening(now, &facts.zone);
@@ -273,6 +290,10 @@ fn held_by_the_callee(facts: &Facts) -> Vec<Reason> {
     if opens_at > now {
         explained_until = opens_at;
         others.push(Reason::OutsideWindow { opens_at });
+    }
+    if let Some((cap, until)) = cap::holds(&facts.caps, &facts.attempts, now, &facts.zone) {
+        explained_until = explained_until.max(facts.schedule.next_opening(until, &facts.zone));
+        others.push(Reason::FrequencyCap { cap, until });
     }
     if let Some(call_id) = facts.phone_call {
         explained_until = explained_until.max(now + PHONE_BUSY_DEFER);
@@ -297,9 +318,11 @@ fn next_eligible(facts: &Facts) -> Option<Timestamp> {
         return None;
     }
     let starts_at = facts.run.starts_at.unwrap_or(facts.now);
-    let earliest = [facts.now, starts_at, facts.job.eligible_at, facts.tenant.next_call_at];
+    let breaker_until = facts.tenant.breaker.map_or(facts.now, |breaker| breaker.until);
+    let earliest = [starts_at, facts.job.eligible_at, facts.tenant.next_call_at, breaker_until];
     let earliest = earliest.into_iter().fold(facts.now, Timestamp::max);
-    let opening = facts.schedule.next_opening(earliest, &facts.zone);
+    let capped = cap::holds(&facts.caps, &facts.attempts, earliest, &facts.zone);
+    let opening = facts.schedule.next_opening(capped.map_or(earliest, |(_, until)| until), &facts.zone);
     (opening < facts.run.expires_at).then_some(opening)
 }
 

@@ -43,7 +43,9 @@ pub(crate) use state_words;
 
 pub mod access;
 pub mod amd;
+pub mod breaker;
 pub mod call;
+pub mod cap;
 pub mod event;
 pub mod explain;
 pub mod ids;
@@ -54,6 +56,7 @@ pub mod phone;
 pub mod plan;
 pub mod repair;
 pub mod retry;
+pub mod rule;
 pub mod run;
 pub mod schedule;
 pub mod script;
@@ -65,6 +68,7 @@ pub mod transfer;
 pub mod unknown;
 pub mod window;
 
+pub use breaker::OpenBreaker;
 pub use ids::{
     AccountSid, CallId, CallSid, IncidentId, JobId, LeadId, RunId, TaskId, TenantId, TransferId, WorkerId,
 };

@@ -6,12 +6,18 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::amd::Amd;
-use super::job::{JobState, Outcome};
+use super::cap::{self, FrequencyCap};
+use super::job::JobState;
 use super::retry::RetryPolicy;
+use super::rule::{self, Rule};
 use super::schedule::{self, Schedule};
 use super::script::Script;
 use super::window::CallingWindow;
 use super::{Phone, Timestamp, Violation};
+
+mod counts;
+
+pub use counts::{JobCounts, OutcomeCounts};
 
 /// The most live calls that one run may ask for.
 pub const CONCURRENCY_MAX: u32 = 10_000;
@@ -101,6 +107,12 @@ pub struct RunSettings {
     /// How answering machines are treated; none to not look for them.
     #[serde(default)]
     pub amd: Option<Amd>,
+    /// How often a phone may be tried, by this run together with all others of the tenant; at most 8.
+    #[serde(default)]
+    pub frequency_caps: Vec<FrequencyCap>,
+    /// What laws ask beside that; each once.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
     /// Not before.
     pub starts_at: Option<Timestamp>,
     /// Not after; jobs still queued then expire.
@@ -125,6 +137,8 @@ impl RunSettings {
             retry: RetryPolicy::default(),
             caller_id: None,
             amd: None,
+            frequency_caps: Vec::new(),
+            rules: Vec::new(),
             starts_at: None,
             expires_at: None,
             ring_timeout_s: 30,
@@ -132,10 +146,24 @@ impl RunSettings {
         }
     }
 
-    /// When callees may be called; `tenants` holds where the run has no window of its own.
+    /// When callees may be called: by the run's windows, or else the tenant's, and by all rules.
     pub fn schedule(&self, tenants: CallingWindow) -> Schedule {
         let windows = if self.windows.is_empty() { vec![tenants] } else { self.windows.clone() };
-        Schedule { windows, holidays: self.holidays.clone() }
+        Schedule { windows: rule::narrow(windows, &self.rules), holidays: self.holidays.clone() }
+    }
+
+    /// The run's caps and those of its rules.
+    pub fn caps(&self) -> Vec<FrequencyCap> {
+        let of_rules = self.rules.iter().flat_map(|rule| rule.caps());
+        self.frequency_caps.iter().chain(of_rules).copied().collect()
+    }
+
+    fn check_rules(&self) -> Result<(), Violation> {
+        if (1..self.rules.len()).any(|n| self.rules[n..].contains(&self.rules[n - 1])) {
+            return Err(Violation::new("rules", "names one twice"));
+        }
+        let shut = !self.windows.is_empty() && rule::narrow(self.windows.clone(), &self.rules).is_empty();
+        if shut { Err(Violation::new("rules", "allow no call within the windows")) } else { Ok(()) }
     }
 
     /// Checks every range; names the field.
@@ -158,6 +186,8 @@ impl RunSettings {
         if let Some(amd) = &self.amd {
             amd.check().map_err(|violation| violation.under("amd"))?;
         }
+        cap::check(&self.frequency_caps)?;
+        self.check_rules()?;
         if !(5..=600).contains(&self.ring_timeout_s) {
             return Err(Violation::new("ring_timeout", "must be 5 to 600 seconds"));
         }
@@ -219,6 +249,10 @@ super::state_words! {
         CallerId = "caller_id",
         /// [`RunSettings::amd`].
         Amd = "amd",
+        /// [`RunSettings::frequency_caps`].
+        FrequencyCaps = "frequency_caps",
+        /// [`RunSettings::rules`].
+        Rules = "rules",
         /// [`RunSettings::starts_at`].
         StartsAt = "starts_at",
         /// [`RunSettings::expires_at`].
@@ -246,6 +280,8 @@ impl RunSettings {
                 RunField::Retry => self.retry.clone_from(&other.retry),
                 RunField::CallerId => self.caller_id.clone_from(&other.caller_id),
                 RunField::Amd => self.amd.clone_from(&other.amd),
+                RunField::FrequencyCaps => self.frequency_caps.clone_from(&other.frequency_caps),
+                RunField::Rules => self.rules.clone_from(&other.rules),
                 RunField::StartsAt => self.starts_at = other.starts_at,
                 RunField::ExpiresAt => self.expires_at = other.expires_at,
                 RunField::RingTimeout => self.ring_timeout_s = other.ring_timeout_s,
@@ -322,76 +358,6 @@ pub fn decide(state: RunState, command: Command) -> Result<RunState, WrongState>
             S::Completed,
         )
         | (_, S::Canceled | S::Stopped | S::Failed | S::Expired) => wrong,
-    }
-}
-
-/// How many of a run's jobs stand where. They always add up to the total.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct JobCounts {
-    /// Waiting for a claim.
-    pub queued: i64,
-    /// Claimed; not answered yet.
-    pub dialing: i64,
-    /// Answered.
-    pub in_call: i64,
-    /// Ended well.
-    pub completed: i64,
-    /// Ended without an answer.
-    pub failed: i64,
-    /// Called off.
-    pub canceled: i64,
-    /// Not dialed, because the lead may not be called.
-    pub skipped: i64,
-    /// The run expired first.
-    pub expired: i64,
-}
-
-impl JobCounts {
-    /// All jobs.
-    pub const fn total(&self) -> i64 {
-        self.queued + self.in_flight() + self.ended()
-    }
-
-    /// Jobs with a live call.
-    pub const fn in_flight(&self) -> i64 {
-        self.dialing + self.in_call
-    }
-
-    /// Jobs that will not change again.
-    pub const fn ended(&self) -> i64 {
-        self.completed + self.failed + self.canceled + self.skipped + self.expired
-    }
-
-    /// The count of jobs in `state`.
-    pub const fn of_mut(&mut self, state: JobState) -> &mut i64 {
-        match state {
-            JobState::Queued => &mut self.queued,
-            JobState::Dialing => &mut self.dialing,
-            JobState::InCall => &mut self.in_call,
-            JobState::Completed => &mut self.completed,
-            JobState::Failed => &mut self.failed,
-            JobState::Canceled => &mut self.canceled,
-            JobState::Skipped => &mut self.skipped,
-            JobState::Expired => &mut self.expired,
-        }
-    }
-
-    /// One job moved.
-    pub const fn moved(&mut self, from: JobState, to: JobState) {
-        *self.of_mut(from) -= 1;
-        *self.of_mut(to) += 1;
-    }
-}
-
-/// How many of a run's jobs ended how.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct OutcomeCounts(pub std::collections::BTreeMap<Outcome, i64>);
-
-impl OutcomeCounts {
-    /// One more job ended so.
-    pub fn add(&mut self, outcome: Outcome) {
-        *self.0.entry(outcome).or_default() += 1;
     }
 }
 

@@ -15,7 +15,7 @@ pub const HOLIDAYS_MAX: usize = 366;
 /// When a callee may be called: in any of the windows, but not on a holiday, by the callee's own clock.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// At least one.
+    /// With none it never opens.
     pub windows: Vec<CallingWindow>,
     /// By the callee's calendar.
     pub holidays: Vec<Date>,

@@ -35,11 +35,16 @@ impl Timestamp {
     }
 }
 
+/// A duration in microseconds, as statements take it.
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, after: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(after.as_micros()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add(micros(after)))
     }
 }
 
@@ -47,6 +52,6 @@ impl Sub<Duration> for Timestamp {
     type Output = Self;
 
     fn sub(self, before: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(before.as_micros()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_sub(micros(before)))
     }
 }

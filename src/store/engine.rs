@@ -11,7 +11,7 @@ use super::sql::Sql;
 use super::usecases::queue::LowWater;
 use super::usecases::{
     access, apply, calls, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls, lead_erase,
-    lead_import, lead_list, leads, reconcile, retry, runs, sweep, tasks, transfer_steps,
+    lead_import, lead_list, leads, reconcile, retry, runs, sweep, takeover, tasks, transfer_steps,
 };
 use super::wake::Wakes;
 use super::*;
@@ -389,11 +389,11 @@ impl Store for Engine {
     }
 
     async fn lose_abandoned_intents(&self, older_than: Duration) -> Result<u64> {
-        sweep::lose_abandoned_intents(self, older_than).await
+        takeover::lose_abandoned_intents(self, older_than).await
     }
 
     async fn presume_stale(&self, older_than: Duration) -> Result<u64> {
-        sweep::presume_stale(self, older_than).await
+        takeover::presume_stale(self, older_than).await
     }
 
     async fn now(&self) -> Result<Timestamp> {

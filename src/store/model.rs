@@ -10,7 +10,7 @@ use crate::domain::job::{JobState, Outcome};
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{RunField, RunSettings};
 use crate::domain::{
-    CallId, JobId, LeadId, Phone, RunId, TenantId, Timestamp, TransferId, Violation, WorkerId,
+    CallId, JobId, LeadId, OpenBreaker, Phone, RunId, TenantId, Timestamp, TransferId, Violation, WorkerId,
 };
 
 /// Something changed.
@@ -135,6 +135,9 @@ pub struct RunView {
     pub expires_at: Timestamp,
     /// Who last claimed for it.
     pub worker: Option<WorkerView>,
+    /// Its carrier account's circuit breaker, as it was when the run was read; none if that is closed, or the run
+    /// has ended.
+    pub breaker: Option<OpenBreaker>,
 }
 
 /// The worker that last claimed for a run.

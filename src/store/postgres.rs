@@ -33,9 +33,11 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Per connection. Statements are point look-ups by index; a plan cached while a table was small must not
 /// scan it once it is large. `lock_timeout` ends a wait that a stuck peer would make endless.
+/// A process that is suspended in a transaction loses it after 5 s, long before its lease of 20 s is over: the lock on
+/// the tenant's dispatch row must not keep the others from dialing, nor its intents be committed when it wakes.
 const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
      SET enable_bitmapscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; SET lock_timeout = '10s'; \
-     SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'; SET synchronous_commit = on";
+     SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '5s'; SET synchronous_commit = on";
 
 /// An open pool.
 pub struct Postgres {

@@ -8,7 +8,7 @@ use super::{Error, Result, RunView, WorkerView};
 use crate::domain::event::{Event, Progress};
 use crate::domain::job::JobState;
 use crate::domain::run::{self, JobCounts, OutcomeCounts, RunSettings, RunState};
-use crate::domain::{RunId, TenantId, Timestamp, WorkerId};
+use crate::domain::{OpenBreaker, RunId, TenantId, Timestamp, WorkerId};
 
 /// A run, locked.
 #[derive(Debug, Clone)]
@@ -172,7 +172,7 @@ impl RunRow {
     }
 
     /// The run as clients see it.
-    pub fn view(&self, worker: Option<WorkerView>) -> RunView {
+    pub fn view(&self, worker: Option<WorkerView>, breaker: Option<OpenBreaker>) -> RunView {
         RunView {
             id: self.id,
             settings: self.settings.clone(),
@@ -187,6 +187,7 @@ impl RunRow {
             ended_at: self.ended_at,
             expires_at: self.expires_at,
             worker,
+            breaker: breaker.filter(|_| !self.state.is_ended()),
         }
     }
 }

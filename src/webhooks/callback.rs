@@ -74,7 +74,7 @@ async fn receive(
         match is_signed(&shared, &tenant, path, &params, &headers).await {
             Ok(true) => {}
             Ok(false) => {
-                tracing::warn!("refused: the signature is missing or wrong");
+                tracing::warn!(event = "callback_refused", reason = "signature", "missing or wrong");
                 return StatusCode::FORBIDDEN;
             }
             Err(status) => return status,
@@ -82,7 +82,7 @@ async fn receive(
         match parse(&params) {
             Ok(news) => record(shared, tenant, call_id, news).await,
             Err(violation) => {
-                tracing::warn!(%violation, "cannot read the callback");
+                tracing::warn!(event = "callback_refused", reason = "unreadable", %violation);
                 StatusCode::BAD_REQUEST
             }
         }
@@ -136,9 +136,15 @@ async fn record(shared: Arc<Shared>, tenant: TenantId, call_id: CallId, news: Ne
 fn answer(applied: Applied) -> StatusCode {
     match applied {
         Applied::Changed(state) => tracing::debug!(state = state.as_str(), "call moved"),
-        Applied::Unchanged(state) => tracing::debug!(state = state.as_str(), "nothing new"),
-        Applied::NoSuchCall => tracing::warn!("a callback for a call that the tenant does not have"),
-        Applied::OtherSid => tracing::warn!("a callback with another call SID than the one on record"),
+        Applied::Unchanged(state) => {
+            tracing::debug!(event = "callback_ignored", state = state.as_str(), "it says nothing new");
+        }
+        Applied::NoSuchCall => {
+            tracing::warn!(event = "callback_refused", reason = "no_such_call", "not a call of the tenant");
+        }
+        Applied::OtherSid => {
+            tracing::warn!(event = "callback_refused", reason = "other_sid", "another SID is on record");
+        }
     }
     StatusCode::NO_CONTENT
 }

@@ -1,8 +1,10 @@
 //! Integration tests: real stores, real sockets, the real simulator.
 
 mod admin;
+mod caps;
 mod crash;
 mod grpc;
+mod interleavings;
 mod maintenance;
 mod security;
 mod simulator;

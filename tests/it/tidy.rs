@@ -287,3 +287,36 @@ fn the_reader_sees_what_it_should() {
     assert!(names("a::sqlx::b", "sqlx") && !names("sqlx_core my_sqlx", "sqlx"));
     assert!(arrows(&super::tidy::source("grpc/mod.rs", "use super::dialer;".to_owned())).contains("dialer"));
 }
+
+/// The pages whose tables say which test holds what.
+const PAGES_OF_TESTS: [&str; 2] = ["README.md", "docs/security.md"];
+
+#[test]
+fn tests_named_in_documents_exist() {
+    let mut known = BTreeSet::new();
+    for path in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        let defined = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+        known.extend(defined.map(str::to_owned));
+        known.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        known.extend(path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()));
+    }
+    for page in PAGES_OF_TESTS {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+        let mut tests_are_last = false;
+        let cells = text.lines().filter_map(|line| {
+            let last = line.strip_suffix('|').and_then(|row| row.rsplit('|').next());
+            tests_are_last &= last.is_some();
+            tests_are_last |= last.is_some_and(|cell| cell.contains("tests"));
+            last.filter(|_| tests_are_last)
+        });
+        let named = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let tests: Vec<&str> =
+            named.filter(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).collect();
+        assert!(tests.len() > 20, "{page} names hardly any test");
+        none(
+            "names a test that is not there",
+            tests.iter().filter(|name| !known.contains(**name)).map(|name| format!("{page}: {name}")),
+        );
+    }
+}

@@ -23,9 +23,11 @@ fn ready() -> Facts {
             concurrency: 5,
             ahead: 0,
         },
-        tenant: TenantFacts { live: 0, max_concurrent_calls: 3, next_call_at: now },
+        tenant: TenantFacts { live: 0, max_concurrent_calls: 3, next_call_at: now, breaker: None },
         schedule: Schedule { windows: vec![CallingWindow::default()], holidays: Vec::new() },
         zone: window::zone("UTC").unwrap(),
+        caps: Vec::new(),
+        attempts: Vec::new(),
         phone_call: None,
         call: None,
     }
@@ -64,6 +66,17 @@ fn each_rule_alone() {
     assert_eq!(reasons(|f| f.tenant.live = 4), [Reason::TenantAtConcurrency { live: 4, limit: 3 }]);
     assert_eq!(reasons(|f| f.tenant.next_call_at = later), [Reason::Pace { at: later }]);
     assert_eq!(reasons(|f| f.run.ahead = 12), [Reason::BehindOthers { ahead: 12 }]);
+    let failing = OpenBreaker { until: later, probing: false };
+    assert_eq!(reasons(|f| f.tenant.breaker = Some(failing)), [Reason::CarrierFailing(failing)]);
+    let cap = FrequencyCap { max_attempts: 1, span: cap::Span::RollingSeconds(120) };
+    let tried = |f: &mut Facts| (f.caps, f.attempts) = (vec![cap], vec![now - SECOND * 60]);
+    assert_eq!(reasons(tried), [Reason::FrequencyCap { cap, until: later }]);
+    // The same after a claim has put it off.
+    let put_off = |f: &mut Facts| {
+        tried(f);
+        f.job.eligible_at = later;
+    };
+    assert_eq!(reasons(put_off), [Reason::FrequencyCap { cap, until: later }]);
     assert_eq!(reasons(|f| f.phone_call = Some(id)), [Reason::PhoneHasLiveCall { call_id: id }]);
     assert_eq!(reasons(|f| f.job.eligible_at = later), [Reason::NotYetEligible { at: later }]);
     let retry = |f: &mut Facts| (f.job.eligible_at, f.job.attempts_used) = (later, 1);

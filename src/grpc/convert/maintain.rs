@@ -75,6 +75,16 @@ fn reason(reason: Reason) -> JobReason {
             time: time::write(opens_at),
             ..of(Kind::OutsideWindow, "the callee may not be called at this hour")
         },
+        Reason::FrequencyCap { cap, until } => JobReason {
+            limit: cap.max_attempts,
+            time: time::write(until),
+            ..of(Kind::FrequencyCap, format!("the phone was tried as often as it may be: {cap}"))
+        },
+        Reason::CarrierFailing(breaker) => {
+            let what = if breaker.probing { "the next call probes it" } else { "it is left alone" };
+            let text = format!("the carrier fails; {what}");
+            JobReason { time: time::write(breaker.until), ..of(Kind::CarrierFailing, text) }
+        }
         Reason::WaitingForRetry { at } => {
             JobReason { time: time::write(at), ..of(Kind::WaitingForRetry, "it waits for its next attempt") }
         }

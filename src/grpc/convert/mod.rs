@@ -4,6 +4,7 @@
 pub(super) mod account;
 mod amd;
 pub(super) mod call;
+mod cap;
 pub(super) mod event;
 pub(super) mod job;
 pub(super) mod json;

@@ -2,20 +2,23 @@
 
 use jiff::civil::Date;
 
-use super::{amd, non_empty, script, time, twins};
+use super::{amd, cap, non_empty, script, time, twins};
 use crate::domain::event::Progress;
 use crate::domain::retry::{DELAY_MAX_S, RetryOn, RetryPolicy};
+use crate::domain::rule::Rule;
 use crate::domain::run::{CONCURRENCY_MAX, JobCounts, RunField, RunSettings, RunState};
 use crate::domain::schedule;
 use crate::domain::script::Script;
 use crate::domain::window::{ALL_DAYS, CallingWindow};
 use crate::domain::{Phone, Violation};
 use crate::grpc::pb;
+use crate::grpc::pb::dialing_blocked::Reason as Blocked;
 use crate::store::{RunPatch, RunView};
 
 twins!(state, state_of: RunState => pb::RunState {
     Draft, Pending, Running, Paused, Canceling, Stopping, Completed, Canceled, Stopped, Failed, Expired,
 });
+twins!(rule, rule_of: Rule => pb::CallingRule { France2023, UsTsr, UsRegulationF });
 twins!(retry_on, retry_on_of: RetryOn => pb::RetryOn { Busy, NoAnswer, Failed, Machine, Unknown });
 
 /// The longest duration that a setting may name before the domain says what it allows: 30 days.
@@ -41,6 +44,8 @@ fn read_settings(from: pb::RunSettings) -> Result<RunSettings, Violation> {
         retry: from.retry.map_or(Ok(RetryPolicy::default()), retry).map_err(|v| v.under("retry"))?,
         caller_id: non_empty(from.caller_id).map(|text| caller_id(&text)).transpose()?,
         amd: from.amd.map(amd::read).transpose().map_err(|violation| violation.under("amd"))?,
+        frequency_caps: cap::read(from.frequency_caps)?,
+        rules: super::each("rules", &from.rules, rule_of)?,
         starts_at: time::read_some("starts_at", from.starts_at)?,
         expires_at: time::read_some("expires_at", from.expires_at)?,
         ring_timeout_s: seconds("ring_timeout", from.ring_timeout, defaults.ring_timeout_s)?,
@@ -133,6 +138,8 @@ fn take(mut to: pb::RunSettings, field: RunField, from: &pb::RunSettings) -> pb:
         RunField::Retry => to.retry.clone_from(&from.retry),
         RunField::CallerId => to.caller_id.clone_from(&from.caller_id),
         RunField::Amd => to.amd.clone_from(&from.amd),
+        RunField::FrequencyCaps => to.frequency_caps.clone_from(&from.frequency_caps),
+        RunField::Rules => to.rules.clone_from(&from.rules),
         RunField::StartsAt => to.starts_at = from.starts_at,
         RunField::ExpiresAt => to.expires_at = from.expires_at,
         RunField::RingTimeout => to.ring_timeout = from.ring_timeout,
@@ -171,6 +178,8 @@ pub(in crate::grpc) fn write_settings(settings: RunSettings) -> pb::RunSettings 
         }),
         caller_id: settings.caller_id.map(|phone| phone.expose().to_owned()).unwrap_or_default(),
         amd: settings.amd.map(amd::write),
+        frequency_caps: settings.frequency_caps.into_iter().map(cap::write).collect(),
+        rules: settings.rules.into_iter().map(rule).collect(),
         starts_at: settings.starts_at.and_then(time::write),
         expires_at: settings.expires_at.and_then(time::write),
         ring_timeout: Some(time::write_seconds(settings.ring_timeout_s)),
@@ -230,6 +239,10 @@ pub(in crate::grpc) fn write(run: RunView) -> pb::Run {
             worker_id: worker.id.to_string(),
             heartbeat_time: time::write(worker.heartbeat_at),
             expire_time: time::write(worker.expires_at),
+        }),
+        dialing_blocked: run.breaker.map(|breaker| pb::DialingBlocked {
+            reason: if breaker.probing { Blocked::CarrierProbed } else { Blocked::CarrierFailing }.into(),
+            until_time: time::write(breaker.until),
         }),
     }
 }

@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::Timestamp;
+use crate::domain::cap::{self, FrequencyCap};
+use crate::domain::rule::Rule;
+use crate::grpc::pb::frequency_cap::Span;
 
 fn say() -> Option<pb::Script> {
     Some(script::write(Script::Say { text: "Hello".into(), voice: None, language: None }))
@@ -35,6 +38,10 @@ fn violations_name_the_path() {
     };
     let seconds = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
     let retry = |retry| pb::RunSettings { retry: Some(retry), ..minimal() };
+    let capped = |max_attempts, span| {
+        let cap = pb::FrequencyCap { max_attempts, span };
+        pb::RunSettings { frequency_caps: vec![cap], ..minimal() }
+    };
     let empty_say = pb::script::Kind::Say(pb::script::Say::default());
     assert_eq!(read(None).unwrap_err().field, "settings");
     for (settings, path) in [
@@ -58,6 +65,11 @@ fn violations_name_the_path() {
             "settings.holidays[1]",
         ),
         (pb::RunSettings { caller_id: "12".into(), ..minimal() }, "settings.caller_id"),
+        (capped(1, None), "settings.frequency_caps[0].span"),
+        (capped(0, Some(Span::CalendarDays(1))), "settings.frequency_caps[0].max_attempts"),
+        (capped(1, seconds(1, 5).map(Span::Rolling)), "settings.frequency_caps[0].rolling"),
+        (capped(1, seconds(59, 0).map(Span::Rolling)), "settings.frequency_caps[0].rolling"),
+        (pb::RunSettings { rules: vec![1, 9], ..minimal() }, "settings.rules[1]"),
         (pb::RunSettings { ring_timeout: seconds(30, 1), ..minimal() }, "settings.ring_timeout"),
         (pb::RunSettings { ring_timeout: seconds(4, 0), ..minimal() }, "settings.ring_timeout"),
         (pb::RunSettings { time_limit: seconds(-1, 0), ..minimal() }, "settings.time_limit"),
@@ -135,6 +147,11 @@ prop_compose! {
     }
 }
 
+fn cap_of(max_attempts: u32, n: u32, days: bool) -> FrequencyCap {
+    let span = if days { cap::Span::CalendarDays(n) } else { cap::Span::RollingSeconds(n * 86_400) };
+    FrequencyCap { max_attempts, span }
+}
+
 prop_compose! {
     fn any_settings()(
         name in "\\PC{0,20}",
@@ -144,13 +161,16 @@ prop_compose! {
         holidays in prop::collection::vec(1i16..=12, 0..3),
         retry in any_retry(),
         caller in prop::option::of(Just("+14158672671")),
+        rules in prop::sample::subsequence(Rule::ALL.to_vec(), 0..=3),
+        caps in prop::collection::vec((1u32..=100, 1u32..=90, any::<bool>()), 0..3),
         starts_at in prop::option::of(0i64..2_000_000_000_000_000),
         expires_at in prop::option::of(0i64..2_000_000_000_000_000),
         timeouts in (5u32..=600, 10u32..=14_400),
     ) -> RunSettings {
         RunSettings {
             amd: None,
-            name, script, retry,
+            frequency_caps: caps.into_iter().map(|(max_attempts, n, days)| cap_of(max_attempts, n, days)).collect(),
+            name, script, retry, rules,
             concurrency: numbers.0, weight: numbers.1, priority: numbers.2,
             windows: windows.into_iter().map(|(opens_minute, closes_minute, weekdays)| CallingWindow {
                 opens_minute, closes_minute, weekdays,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::run::RunSettings;
 use crate::domain::tenant::{Tenant, TenantState};
+use crate::domain::time::micros;
 use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -30,7 +31,7 @@ pub async fn put_account(engine: &Engine, account: &AccountSid, calls_per_second
 pub async fn set_breaker(engine: &Engine, account: &AccountSid, open_for: Option<Duration>) -> Result<()> {
     static SET: Sql =
         Sql::new("UPDATE carrier_accounts SET breaker_open_until = {now} + $2 WHERE account_sid = $1");
-    let open_for = open_for.map(|time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+    let open_for = open_for.map(micros);
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
     tx.execute(&SET, args![account.as_str(), open_for]).await?;
     tx.commit(&engine.wakes).await

@@ -39,6 +39,7 @@ pub async fn apply_in(tx: &mut Tx, tenant: &TenantId, news: &[(CallId, News)]) -
 
 /// The calls that the news is about, with their jobs and locked runs.
 struct Batch {
+    tenant: TenantId,
     now: Timestamp,
     runs: Vec<RunRow>,
     calls: HashMap<CallId, CallRow>,
@@ -67,6 +68,7 @@ impl Batch {
         let jobs = calls.iter().filter_map(|row| row.job_id).map(|job| job.0).collect();
         let jobs = job_row::by_ids(tx, tenant, jobs).await?;
         Ok(Self {
+            tenant: tenant.clone(),
             now,
             runs,
             calls: calls.into_iter().map(|row| (row.id, row)).collect(),
@@ -81,7 +83,14 @@ impl Batch {
     fn take(&mut self, call: CallId, news: &News) -> Applied {
         let Some(row) = self.calls.get_mut(&call) else { return Applied::NoSuchCall };
         let next = match call::decide(&row.call, news, self.now) {
-            Err(call::Rejection::OtherSid) => return Applied::OtherSid,
+            Err(call::Rejection::OtherSid) => {
+                let recorded = row.call.sid.as_ref().map(ToString::to_string);
+                tracing::warn!(
+                    event = "dedup_conflict", key = "call_sid", tenant = %self.tenant, call_id = %call,
+                    recorded, given = news.sid().map(ToString::to_string), "two call SIDs for one call"
+                );
+                return Applied::OtherSid;
+            }
             Ok(None) => return Applied::Unchanged(row.call.state),
             Ok(Some(next)) => next,
         };
@@ -107,7 +116,7 @@ impl Batch {
 
     fn log_orphan(&mut self, call: CallId) {
         let row = &self.calls[&call];
-        tracing::warn!(event = "orphan_call_terminated", %call, "a call turned up after it was given up; hanging up");
+        tracing::warn!(event = "orphan_call_terminated", tenant = %self.tenant, call_id = %call, "a call turned up after it was given up; hanging up");
         let run = self.runs.iter_mut().find(|run| Some(run.id) == row.run_id);
         if let (Some(run), Some(job_id), Some(call_sid)) = (run, row.job_id, row.call.sid.clone())
             && !run.state.is_ended()

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::domain::time::micros;
 use crate::domain::{TenantId, Timestamp};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -120,8 +121,7 @@ pub async fn once_a_minute(tx: &mut Tx, tenant: &TenantId, kind: Maintenance) ->
     );
     static LAST: Sql =
         Sql::new("SELECT last_at, {now} AS now FROM maintenance WHERE tenant_id = $1 AND kind = $2");
-    let interval = i64::try_from(MAINTENANCE_INTERVAL.as_micros()).unwrap_or(i64::MAX);
-    if tx.execute(&TAKE, args![tenant, kind.as_str(), interval]).await? > 0 {
+    if tx.execute(&TAKE, args![tenant, kind.as_str(), micros(MAINTENANCE_INTERVAL)]).await? > 0 {
         return Ok(());
     }
     let row = tx.fetch_one(&LAST, args![tenant, kind.as_str()]).await?;

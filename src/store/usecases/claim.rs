@@ -15,7 +15,7 @@ use crate::domain::run::RunState;
 use crate::domain::script::Script;
 use crate::domain::share::{self, Demand};
 use crate::domain::tenant::{Tenant, TenantState};
-use crate::domain::{CallId, Phone, RunId, TenantId, Timestamp, WorkerId, window};
+use crate::domain::{CallId, Phone, RunId, TenantId, Timestamp, WorkerId, cap, window};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
@@ -67,6 +67,9 @@ pub async fn claim(engine: &Engine, worker: &WorkerId, limits: ClaimLimits) -> R
     };
     save_dispatch(&mut tx, &dispatch, taken.ready_at).await?;
     tx.commit(&engine.wakes).await?;
+    if !taken.calls.is_empty() {
+        tracing::debug!(event = "claimed", tenant = %tenant_id, worker_id = %worker, calls = taken.calls.len());
+    }
     engine.low_water.advance(&taken.gone);
     Ok(Claim { now, tenant: Some(tenant_id), calls: taken.calls, next_ready_at: taken.ready_at })
 }
@@ -250,14 +253,18 @@ async fn pick_jobs(
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
     let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
+    let caps = &run.settings.caps();
+    let attempts = queue::attempts(tx, &tenant.id, caps, &scan.candidates, now).await?;
     let schedule = run.settings.schedule(tenant.window);
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
+    let (mut passed_over, mut busy_jobs) = (false, 0_u32);
     let mut erased = Vec::new();
-    let mut passed_over = false;
     for candidate in scan.candidates {
         let zone = window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, &tenant.time_zone)?;
-        let opening = schedule.next_opening(now, &zone);
+        let tried = attempts.get(&candidate.phone).map_or(&[][..], Vec::as_slice);
+        let free_at = cap::holds(caps, tried, now, &zone).map_or(now, |(_, until)| until);
+        let opening = schedule.next_opening(free_at, &zone);
         let key = candidate.key;
         if candidate.phone.expose().is_empty() {
             // Its lead was deleted while a call of the job's went on, which was to be followed by another.
@@ -265,6 +272,7 @@ async fn pick_jobs(
         } else if opening > now {
             deferred.push((candidate, opening));
         } else if busy.contains(&candidate.phone) || phones.contains(&candidate.phone) {
+            busy_jobs += 1;
             deferred.push((candidate, now + PHONE_BUSY_DEFER));
         } else if picked.jobs.len() < wanted {
             phones.insert(candidate.phone.clone());
@@ -277,6 +285,10 @@ async fn pick_jobs(
     }
     if scan.exhausted && !passed_over {
         run.claimable_at = scan.next_eligible_at;
+    }
+    if busy_jobs > 0 {
+        let (tenant, run_id) = (&tenant.id, run.id);
+        tracing::info!(event = "dedup_conflict", key = "phone", %tenant, %run_id, jobs = busy_jobs, "put off");
     }
     queue::defer(tx, &tenant.id, run, deferred, now).await?;
     queue::skip(tx, &tenant.id, run, erased, now).await?;

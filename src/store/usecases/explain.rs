@@ -1,6 +1,6 @@
 //! Why a job is where it is: the facts in a few statements, the answer from the domain.
 
-use super::{access, runs};
+use super::{access, queue, runs};
 use crate::domain::explain::{self, Facts, LastCall, RunFacts, TenantFacts};
 use crate::domain::job::Job;
 use crate::domain::{CallId, JobId, Phone, TenantId, Timestamp, window};
@@ -24,7 +24,10 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
     let (job, now) = (JobRow::view(&row)?, Timestamp(row.int("now")?));
     let run = runs::view(&mut tx, tenant, job.run_id).await?;
     let owner = access::tenant(&mut tx, tenant).await?.tenant;
-    let live = live(&mut tx, tenant, &job, &row.text("phone")?).await?;
+    let phone = Phone::from_stored(row.text("phone")?);
+    let live = live(&mut tx, tenant, &job, phone.expose()).await?;
+    let caps = run.settings.caps();
+    let attempts = queue::attempts_to(&mut tx, tenant, &caps, vec![phone.expose().to_owned()], now).await?;
     let (call, calls) = calls(&mut tx, tenant, id).await?;
     let ahead = ahead(&mut tx, tenant, &job, now).await?;
     let facts = Facts {
@@ -36,13 +39,13 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
             live: live.of_tenant,
             max_concurrent_calls: owner.max_concurrent_calls,
             next_call_at: live.next_call_at,
+            breaker: run.breaker,
         },
         schedule: run.settings.schedule(owner.window),
-        zone: window::zone_of(
-            row.opt_text("time_zone")?.as_deref(),
-            &Phone::from_stored(row.text("phone")?),
-            &owner.time_zone,
-        )?,
+        zone: window::zone_of(row.opt_text("time_zone")?.as_deref(), &phone, &owner.time_zone)?,
+        caps,
+        // One phone was asked about.
+        attempts: attempts.into_values().next().unwrap_or_default(),
         phone_call: live.of_phone,
         call,
     };

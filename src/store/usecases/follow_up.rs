@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::apply;
 use crate::domain::call::{CallState, LOOKUP_INTERVAL, News, STALE_NO_CALL_SID};
+use crate::domain::time::micros;
 use crate::domain::unknown::{self, Candidate, Verdict};
 use crate::domain::{AccountSid, CallId, Phone, TenantId, Timestamp};
 use crate::store::call_row;
@@ -54,10 +55,6 @@ pub async fn take_due(engine: &Engine, limit: u32) -> Result<Vec<DueCall>> {
         tx.commit(&engine.wakes).await?;
     }
     Ok(taken)
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn read_due(tenant: &TenantId, row: &Row) -> Result<DueCall> {

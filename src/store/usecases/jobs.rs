@@ -150,6 +150,11 @@ pub async fn add_in(
     let missing: Vec<Uuid> =
         rows.iter().map(|(_, lead, _)| lead.id.0).filter(|id| !ids.contains_key(&LeadId(*id))).collect();
     let there = existing(tx, tenant, run.id, missing).await?;
+    let duplicates = known.iter().flatten().count() - new.len();
+    if duplicates > 0 {
+        let run_id = run.id;
+        tracing::info!(event = "dedup_conflict", key = "lead", %tenant, %run_id, jobs = duplicates, "had a job");
+    }
     ids.extend(&there);
     let added = known.iter().enumerate().map(|(i, lead)| match lead {
         None => {

@@ -24,6 +24,7 @@ pub mod requests;
 pub mod retry;
 pub mod runs;
 pub mod sweep;
+pub mod takeover;
 pub mod tasks;
 pub mod tenants;
 pub mod transfer_legs;

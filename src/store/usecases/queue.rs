@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::domain::cap::{self, FrequencyCap};
 use crate::domain::job::{self, Job, JobState, PRIORITY_MAX};
 use crate::domain::{Phone, RunId, TenantId, Timestamp};
 use crate::store::Result;
@@ -161,6 +162,47 @@ pub async fn live_phones(tx: &mut Tx, tenant: &TenantId, candidates: &[Candidate
     }
     let rows = tx.fetch(&LIVE, args![tenant, phones]).await?;
     rows.iter().map(|row| Ok(Phone::from_stored(row.text("phone_to")?))).collect()
+}
+
+/// When the candidates' phones were tried, the newest first, as far back as a cap looks. Asks nothing where there is
+/// no cap.
+pub async fn attempts(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    caps: &[FrequencyCap],
+    candidates: &[Candidate],
+    now: Timestamp,
+) -> Result<HashMap<Phone, Vec<Timestamp>>> {
+    let phones = candidates.iter().map(|candidate| candidate.phone.expose().to_owned());
+    attempts_to(tx, tenant, caps, phones.collect(), now).await
+}
+
+/// The same for any phones.
+pub async fn attempts_to(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    caps: &[FrequencyCap],
+    phones: Vec<String>,
+    now: Timestamp,
+) -> Result<HashMap<Phone, Vec<Timestamp>>> {
+    // What the carrier refused or was never sent rang nowhere. What was given up may have rung. How many rows there
+    // are is bounded by how often a phone can be tried in the caps' time.
+    static ATTEMPTS: Sql = Sql::new(
+        "SELECT c.phone_to, c.created_at FROM call_log c
+         WHERE c.tenant_id = $1 AND c.phone_to {any 2 text} AND c.created_at >= $3 AND c.job_id IS NOT NULL
+             AND NOT (c.state = 'failed' AND c.call_sid IS NULL AND NOT c.presumed)
+         ORDER BY c.created_at DESC",
+    );
+    let mut attempts: HashMap<Phone, Vec<Timestamp>> = HashMap::new();
+    if caps.is_empty() || phones.is_empty() {
+        return Ok(attempts);
+    }
+    let since = cap::looks_back_to(caps, now);
+    for row in tx.fetch(&ATTEMPTS, args![tenant, phones, since]).await? {
+        let phone = Phone::from_stored(row.text("phone_to")?);
+        attempts.entry(phone).or_default().push(Timestamp(row.int("created_at")?));
+    }
+    Ok(attempts)
 }
 
 /// Moves queued jobs to a later time.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::domain::time::micros;
 use crate::domain::{TenantId, Timestamp};
 use crate::store::database::Tx;
 use crate::store::sql::{Sql, args, to_json};
@@ -22,13 +23,12 @@ pub async fn replay<T: DeserializeOwned>(
          WHERE tenant_id = $1 AND method = $2 AND request_id = $3 AND created_at > {now} - $4",
     );
     let Some(key) = key else { return Ok(None) };
-    let kept = i64::try_from(KEPT.as_micros()).unwrap_or(i64::MAX);
-    let Some(row) =
-        tx.fetch_optional(&SELECT, args![tenant, key.method, key.request_id.as_str(), kept]).await?
-    else {
+    let values = args![tenant, key.method, key.request_id.as_str(), micros(KEPT)];
+    let Some(row) = tx.fetch_optional(&SELECT, values).await? else {
         return Ok(None);
     };
     if row.text("payload_hash")? != hex::encode(key.payload_hash) {
+        tracing::info!(event = "dedup_conflict", key = "request_id", %tenant, method = key.method, "reused");
         return Err(Error::RequestReused);
     }
     row.json("answer").map(Some)

@@ -5,6 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{access, audit, jobs, requests};
+use crate::domain::breaker;
 use crate::domain::event::Event;
 use crate::domain::job;
 use crate::domain::run::{self, Command, RunState, WrongState};
@@ -177,14 +178,18 @@ macro_rules! run_view {
         concat!(
             "SELECT ",
             run_columns!(),
-            ", w.heartbeat_at, w.expires_at AS worker_expires_at
+            ", w.heartbeat_at, w.expires_at AS worker_expires_at, {now} AS now,
+                 (SELECT a.breaker_open_until FROM tenants t JOIN carrier_accounts a ON a.account_sid = t.account_sid
+                  WHERE t.tenant_id = r.tenant_id) AS breaker_open_until
               FROM runs r LEFT JOIN workers w ON w.worker_id = r.worker_id "
         )
     };
 }
 
 fn read_view(row: &Row) -> Result<RunView> {
-    Ok(RunRow::read(row)?.view(read_worker(row)?))
+    let open_until = row.opt_int("breaker_open_until")?.map(Timestamp);
+    let breaker = breaker::seen(open_until, Timestamp(row.int("now")?));
+    Ok(RunRow::read(row)?.view(read_worker(row)?, breaker))
 }
 
 /// The run, with its revision, from one statement.

@@ -1,24 +1,24 @@
-//! The slow sweep and the clean-up of what a crash leaves: pages of work across tenants, each in a transaction
-//! of its own tenant.
+//! The slow sweep: pages of work across tenants, each in a transaction of its own tenant.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{apply, requests, runs};
+use uuid::Uuid;
+
+use super::{requests, runs};
 use crate::domain::amd::{Intervention, OnMachine};
-use crate::domain::call::{News, SEND_WITHIN, STALE_NO_CALL_SID};
 use crate::domain::run::RunSettings;
 use crate::domain::script::Script;
+use crate::domain::time::micros;
 use crate::domain::{AccountSid, CallId, CallSid, RunId, TenantId, Timestamp, WorkerId};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::run_row;
-use crate::store::sql::{Row, Sql, Value, args};
+use crate::store::sql::{Row, Sql, args};
 use crate::store::{BATCH_MAX, Hangup, Result};
 
 /// Runs that one sweep works on.
 const RUNS_MAX: i64 = 64;
-/// Calls that one clean-up works on.
-const CALLS_MAX: i64 = 500;
 /// A hang-up of which nothing came is asked for again after this.
 const HANGUP_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Kept answers that one sweep deletes.
@@ -33,8 +33,7 @@ pub async fn heartbeat(engine: &Engine, worker: &WorkerId, lives_for: Duration) 
              expires_at = excluded.expires_at",
     );
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
-    let lives_for = i64::try_from(lives_for.as_micros()).unwrap_or(i64::MAX);
-    tx.execute(&PUT, args![worker.0.as_str(), lives_for]).await?;
+    tx.execute(&PUT, args![worker.0.as_str(), micros(lives_for)]).await?;
     tx.commit(&engine.wakes).await
 }
 
@@ -132,8 +131,7 @@ async fn forget_answers(engine: &Engine) -> Result<()> {
               ORDER BY created_at LIMIT $2)",
     );
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
-    let kept = i64::try_from(requests::KEPT.as_micros()).unwrap_or(i64::MAX);
-    tx.execute(&DELETE, args![kept, ANSWERS_MAX]).await?;
+    tx.execute(&DELETE, args![micros(requests::KEPT), ANSWERS_MAX]).await?;
     tx.commit(&engine.wakes).await
 }
 
@@ -159,19 +157,21 @@ pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
     let mut tx = engine.db.read(Scope::Scheduler).await?;
     let tenants = tx.fetch(&STOPPING, args![RUNS_MAX]).await?;
     drop(tx);
-    let again_after = i64::try_from(HANGUP_AGAIN_AFTER.as_micros()).unwrap_or(i64::MAX);
     let mut hangups = Vec::new();
     for row in tenants {
         let tenant: TenantId = row.text("tenant_id")?.parse()?;
         let left = i64::from(limit).saturating_sub(i64::try_from(hangups.len()).unwrap_or(i64::MAX));
         let mut tx = engine.db.begin(Scope::Tenant(&tenant)).await?;
-        for call in tx.fetch(&MARK, args![&tenant, again_after, left]).await? {
+        let marked = tx.fetch(&MARK, args![&tenant, micros(HANGUP_AGAIN_AFTER), left]).await?;
+        let messages = messages(&mut tx, &tenant, &marked).await?;
+        for call in &marked {
+            let run = if leaves_message(call)? { call.opt_uuid("run_id")? } else { None };
             hangups.push(Hangup {
                 tenant: tenant.clone(),
                 call_id: CallId(call.uuid("call_id")?),
                 sid: call.text("call_sid")?.parse::<CallSid>()?,
                 account: call.text("account_sid")?.parse::<AccountSid>()?,
-                message: message(&mut tx, &tenant, &call).await?,
+                message: run.and_then(|run| messages.get(&run)).cloned(),
             });
         }
         tx.commit(&engine.wakes).await?;
@@ -179,72 +179,30 @@ pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
     Ok(hangups)
 }
 
-/// What is to be said to the machine that answered, if that is what is to be done.
-async fn message(tx: &mut Tx, tenant: &TenantId, call: &Row) -> Result<Option<Script>> {
-    static SELECT: Sql = Sql::new("SELECT settings FROM runs WHERE tenant_id = $1 AND run_id = $2");
-    if call.opt_text("intervention")?.as_deref() != Some(Intervention::LeaveMessage.as_str()) {
-        return Ok(None);
+fn leaves_message(call: &Row) -> Result<bool> {
+    Ok(call.opt_text("intervention")?.as_deref() == Some(Intervention::LeaveMessage.as_str()))
+}
+
+/// What is to be said to machines that answered, by run.
+async fn messages(tx: &mut Tx, tenant: &TenantId, calls: &[Row]) -> Result<HashMap<Uuid, Script>> {
+    static SELECT: Sql =
+        Sql::new("SELECT run_id, settings FROM runs WHERE tenant_id = $1 AND run_id {any 2 uuid}");
+    let mut runs = BTreeSet::new();
+    for call in calls {
+        if leaves_message(call)? {
+            runs.extend(call.opt_uuid("run_id")?);
+        }
     }
-    let row = tx.fetch_one(&SELECT, args![tenant, call.opt_uuid("run_id")?]).await?;
-    Ok(match row.json::<RunSettings>("settings")?.amd.map(|amd| amd.on_machine) {
-        Some(OnMachine::LeaveMessage(script)) => Some(script),
-        // The setting was changed since; the machine is not worth an error.
-        Some(OnMachine::HangUp | OnMachine::TreatAsAnswered) | None => None,
-    })
-}
-
-/// See [`crate::store::Store::lose_abandoned_intents`].
-pub async fn lose_abandoned_intents(engine: &Engine, older_than: Duration) -> Result<u64> {
-    // A worker that never sent a heartbeat counts by the age of its intents alone. One that seems dead may be
-    // only suspended, and send what it claimed less than a lease ago.
-    static SELECT: Sql = Sql::new(
-        "SELECT c.tenant_id, c.call_id FROM call_log c LEFT JOIN workers w ON w.worker_id = c.worker_id
-         WHERE c.ended_at IS NULL AND c.direction <> 'inbound' AND c.state = 'intent'
-             AND (c.created_at < {now} - $1 OR w.expires_at < {now} AND c.created_at < {now} - $3)
-         ORDER BY c.tenant_id LIMIT $2",
-    );
-    tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX, micros(SEND_WITHIN)], &lost()).await
-}
-
-/// The news of an intent that nobody will send any more.
-pub(super) fn lost() -> News {
-    News::Lost { message: "the worker was gone before it recorded an answer".to_owned() }
-}
-
-/// See [`crate::store::Store::presume_stale`].
-pub async fn presume_stale(engine: &Engine, older_than: Duration) -> Result<u64> {
-    static SELECT: Sql = Sql::new(
-        "SELECT tenant_id, call_id FROM call_log
-         WHERE ended_at IS NULL AND direction <> 'inbound' AND state = 'unknown' AND created_at < {now} - $1
-         ORDER BY tenant_id LIMIT $2",
-    );
-    tell_calls(engine, &SELECT, args![micros(older_than), CALLS_MAX], &stale()).await
-}
-
-/// The news of an unknown call that is given up.
-pub(super) fn stale() -> News {
-    News::Presumed {
-        code: STALE_NO_CALL_SID,
-        message: "the carrier's answer was lost and nothing was heard of the call since".to_owned(),
+    let mut messages = HashMap::new();
+    if runs.is_empty() {
+        return Ok(messages);
     }
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Brings `news` to every call that `select` finds. Returns to how many.
-async fn tell_calls(engine: &Engine, select: &Sql, args: Vec<Value>, news: &News) -> Result<u64> {
-    let mut tx = engine.db.read(Scope::Scheduler).await?;
-    let rows = tx.fetch(select, args).await?;
-    drop(tx);
-    let calls: Vec<(TenantId, CallId)> = rows
-        .iter()
-        .map(|row| Ok((row.text("tenant_id")?.parse()?, CallId(row.uuid("call_id")?))))
-        .collect::<Result<_>>()?;
-    for batch in calls.chunk_by(|a, b| a.0 == b.0) {
-        let news: Vec<_> = batch.iter().map(|(_, call)| (*call, news.clone())).collect();
-        apply::apply(engine, &batch[0].0, &news).await?;
+    for row in tx.fetch(&SELECT, args![tenant, runs.into_iter().collect::<Vec<_>>()]).await? {
+        match row.json::<RunSettings>("settings")?.amd.map(|amd| amd.on_machine) {
+            Some(OnMachine::LeaveMessage(script)) => drop(messages.insert(row.uuid("run_id")?, script)),
+            // The setting was changed since; the machine is not worth an error.
+            Some(OnMachine::HangUp | OnMachine::TreatAsAnswered) | None => {}
+        }
     }
-    Ok(u64::try_from(calls.len()).unwrap_or(u64::MAX))
+    Ok(messages)
 }

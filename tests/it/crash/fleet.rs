@@ -1,16 +1,21 @@
 //! One carrier, one database, and as many servers as the test wants.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::Signal;
-use tonic::transport::{Channel, Endpoint};
+use tokio::time::{sleep, timeout};
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use trunkline::cli::client::{Client, Queue};
 use trunkline::simulator;
 
 use super::probe::Probe;
 use crate::support::TestDatabase;
 use crate::system::child::{Server, Site};
-use crate::system::world::Carrier;
+use crate::system::world::{Carrier, PATIENCE};
 
 /// Settings by their variables, without the prefix.
 pub type Settings = [(&'static str, &'static str)];
@@ -62,6 +67,7 @@ impl Fleet {
             }
             fleet.sites.push(site);
             fleet.servers.push(Some(server));
+            fleet.until_serving(process).await;
             let client = fleet.sites[process].client(&fleet.key).await;
             fleet.clients.push(client);
         }
@@ -77,10 +83,24 @@ impl Fleet {
         self.clients[process].queue.clone()
     }
 
-    /// A connection to one of the servers.
-    pub async fn channel(&self, process: usize) -> Channel {
+    /// What one of the servers says of itself; none if it does not answer.
+    pub async fn health(&self, process: usize) -> Option<ServingStatus> {
         let endpoint = Endpoint::new(format!("http://{}", self.sites[process].grpc.address())).unwrap();
-        endpoint.connect().await.unwrap()
+        let mut client = HealthClient::new(endpoint.connect().await.ok()?);
+        let answer = client.check(HealthCheckRequest { service: String::new() }).await.ok()?;
+        Some(answer.into_inner().status())
+    }
+
+    /// A server takes connections before it is ready: what it did with its database shows in its health only.
+    async fn until_serving(&self, process: usize) {
+        let serving = async {
+            while self.health(process).await != Some(ServingStatus::Serving) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(PATIENCE, serving).await.is_err() {
+            panic!("server {process} does not serve:\n{}", self.server(process).stderr.get());
+        }
     }
 
     pub fn server(&self, process: usize) -> &Server {
@@ -103,9 +123,10 @@ impl Fleet {
         server.kill().await;
     }
 
-    /// Starts a killed server again; returns once it listens.
+    /// Starts a killed server again; returns once it serves.
     pub async fn restart(&mut self, process: usize) {
         self.servers[process] = Some(self.sites[process].serve());
+        self.until_serving(process).await;
         self.clients[process] = self.sites[process].client(&self.key).await;
     }
 

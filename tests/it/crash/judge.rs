@@ -15,7 +15,9 @@ use crate::system::world::{
 /// What the tenant is allowed.
 pub struct Caps {
     pub concurrent: usize,
-    pub per_second: f64,
+    /// None where locks and broken connections hold claims up: what they claimed is then sent late, and bunched with
+    /// what was claimed after them.
+    pub per_second: Option<f64>,
 }
 
 /// Waits until every run has ended, then holds every job and call against the ledger. Returns how many creates
@@ -72,7 +74,9 @@ pub async fn judge(
     }
     assert!(creates.is_empty(), "creates without an intent: {:?}", creates.keys());
     assert!(ledger.peak_concurrency() <= caps.concurrent, "{} live calls", ledger.peak_concurrency());
-    assert_eq!(ledger.pace_violations(caps.per_second, PACE_TOLERANCE), []);
+    if let Some(per_second) = caps.per_second {
+        assert_eq!(ledger.pace_violations(per_second, PACE_TOLERANCE), []);
+    }
     ledger.entries.len()
 }
 

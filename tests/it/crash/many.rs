@@ -11,7 +11,7 @@ use crate::support::{TestDatabase, phone};
 use crate::system::world::{counts, create, jobs, quick_carrier, retrying, run, settings, state, until};
 
 /// Fewer slots than the pace could fill, so that both bind.
-const CAPS: Caps = Caps { concurrent: 6, per_second: 25.0 };
+const CAPS: Caps = Caps { concurrent: 6, per_second: Some(25.0) };
 const SETTINGS: &Settings = &[
     ("TENANT__MAX_CONCURRENT_CALLS", "6"),
     ("TENANT__CALLS_PER_SECOND", "25"),

@@ -5,9 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::time::{Instant, sleep, sleep_until};
 use tonic::Code;
-use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 use trunkline::grpc::pb;
 
 use super::fleet::{Fleet, Settings};
@@ -17,7 +15,7 @@ use super::proxy::Proxy;
 use crate::support::TestDatabase;
 use crate::system::world::{create, jobs, quick_carrier, settings, until};
 
-const CAPS: Caps = Caps { concurrent: 60, per_second: 20.0 };
+const CAPS: Caps = Caps { concurrent: 60, per_second: None };
 const SETTINGS: &Settings = &[
     ("TENANT__MAX_CONCURRENT_CALLS", "60"),
     ("TENANT__CALLS_PER_SECOND", "20"),
@@ -27,15 +25,9 @@ const OUTAGE: Duration = Duration::from_secs(5);
 /// Calls whose callbacks were lost are asked about after a minute, intents given up after a little more.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-async fn health(fleet: &Fleet, process: usize) -> ServingStatus {
-    let channel = fleet.channel(process).await;
-    let asked = HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await;
-    asked.unwrap().into_inner().status()
-}
-
 async fn until_healthy(fleet: &Fleet, wanted: ServingStatus) {
     for process in 0..fleet.len() {
-        until(wanted.as_str_name(), async || health(fleet, process).await == wanted).await;
+        until(wanted.as_str_name(), async || fleet.health(process).await == Some(wanted)).await;
     }
 }
 

@@ -263,7 +263,7 @@ async fn national_phones_take_the_nearest_region(test: TestStore) {
     let national = |phone: &str| pb::LeadFacts { phone: phone.into(), ..Default::default() };
     let request = |facts| pb::CreateLeadRequest { lead: Some(facts), ..Default::default() };
     let refused =
-        client(&server).create_lead(with("one", request(national("030 901820")))).await.unwrap_err();
+        client(&server).create_lead(with("two", request(national("030 901820")))).await.unwrap_err();
     assert_eq!(field(&refused), "lead.phone");
     let tenant = server.test.store.tenant(&tenant_id("one")).await.unwrap();
     let german = Tenant { region: Some("DE".into()), ..tenant };

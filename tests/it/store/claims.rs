@@ -1,14 +1,15 @@
 //! What a claim may take, and in what order.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
-use super::{FAST, assert_claims_nothing, assert_nothing_lost, claim, claim_n, finish};
-use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, phone, settings};
+use super::{FAST, LIMITS, assert_claims_nothing, assert_nothing_lost, claim, claim_n, finish};
+use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, phone, settings, worker};
 use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::job::JobState;
-use trunkline::domain::run::RunSettings;
+use trunkline::domain::run::{Command, RunSettings};
 use trunkline::domain::window::CallingWindow;
-use trunkline::store::{NewJob, NewRun, Page, Store};
+use trunkline::store::{ClaimLimits, NewJob, NewRun, Page, Store};
 
 on_both_stores!(
     claims_stay_under_every_cap,
@@ -17,7 +18,9 @@ on_both_stores!(
     outside_the_window_a_job_moves_once,
     jobs_of_a_higher_priority_go_first,
     weights_share_the_slots,
+    weights_hold_over_single_slots,
     tenants_take_turns,
+    a_long_queue_delays_nobody,
 );
 
 async fn claims_stay_under_every_cap(test: TestStore) {
@@ -113,6 +116,29 @@ async fn weights_share_the_slots(test: TestStore) {
     assert!((28..=32).contains(&share), "{share}");
 }
 
+/// One slot at a time, so that every claim decides anew.
+async fn weights_hold_over_single_slots(test: TestStore) {
+    let store = &*test.store;
+    let tenant = make_tenant(store, "acme", 1, FAST).await;
+    let of_weight = |weight| RunSettings { weight, ..settings() };
+    let heavy = store.create_run(&tenant, new_run(of_weight(3), 0..40), None).await.unwrap().run.id;
+    let light = store.create_run(&tenant, new_run(of_weight(1), 100..140), None).await.unwrap().run.id;
+    let mut of = [0, 0];
+    for _ in 0..24 {
+        let call = claim_n(store, 1).await.remove(0);
+        of[usize::from(call.run_id == light)] += 1;
+        finish(store, &tenant, call.call_id, CarrierStatus::Completed).await;
+    }
+    assert_eq!(of, [18, 6], "three to one");
+    // The heavy run alone gets everything.
+    store.command_run(&tenant, light, Command::Pause, None).await.unwrap();
+    for _ in 0..3 {
+        let call = claim_n(store, 1).await.remove(0);
+        assert_eq!(call.run_id, heavy);
+        finish(store, &tenant, call.call_id, CarrierStatus::Completed).await;
+    }
+}
+
 async fn tenants_take_turns(test: TestStore) {
     let store = &*test.store;
     let big = make_tenant(store, "big", 1_000, FAST).await;
@@ -126,4 +152,34 @@ async fn tenants_take_turns(test: TestStore) {
         }
     }
     assert!(turns.len() <= 3, "{turns:?}");
+}
+
+/// Told by the number of claims, not by time: while nine tenants get what they want in five claims each, the tenant with
+/// the long queue gets no more claims than anybody.
+async fn a_long_queue_delays_nobody(test: TestStore) {
+    const ROUNDS: usize = 5;
+    let store = &*test.store;
+    // First by name, by age and by need.
+    let large = make_tenant(store, "a-large", 1_000, FAST).await;
+    for page in 0..4 {
+        store.create_run(&large, new_run(settings(), page * 500..(page + 1) * 500), None).await.unwrap();
+    }
+    for n in 1..10 {
+        let small = make_tenant(store, &format!("small-{n}"), 1_000, FAST).await;
+        store.create_run(&small, new_run(settings(), 0..20), None).await.unwrap();
+    }
+    let limits = ClaimLimits { max_calls: 20 / ROUNDS, ..LIMITS };
+    let end = Instant::now() + Duration::from_secs(20);
+    let (mut claims_of_large, mut dialed) = (0, 0);
+    while dialed < 9 * 20 && Instant::now() < end {
+        let claim = store.claim(&worker("1"), limits).await.unwrap();
+        match claim.tenant {
+            Some(tenant) if tenant == large => claims_of_large += 1,
+            Some(_) => dialed += claim.calls.len(),
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+    assert_eq!(dialed, 9 * 20);
+    // Twice its share leaves room for two claims within one tick of the clock.
+    assert!(claims_of_large <= 2 * ROUNDS, "{claims_of_large} claims");
 }

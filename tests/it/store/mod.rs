@@ -1,7 +1,9 @@
 //! The conformance suite: every use case, the same on both stores.
 
+mod breaker;
 mod claims;
 mod leads;
+mod logs;
 mod news;
 mod people;
 mod runs;

@@ -1,5 +1,8 @@
 //! What tests share: real stores, and things to put into them.
 
+pub mod logs;
+pub mod raw;
+
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -22,6 +25,7 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// A new SQLite file.
     pub async fn sqlite() -> Self {
+        logs::listen();
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("trunkline.db").display());
         Self { url, _dir: Some(dir) }
@@ -29,6 +33,7 @@ impl TestDatabase {
 
     /// A new database on the test server.
     pub async fn postgres() -> Self {
+        logs::listen();
         Self { url: postgres_url().await, _dir: None }
     }
 }

@@ -1,11 +1,12 @@
 //! Answers that were lost: what was created is found and followed, what was not is given up, nothing is sent twice.
 
 use trunkline::domain::call::STALE_NO_CALL_SID;
+use trunkline::grpc::pb::dialing_blocked::Reason;
 use trunkline::grpc::pb::{self, CallState, Outcome, RunState};
 use trunkline::simulator::{CreateFault, Faults, Scripted};
 
 use super::world::{
-    PATIENCE, Setup, World, create, ended_within, job_to, jobs, list_calls, list_jobs, quick_carrier,
+    PATIENCE, Setup, World, create, ended_within, job_to, jobs, list_calls, list_jobs, quick_carrier, run,
     settings, state, until,
 };
 use crate::support::{TestDatabase, on_both_databases, phone};
@@ -55,6 +56,10 @@ async fn a_dead_carrier_is_left_alone(database: TestDatabase) {
     let setup = Setup { carrier_listens: false, ..Setup::default() };
     let mut world = World::start(database, setup).await;
     let run_id = create(&world.queue(), settings(), jobs(0..40)).await;
+    // Between two probes it is open.
+    until("everybody to see it", async || run(&world.queue(), &run_id).await.dialing_blocked.is_some()).await;
+    let blocked = run(&world.queue(), &run_id).await.dialing_blocked.expect("the carrier is still not there");
+    assert!(blocked.reason() != Reason::Unspecified && blocked.until_time.is_some(), "{blocked:?}");
     until("the breaker to open, and two probes", async || {
         pauses(&list_calls(&world.queue(), &run_id).await).len() >= 2
     })
@@ -64,9 +69,10 @@ async fn a_dead_carrier_is_left_alone(database: TestDatabase) {
     // From the first pause on there is one call at a time, each after a pause of its own.
     let first = pauses(&calls)[0];
     assert_eq!(pauses(&calls).len(), calls.len() - first, "more than probes");
+    assert!(list_jobs(&world.queue(), &run_id).await.iter().all(|job| job.attempts_used == 0));
     world.carrier.listen();
     let run = ended_within(&world.queue(), &run_id, 2 * PATIENCE).await;
-    assert_eq!(state(&run), RunState::Completed);
+    assert_eq!((state(&run), run.dialing_blocked), (RunState::Completed, None));
     assert!(list_jobs(&world.queue(), &run_id).await.iter().all(|job| job.attempts_used == 1));
     world.stop().await;
 }

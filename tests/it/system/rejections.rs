@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use trunkline::grpc::pb::{CallState, JobState, Outcome, ResumeRunRequest, RunState};
+use trunkline::simulator::{CreateFault, Scripted};
 
 use super::world::{
     Setup, World, counts, create, ended, job_to, jobs, list_calls, list_jobs, retrying, run, settings, state,
     until,
 };
-use crate::support::{TestDatabase, on_both_databases};
+use crate::support::{TestDatabase, on_both_databases, phone};
 
 on_both_databases!(
     magic_numbers_end_as_what_they_are,
     wrong_credentials_pause_the_run,
     nobody_at_the_carrier_costs_no_attempt,
+    too_many_requests_cost_no_attempt,
 );
 
 async fn magic_numbers_end_as_what_they_are(database: TestDatabase) {
@@ -95,4 +97,25 @@ async fn nobody_at_the_carrier_costs_no_attempt(database: TestDatabase) {
     assert!(list_jobs(&queue, &run_id).await.iter().all(|job| job.attempts_used == 1));
     assert_eq!(world.carrier.creates().len(), 10);
     tokio::time::timeout(Duration::from_secs(60), world.stop()).await.unwrap();
+}
+
+/// The carrier says "too many requests" once to each; the run allows a single attempt.
+async fn too_many_requests_cost_no_attempt(database: TestDatabase) {
+    let world = World::start(database, Setup::default()).await;
+    let queue = world.queue();
+    for n in 0..6 {
+        let refused = Scripted { fault: Some(CreateFault::TooMany), ..Scripted::new(phone(n)) };
+        world.carrier.simulator.script(refused).unwrap();
+    }
+    let run_id = create(&queue, settings(), jobs(0..6)).await;
+    let run = ended(&queue, &run_id).await;
+    assert_eq!((state(&run), run.last_error.as_str()), (RunState::Completed, ""));
+    for job in list_jobs(&queue, &run_id).await {
+        assert_eq!((job.attempt, job.attempts_used), (2, 1), "{:?}", job.outcome());
+    }
+    let calls = list_calls(&queue, &run_id).await;
+    let refused: Vec<_> = calls.iter().filter(|call| call.call_sid.is_empty()).collect();
+    assert_eq!((calls.len(), refused.len(), world.carrier.creates().len()), (12, 6, 6));
+    assert!(refused.iter().all(|call| call.error_code == "20429"));
+    world.stop().await;
 }

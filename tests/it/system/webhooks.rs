@@ -1,6 +1,7 @@
 //! Callbacks that lie, over HTTP: refused or ignored, and nothing changes.
 
 use reqwest::StatusCode;
+use serde_json::json;
 use trunkline::carrier::signature;
 use trunkline::grpc::pb::{self, CallState};
 use trunkline::store::Engine;
@@ -8,14 +9,27 @@ use trunkline::store::Engine;
 use super::world::{
     Setup, TENANT, TOKEN, World, create, endless_carrier, jobs, list_calls, run, settings, until,
 };
+use crate::support::logs::Logs;
 use crate::support::{ACCOUNT, TestDatabase, make_tenant, on_both_databases};
 
 on_both_databases!(
     forged_callbacks_are_refused,
     callbacks_for_others_change_nothing,
     nonsense_changes_nothing,
+    a_state_that_goes_backwards_changes_nothing,
     both_tokens_count,
 );
+
+/// On one thread, so that what it logs can be read.
+#[tokio::test]
+async fn bad_callbacks_are_logged_on_sqlite() {
+    bad_callbacks_are_logged(TestDatabase::sqlite().await).await;
+}
+
+#[tokio::test]
+async fn bad_callbacks_are_logged_on_postgres() {
+    bad_callbacks_are_logged(TestDatabase::postgres().await).await;
+}
 
 const PREVIOUS: &str = "01d01d01d01d01d01d01d01d01d01d01";
 type Params = Vec<(String, String)>;
@@ -193,6 +207,65 @@ async fn nonsense_changes_nothing(database: TestDatabase) {
     attack.assert_unchanged().await;
     // What failed above failed for what was changed in it.
     assert_eq!(attack.post_signed(&attack.path(), &attack.params()).await, StatusCode::NO_CONTENT);
+    attack.world.stop().await;
+}
+
+async fn a_state_that_goes_backwards_changes_nothing(database: TestDatabase) {
+    let attack = Attack::begin(database).await;
+    let post = async |status: &str, sequence: &str| {
+        let mut params = attack.with("CallStatus", status);
+        params.retain(|(name, _)| name != "SequenceNumber" && name != "CallDuration");
+        params.push(("SequenceNumber".into(), sequence.into()));
+        assert_eq!(attack.post_signed(&attack.path(), &params).await, StatusCode::NO_CONTENT, "{status}");
+    };
+    // It is answered: these were on their way for long. The number of the answer itself is 2.
+    for (status, sequence) in [("queued", "0"), ("initiated", "0"), ("ringing", "1"), ("in-progress", "2")] {
+        post(status, sequence).await;
+        attack.assert_unchanged().await;
+    }
+    assert_eq!(attack.post_signed(&attack.path(), &attack.params()).await, StatusCode::NO_CONTENT);
+    let ended = || async {
+        let calls = list_calls(&attack.world.queue(), &attack.run_id).await;
+        (calls, run(&attack.world.queue(), &attack.run_id).await.revision)
+    };
+    let before = ended().await;
+    assert_eq!(before.0[0].state(), CallState::Completed);
+    for (status, sequence) in [("in-progress", "2"), ("ringing", "1"), ("busy", "2"), ("completed", "3")] {
+        post(status, sequence).await;
+        assert_eq!(ended().await, before, "{status}");
+    }
+    attack.world.stop().await;
+}
+
+async fn bad_callbacks_are_logged(database: TestDatabase) {
+    let attack = Attack::begin(database).await;
+    let logs = Logs::begin();
+    let unknown = format!("/twilio/status/{TENANT}/{}", uuid::Uuid::now_v7());
+    let foreign = format!("/twilio/status/other/{}", attack.call.call_id);
+    for path in [&unknown, &foreign] {
+        assert_eq!(attack.post_signed(path, &attack.params()).await, StatusCode::NO_CONTENT);
+    }
+    let (path, garbage) = (attack.path(), attack.with("SequenceNumber", "x"));
+    assert_eq!(attack.post_signed(&path, &garbage).await, StatusCode::BAD_REQUEST);
+    assert_eq!(attack.post(&path, &attack.params(), None).await, StatusCode::FORBIDDEN);
+    let mut backwards = attack.with("CallStatus", "ringing");
+    backwards.retain(|(name, _)| name != "SequenceNumber");
+    assert_eq!(attack.post_signed(&path, &backwards).await, StatusCode::NO_CONTENT);
+    let refused = logs.of("callback_refused");
+    let told: Vec<_> = refused.iter().map(|line| (&line["reason"], &line["tenant"])).collect();
+    let line = |reason, tenant| (json!(reason), json!(tenant));
+    let expected = [
+        line("no_such_call", TENANT),
+        line("no_such_call", "other"),
+        line("unreadable", TENANT),
+        line("signature", TENANT),
+    ];
+    assert_eq!(told, expected.each_ref().map(|(reason, tenant)| (reason, tenant)));
+    assert!(refused[2]["violation"].as_str().unwrap().contains("SequenceNumber"), "{}", refused[2]);
+    assert_eq!(refused[3]["call_id"], json!(attack.call.call_id));
+    let ignored = logs.of("callback_ignored");
+    assert_eq!(ignored.last().unwrap()["state"], json!("answered"));
+    attack.assert_unchanged().await;
     attack.world.stop().await;
 }
 
