@@ -1,4 +1,6 @@
-//! Twilio's Calls resource over one pooled client.
+//! Twilio's Calls and Queues resources over one pooled client.
+
+mod queues;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +124,7 @@ impl Client {
     /// [`Error::Protocol`] when `list.page` leads away from the carrier.
     pub async fn list_calls(&self, account: &Account, list: &ListCalls) -> Result<CallPage, Error> {
         let request = match &list.page {
-            Some(page) => self.authorized(Method::GET, account, self.page_url(account, page)?),
+            Some(page) => self.authorized(Method::GET, account, self.page_url(account, "Calls.json", page)?),
             None => self.request(Method::GET, account, &["Calls.json"]).query(&list.query()),
         };
         wire::parse_page(&succeed(request).await?)
@@ -150,11 +152,11 @@ impl Client {
         url
     }
 
-    /// Where the page is. It carries our credential, so it must stay within the account at the carrier.
-    fn page_url(&self, account: &Account, page: &str) -> Result<Url, Error> {
+    /// Where the page of `list` is. It carries our credential, so it must stay with that list at the carrier.
+    fn page_url(&self, account: &Account, list: &str, page: &str) -> Result<Url, Error> {
         let away = || Error::Protocol { reason: "the next page leads away from the carrier".into() };
         let url = self.inner.base_url.join(page).map_err(|_| away())?;
-        let here = self.account_url(account, &["Calls.json"]);
+        let here = self.account_url(account, &[list]);
         let stays = url.origin() == here.origin() && url.username().is_empty() && url.password().is_none();
         if stays && url.path() == here.path() { Ok(url) } else { Err(away()) }
     }
@@ -307,11 +309,12 @@ mod tests {
         let client = Client::new(Config::default()).unwrap();
         let account = account();
         let own = format!("/2010-04-01/Accounts/{}/Calls.json?PageSize=2&Page=1", account.sid);
-        assert!(client.page_url(&account, &own).is_ok());
+        assert!(client.page_url(&account, "Calls.json", &own).is_ok());
+        assert!(client.page_url(&account, "Queues.json", &own).is_err(), "another list");
         for away in
             ["https://evil.test/x", "//evil.test/x", "/other", &own.replace("Calls", "../Calls"), "http://["]
         {
-            assert!(client.page_url(&account, away).is_err(), "{away}");
+            assert!(client.page_url(&account, "Calls.json", away).is_err(), "{away}");
         }
     }
 

@@ -10,8 +10,8 @@ const PHONE_MIN_DIGITS: usize = 5;
 /// Why a request to the carrier gave no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The carrier knows no such call.
-    #[error("the carrier knows no such call")]
+    /// The carrier knows no such call, queue, or member of that queue.
+    #[error("the carrier knows no such call or queue")]
     NotFound,
     /// The carrier refused.
     #[error("the carrier refused: HTTP {http_status}, code {code:?}: {message}")]

@@ -20,4 +20,4 @@ pub use client::{Client, Config};
 pub use error::{CodeClass, Error};
 pub use http::install_tls_provider;
 pub use request::{Account, Amd, AmdMode, Answer, CreateCall, Created, Credential, ListCalls, UpdateCall};
-pub use wire::{CallPage, CallResource};
+pub use wire::{CallPage, CallResource, MemberResource, QueueResource};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use crate::domain::call::{AnsweredBy, CarrierStatus};
-use crate::domain::{CallSid, Phone, Timestamp};
+use crate::domain::{CallSid, Phone, QueueSid, Timestamp};
 
 use super::error::Error;
 
@@ -53,6 +53,38 @@ impl std::fmt::Debug for CallPage {
     }
 }
 
+/// A queue as Twilio describes it. <https://www.twilio.com/docs/voice/api/queue-resource#queue-properties>
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct QueueResource {
+    /// The queue's name at Twilio.
+    pub sid: QueueSid,
+    /// The name that `<Enqueue>` and `<Dial><Queue>` give.
+    pub friendly_name: String,
+    /// How many calls wait.
+    pub current_size: u32,
+}
+
+/// A call that waits in a queue.
+/// <https://www.twilio.com/docs/voice/api/member-resource#member-properties>
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MemberResource {
+    /// The call.
+    pub call_sid: CallSid,
+    /// Its queue.
+    pub queue_sid: QueueSid,
+    /// From 1, the one that waits longest.
+    pub position: u32,
+    /// How long it has waited, in seconds.
+    #[serde(rename = "wait_time")]
+    pub wait_time_s: u32,
+}
+
+/// One page of a list of queues.
+pub(crate) struct QueuePage {
+    pub queues: Vec<QueueResource>,
+    pub next_page: Option<String>,
+}
+
 /// Twilio says numbers as strings; compatible carriers do not always.
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -89,6 +121,12 @@ struct RawCall {
 #[derive(Deserialize)]
 struct RawPage {
     calls: Vec<RawCall>,
+    next_page_uri: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawQueues {
+    queues: Vec<QueueResource>,
     next_page_uri: Option<String>,
 }
 
@@ -148,6 +186,17 @@ pub(crate) fn parse_page(body: &[u8]) -> Result<CallPage, Error> {
     let raw: RawPage = from_json(body)?;
     let calls = raw.calls.into_iter().map(CallResource::try_from).collect::<Result<_, _>>()?;
     Ok(CallPage { calls, next_page: raw.next_page_uri.filter(|uri| !uri.is_empty()) })
+}
+
+/// Reads a page of queues.
+pub(crate) fn parse_queues(body: &[u8]) -> Result<QueuePage, Error> {
+    let raw: RawQueues = from_json(body)?;
+    Ok(QueuePage { queues: raw.queues, next_page: raw.next_page_uri.filter(|uri| !uri.is_empty()) })
+}
+
+/// Reads a member of a queue.
+pub(crate) fn parse_member(body: &[u8]) -> Result<MemberResource, Error> {
+    from_json(body)
 }
 
 /// Reads what matters in the answer to a create: once the SID is known, nothing else may spoil it.
@@ -256,6 +305,24 @@ mod tests {
         assert!(call.to.is_some() && call.start_time.is_some() && call.end_time.is_none());
         assert!(matches!(parse_call(b"{\"sid\":\"x\"}"), Err(Error::Protocol { .. })));
         assert!(matches!(parse_call(b"<html>"), Err(Error::Protocol { .. })));
+    }
+
+    #[test]
+    fn queues_and_members_read_as_twilio_writes_them() {
+        let page = parse_queues(
+            br#"{"end":0,"next_page_uri":null,"page":0,"queues":[{"account_sid":"ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "average_wait_time":0,"current_size":3,"friendly_name":"hold","max_size":100,
+            "sid":"QUaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}]}"#,
+        )
+        .unwrap();
+        assert_eq!((page.queues[0].friendly_name.as_str(), page.queues[0].current_size), ("hold", 3));
+        let member = parse_member(
+            br#"{"call_sid":"CAaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","date_enqueued":"Tue, 07 Aug 2012 22:57:41 +0000",
+            "position":1,"queue_sid":"QUaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","wait_time":143}"#,
+        )
+        .unwrap();
+        assert_eq!((member.position, member.wait_time_s), (1, 143));
+        assert!(matches!(parse_member(b"{\"call_sid\":\"x\"}"), Err(Error::Protocol { .. })));
     }
 
     #[test]

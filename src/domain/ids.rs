@@ -166,6 +166,10 @@ sid!(
     CallSid, "CA", "call_sid"
 );
 sid!(
+    /// A Twilio queue SID: `QU` and 32 hexadecimal digits.
+    QueueSid, "QU", "queue_sid"
+);
+sid!(
     /// A Twilio account SID: `AC` and 32 hexadecimal digits.
     AccountSid, "AC", "account_sid"
 );

@@ -216,6 +216,8 @@ impl Life {
                         source = Source::Fetched { url, fallback_url: None };
                         continue 'documents;
                     }
+                    // The simulator does not follow these yet.
+                    Verb::Dial(_) | Verb::Enqueue { .. } | Verb::Gather(_) | Verb::Leave => break 'documents,
                     Verb::Hangup | Verb::Reject => break 'documents,
                 };
                 match self.wait(seconds).await {

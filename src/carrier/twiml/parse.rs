@@ -1,189 +1,220 @@
 //! Reads TwiML, strictly: what we cannot do is an error, as it is at Twilio.
 
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::reader::Reader;
-use quick_xml::{XmlVersion, escape};
+use crate::carrier::wire::e164;
+use crate::domain::Phone;
 
-use super::{Error, PAUSE_MAX_S, Response, Stream, Verb};
+use super::tree::{self, Element};
+use super::verbs::{
+    Beep, CONFERENCE_EVENTS, Conference, Dial, Gather, Method, NUMBER_EVENTS, Noun, Number, Queue, Stream,
+    Verb,
+};
+use super::{Error, PAUSE_MAX_S, Response};
 
-/// Twilio takes documents of at most 64 kB.
-pub const DOCUMENT_MAX_BYTES: usize = 64 * 1024;
 /// Verbs in one document.
 pub const VERBS_MAX: usize = 1_000;
 /// Parameters of one stream.
 const PARAMETERS_MAX: usize = 100;
 
-/// Where the reader stands, from the outside in.
-enum Inside {
-    Nothing,
-    Response,
-    /// A verb that holds text.
-    Text(Verb, String),
-    /// A verb that holds nothing.
-    Leaf(Verb),
-    Connect(Option<Stream>),
-    Stream(Stream),
-    Parameter(Stream),
-}
+const NOT_E164: Error = Error::Invalid("a phone number must be in E.164 format");
 
 pub(super) fn document(xml: &str) -> Result<Response, Error> {
-    if xml.len() > DOCUMENT_MAX_BYTES {
+    let root = tree::read(xml)?;
+    if root.name != "Response" {
+        return Err(Error::Invalid("the root must be one <Response>"));
+    }
+    let verbs = root.children()?;
+    if verbs.len() > VERBS_MAX {
         return Err(Error::TooLarge);
     }
-    let mut reader = Reader::from_str(xml);
-    let mut verbs = Vec::new();
-    let mut inside = Inside::Nothing;
-    let mut seen = false;
-    loop {
-        let event = reader.read_event().map_err(|_| Error::Malformed { at: reader.error_position() })?;
-        inside = match event {
-            Event::Start(start) => open(inside, &start, &mut seen)?,
-            Event::Empty(start) => close(open(inside, &start, &mut seen)?, &mut verbs)?,
-            Event::End(_) => close(inside, &mut verbs)?,
-            Event::Text(text) => characters(inside, &text.xml10_content())?,
-            Event::CData(text) => characters(inside, &text.xml10_content())?,
-            Event::GeneralRef(reference) => {
-                let bad = Error::Malformed { at: reader.buffer_position() };
-                let resolved = match reference.resolve_char_ref().map_err(|_| bad.clone())? {
-                    Some(c) => c.to_string(),
-                    None => escape::resolve_xml_entity(&reference.into_inner()).ok_or(bad)?.to_owned(),
-                };
-                reference_text(inside, &resolved)?
-            }
-            // Entities could be declared in a document type; TwiML has none.
-            Event::DocType(_) => return Err(Error::Invalid("a document type is not allowed")),
-            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => inside,
-            Event::Eof => break,
-        };
-    }
-    match inside {
-        Inside::Nothing if seen => Ok(Response(verbs)),
-        Inside::Nothing => Err(Error::Invalid("there is no <Response>")),
-        Inside::Response
-        | Inside::Text(..)
-        | Inside::Leaf(_)
-        | Inside::Connect(_)
-        | Inside::Stream(_)
-        | Inside::Parameter(_) => Err(Error::Malformed { at: xml.len() as u64 }),
-    }
+    verbs.iter().map(verb).collect::<Result<_, _>>().map(Response)
 }
 
-fn open(inside: Inside, start: &BytesStart<'_>, seen: &mut bool) -> Result<Inside, Error> {
-    let name = start.name();
-    let name = name.as_ref();
-    match inside {
-        Inside::Nothing if name == "Response" && !*seen => {
-            *seen = true;
-            Ok(Inside::Response)
-        }
-        Inside::Nothing => Err(Error::Invalid("the root must be one <Response>")),
-        Inside::Response => open_verb(name, start),
-        Inside::Connect(None) if name == "Stream" => {
-            let url = attribute(start, "url")?.ok_or(Error::Invalid("<Stream> needs a url"))?;
-            Ok(Inside::Stream(Stream { url, parameters: Vec::new() }))
-        }
-        Inside::Connect(_) => Err(Error::Invalid("<Connect> holds one <Stream>")),
-        Inside::Stream(mut stream) if name == "Parameter" => {
-            let name = attribute(start, "name")?.ok_or(Error::Invalid("<Parameter> needs a name"))?;
-            let value = attribute(start, "value")?.unwrap_or_default();
-            if stream.parameters.len() >= PARAMETERS_MAX {
-                return Err(Error::TooLarge);
-            }
-            stream.parameters.push((name, value));
-            Ok(Inside::Parameter(stream))
-        }
-        Inside::Stream(_) => Err(Error::Invalid("<Stream> holds <Parameter> only")),
-        Inside::Text(..) | Inside::Leaf(_) | Inside::Parameter(_) => {
-            Err(Error::Invalid("a verb holds an element that it cannot hold"))
-        }
-    }
-}
-
-fn open_verb(name: &str, start: &BytesStart<'_>) -> Result<Inside, Error> {
-    Ok(match name {
+fn verb(element: &Element) -> Result<Verb, Error> {
+    // What comes out of this match holds nothing, which is checked below; the rest has returned.
+    let verb = match element.name.as_str() {
         "Say" => {
-            let (voice, language) = (attribute(start, "voice")?, attribute(start, "language")?);
-            Inside::Text(Verb::Say { text: String::new(), voice, language }, String::new())
+            return Ok(Verb::Say {
+                text: element.text()?.to_owned(),
+                voice: owned(element, "voice"),
+                language: owned(element, "language"),
+            });
         }
-        "Play" => Inside::Text(Verb::Play { url: String::new() }, String::new()),
-        "Redirect" => Inside::Text(Verb::Redirect { url: String::new() }, String::new()),
-        "Hangup" => Inside::Leaf(Verb::Hangup),
-        "Reject" => Inside::Leaf(Verb::Reject),
-        "Pause" => {
-            let length_s = match attribute(start, "length")? {
-                // Twilio's default.
-                None => 1,
-                Some(text) => {
-                    text.trim().parse().map_err(|_| Error::Invalid("a pause's length is a number"))?
-                }
-            };
-            Inside::Leaf(Verb::Pause { length_s: length_s.min(PAUSE_MAX_S) })
-        }
-        "Connect" => Inside::Connect(None),
+        "Play" => return Ok(Verb::Play { url: trimmed(element)? }),
+        "Redirect" => return Ok(Verb::Redirect { url: trimmed(element)? }),
+        "Connect" => return connect(element),
+        "Dial" => return dial(element).map(Verb::Dial),
+        "Enqueue" => return enqueue(element),
+        "Gather" => return gather(element).map(Verb::Gather),
+        "Hangup" => Verb::Hangup,
+        "Leave" => Verb::Leave,
+        "Reject" => Verb::Reject,
+        // One second is Twilio's default.
+        "Pause" => Verb::Pause { length_s: number(element, "length")?.unwrap_or(1).min(PAUSE_MAX_S) },
         _ => return Err(Error::Invalid("a verb that is not known")),
+    };
+    element.empty()?;
+    Ok(verb)
+}
+
+fn connect(element: &Element) -> Result<Verb, Error> {
+    let [stream] = element.children()? else { return Err(Error::Invalid("<Connect> holds one <Stream>")) };
+    if stream.name != "Stream" {
+        return Err(Error::Invalid("<Connect> holds one <Stream>"));
+    }
+    let url = owned(stream, "url").ok_or(Error::Invalid("<Stream> needs a url"))?;
+    let within = stream.children()?;
+    if within.len() > PARAMETERS_MAX {
+        return Err(Error::TooLarge);
+    }
+    let parameter = |element: &Element| {
+        if element.name != "Parameter" {
+            return Err(Error::Invalid("<Stream> holds <Parameter> only"));
+        }
+        element.empty()?;
+        let name = owned(element, "name").ok_or(Error::Invalid("<Parameter> needs a name"))?;
+        Ok((name, owned(element, "value").unwrap_or_default()))
+    };
+    let parameters = within.iter().map(parameter).collect::<Result<_, _>>()?;
+    Ok(Verb::Connect(Stream { url, parameters }))
+}
+
+fn dial(element: &Element) -> Result<Dial, Error> {
+    const ONE: Error = Error::Invalid("<Dial> holds one number, <Number>, <Queue> or <Conference>");
+    let noun = match element.text() {
+        // `<Dial>+14155550100</Dial>` is short for a number without attributes.
+        Ok(text) => Noun::Number(Number::new(e164(text.trim()).ok_or(ONE)?)),
+        Err(_) => match element.children()? {
+            [noun] => match noun.name.as_str() {
+                "Number" => Noun::Number(dialed_number(noun)?),
+                "Queue" => Noun::Queue(Queue { name: name(noun)?, url: owned(noun, "url") }),
+                "Conference" => Noun::Conference(conference(noun)?),
+                _ => return Err(ONE),
+            },
+            _ => return Err(ONE),
+        },
+    };
+    Ok(Dial {
+        action: owned(element, "action"),
+        method: method(element)?,
+        timeout_s: number(element, "timeout")?,
+        caller_id: phone(element, "callerId")?,
+        answer_on_bridge: flag(element, "answerOnBridge", false)?,
+        time_limit_s: number(element, "timeLimit")?,
+        hangup_on_star: flag(element, "hangupOnStar", false)?,
+        noun,
     })
 }
 
-fn close(inside: Inside, verbs: &mut Vec<Verb>) -> Result<Inside, Error> {
-    let done = match inside {
-        Inside::Nothing => return Err(Error::Invalid("an end without a start")),
-        Inside::Response => return Ok(Inside::Nothing),
-        Inside::Parameter(stream) => return Ok(Inside::Stream(stream)),
-        Inside::Stream(stream) => return Ok(Inside::Connect(Some(stream))),
-        Inside::Connect(stream) => {
-            Verb::Connect(stream.ok_or(Error::Invalid("<Connect> holds one <Stream>"))?)
+fn dialed_number(element: &Element) -> Result<Number, Error> {
+    Ok(Number {
+        number: e164(element.text()?.trim()).ok_or(NOT_E164)?,
+        url: owned(element, "url"),
+        status_callback: owned(element, "statusCallback"),
+        status_callback_events: events(element, &NUMBER_EVENTS)?,
+    })
+}
+
+fn conference(element: &Element) -> Result<Conference, Error> {
+    let beep = match element.attribute("beep") {
+        None => Beep::default(),
+        Some(word) => {
+            let known = Beep::ALL.into_iter().find(|beep| beep.as_str() == word);
+            known.ok_or(Error::Invalid("beep is true, false, onEnter or onExit"))?
         }
-        Inside::Leaf(verb) => verb,
-        Inside::Text(verb, text) => with_text(verb, text),
     };
-    if verbs.len() >= VERBS_MAX {
-        return Err(Error::TooLarge);
-    }
-    verbs.push(done);
-    Ok(Inside::Response)
+    Ok(Conference {
+        name: name(element)?,
+        start_on_enter: flag(element, "startConferenceOnEnter", true)?,
+        end_on_exit: flag(element, "endConferenceOnExit", false)?,
+        beep,
+        wait_url: owned(element, "waitUrl"),
+        status_callback: owned(element, "statusCallback"),
+        status_callback_events: events(element, &CONFERENCE_EVENTS)?,
+    })
 }
 
-fn with_text(verb: Verb, text: String) -> Verb {
-    match verb {
-        Verb::Say { voice, language, .. } => Verb::Say { text, voice, language },
-        // People indent their URLs; Twilio trims them.
-        Verb::Play { .. } => Verb::Play { url: text.trim().to_owned() },
-        Verb::Redirect { .. } => Verb::Redirect { url: text.trim().to_owned() },
-        other @ (Verb::Pause { .. } | Verb::Hangup | Verb::Connect(_) | Verb::Reject) => other,
+fn enqueue(element: &Element) -> Result<Verb, Error> {
+    Ok(Verb::Enqueue {
+        name: name(element)?,
+        action: owned(element, "action"),
+        method: method(element)?,
+        wait_url: owned(element, "waitUrl"),
+    })
+}
+
+fn gather(element: &Element) -> Result<Gather, Error> {
+    if element.attribute("input").is_some_and(|input| input != "dtmf") {
+        return Err(Error::Invalid("<Gather> takes dtmf only"));
+    }
+    let finish_on_key = match element.attribute("finishOnKey") {
+        None => Some('#'),
+        Some(text) => match text.as_bytes() {
+            [] => None,
+            [key @ (b'0'..=b'9' | b'#' | b'*')] => Some(char::from(*key)),
+            _ => return Err(Error::Invalid("finishOnKey is one key or empty")),
+        },
+    };
+    let prompts = element.children()?.iter().map(verb).collect::<Result<Vec<_>, _>>()?;
+    if !prompts.iter().all(Verb::is_prompt) {
+        return Err(Error::Invalid("<Gather> holds <Say>, <Play> and <Pause> only"));
+    }
+    Ok(Gather {
+        num_digits: number(element, "numDigits")?,
+        timeout_s: number(element, "timeout")?,
+        finish_on_key,
+        action: owned(element, "action"),
+        method: method(element)?,
+        action_on_empty_result: flag(element, "actionOnEmptyResult", false)?,
+        prompts,
+    })
+}
+
+fn owned(element: &Element, name: &str) -> Option<String> {
+    element.attribute(name).map(str::to_owned)
+}
+
+/// People indent their URLs; Twilio trims them.
+fn trimmed(element: &Element) -> Result<String, Error> {
+    element.text().map(|text| text.trim().to_owned())
+}
+
+/// Of a queue or a conference.
+fn name(element: &Element) -> Result<String, Error> {
+    let name = trimmed(element)?;
+    if name.is_empty() { Err(Error::Invalid("a queue or conference needs a name")) } else { Ok(name) }
+}
+
+fn number(element: &Element, name: &str) -> Result<Option<u32>, Error> {
+    let read = |text: &str| text.trim().parse().map_err(|_| Error::Invalid("a length or count is a number"));
+    element.attribute(name).map(read).transpose()
+}
+
+fn phone(element: &Element, name: &str) -> Result<Option<Phone>, Error> {
+    element.attribute(name).map(|text| e164(text.trim()).ok_or(NOT_E164)).transpose()
+}
+
+fn flag(element: &Element, name: &str, default: bool) -> Result<bool, Error> {
+    match element.attribute(name) {
+        None => Ok(default),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err(Error::Invalid("a switch is true or false")),
     }
 }
 
-fn characters(inside: Inside, text: &str) -> Result<Inside, Error> {
-    match inside {
-        Inside::Text(..) => reference_text(inside, text),
-        other if text.trim().is_empty() => Ok(other),
-        Inside::Nothing
-        | Inside::Response
-        | Inside::Leaf(_)
-        | Inside::Connect(_)
-        | Inside::Stream(_)
-        | Inside::Parameter(_) => Err(Error::Invalid("text where none belongs")),
+fn method(element: &Element) -> Result<Method, Error> {
+    match element.attribute("method") {
+        None | Some("POST") => Ok(Method::Post),
+        Some("GET") => Ok(Method::Get),
+        Some(_) => Err(Error::Invalid("a method is GET or POST")),
     }
 }
 
-fn reference_text(inside: Inside, text: &str) -> Result<Inside, Error> {
-    match inside {
-        Inside::Text(verb, mut so_far) => {
-            so_far.push_str(text);
-            Ok(Inside::Text(verb, so_far))
-        }
-        Inside::Nothing
-        | Inside::Response
-        | Inside::Leaf(_)
-        | Inside::Connect(_)
-        | Inside::Stream(_)
-        | Inside::Parameter(_) => Err(Error::Invalid("text where none belongs")),
-    }
-}
-
-fn attribute(start: &BytesStart<'_>, name: &str) -> Result<Option<String>, Error> {
-    const UNREADABLE: Error = Error::Invalid("an attribute cannot be read");
-    let Some(found) = start.try_get_attribute(name).map_err(|_| UNREADABLE)? else { return Ok(None) };
-    let value = found.normalized_value(XmlVersion::Implicit1_0).map_err(|_| UNREADABLE)?;
-    Ok(Some(value.into_owned()))
+fn events(element: &Element, known: &[&str]) -> Result<Vec<String>, Error> {
+    let words = element.attribute("statusCallbackEvent").unwrap_or_default().split_ascii_whitespace();
+    let read = |word: &str| match known.contains(&word) {
+        true => Ok(word.to_owned()),
+        false => Err(Error::Invalid("a statusCallbackEvent that is not known")),
+    };
+    words.map(read).collect()
 }

@@ -1,0 +1,54 @@
+//! Queues of waiting callers. <https://www.twilio.com/docs/voice/api/queue-resource>
+
+use reqwest::Method;
+
+use crate::carrier::error::Error;
+use crate::carrier::request::{Account, PAGE_SIZE_MAX};
+use crate::carrier::wire::{self, MemberResource, QueueResource};
+use crate::domain::{CallSid, QueueSid};
+
+use super::{Client, succeed};
+
+/// Pages of queues that are looked through for one name: ten thousand queues.
+const PAGES_MAX: usize = 10;
+
+impl Client {
+    /// The account's queue of this friendly name, or none. Twilio opens a queue when the first caller comes, and
+    /// cannot be asked for one by name: the list is looked through.
+    ///
+    /// # Errors
+    /// [`Error::Protocol`] when the account has more queues than are looked through.
+    pub async fn find_queue(&self, account: &Account, name: &str) -> Result<Option<QueueResource>, Error> {
+        let size = [("PageSize", PAGE_SIZE_MAX)];
+        let mut request = self.request(Method::GET, account, &["Queues.json"]).query(&size);
+        for _ in 0..PAGES_MAX {
+            let page = wire::parse_queues(&succeed(request).await?)?;
+            if let Some(found) = page.queues.into_iter().find(|queue| queue.friendly_name == name) {
+                return Ok(Some(found));
+            }
+            let Some(next) = page.next_page else { return Ok(None) };
+            let url = self.page_url(account, "Queues.json", &next)?;
+            request = self.authorized(Method::GET, account, url);
+        }
+        Err(Error::Protocol { reason: "the account has more queues than are looked through".into() })
+    }
+
+    /// Takes a waiting call out of a queue; it goes on with the TwiML at `url`. May be repeated: a call that is
+    /// out already is [`Error::NotFound`].
+    /// <https://www.twilio.com/docs/voice/api/member-resource#update-a-member-resource>
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such queue or the call does not wait in it.
+    pub async fn dequeue(
+        &self,
+        account: &Account,
+        queue: &QueueSid,
+        call: &CallSid,
+        url: &str,
+    ) -> Result<MemberResource, Error> {
+        let resource = format!("{call}.json");
+        let path = ["Queues", queue.as_str(), "Members", &resource];
+        let request = self.request(Method::POST, account, &path).form(&[("Url", url), ("Method", "POST")]);
+        wire::parse_member(&succeed(request).await?)
+    }
+}
