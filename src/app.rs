@@ -17,6 +17,7 @@ use crate::grpc::auth::Rules;
 use crate::grpc::methods::Scope;
 use crate::grpc::tls::Tls;
 use crate::progress::Hub;
+use crate::reach::Reach;
 use crate::store::{
     self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring, Recorder,
     Store,
@@ -25,7 +26,8 @@ use crate::tasks;
 use crate::webhooks;
 
 /// What a tenant's first key may do.
-const FIRST_KEY_SCOPES: [&str; 4] = ["outbound:read", "outbound:write", "leads:read", "leads:write"];
+const FIRST_KEY_SCOPES: [&str; 6] =
+    ["outbound:read", "outbound:write", "leads:read", "leads:write", "transfers:read", "transfers:write"];
 /// What the very first key may do as well: without it nobody could let anybody in.
 const ADMIN: &str = "admin";
 
@@ -150,13 +152,15 @@ impl App {
             horizon: config.dialer.horizon,
             public_url: config.public_url.clone(),
             accounts: accounts.clone(),
-            carrier,
+            carrier: carrier.clone(),
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
         let working = shutdown.child_token();
         let (dialer, tasks) = if config.roles.dialer {
             let dialer = dialer::run(store.clone(), recorder.clone(), dialer_config, dialing);
-            let tasks = tasks::run(store.clone(), tasks::Config::default(), working);
+            let reach = Reach::new(accounts.clone(), carrier);
+            let deps = tasks::Deps::new(store.clone(), recorder.clone(), reach, &config.public_url);
+            let tasks = tasks::run(deps, tasks::Config::default(), working);
             (Some(tokio::spawn(dialer)), Some(tokio::spawn(tasks)))
         } else {
             (None, None)

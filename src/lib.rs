@@ -8,6 +8,7 @@ pub mod dialer;
 pub mod domain;
 pub mod grpc;
 pub mod progress;
+pub mod reach;
 pub mod simulator;
 pub mod store;
 pub mod tasks;

@@ -9,6 +9,7 @@ pub mod callback;
 pub mod client;
 pub mod error;
 pub mod signature;
+pub mod transfer;
 pub mod twiml;
 pub mod webhook_client;
 pub mod wire;

@@ -20,6 +20,7 @@ use crate::config::Endpoint;
 use crate::grpc::pb::leads_client::LeadsClient;
 use crate::grpc::pb::outbound_queue_client::OutboundQueueClient;
 use crate::grpc::pb::tenants_client::TenantsClient;
+use crate::grpc::pb::transfers_client::TransfersClient;
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,6 +50,8 @@ pub struct Client {
     pub leads: LeadsClient<Service>,
     /// Tenants, carrier accounts, keys.
     pub tenants: TenantsClient<Service>,
+    /// Live callers, to humans.
+    pub transfers: TransfersClient<Service>,
 }
 
 impl Client {
@@ -84,7 +87,8 @@ impl Client {
         Self {
             queue: OutboundQueueClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
             leads: LeadsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
-            tenants: TenantsClient::new(service).send_compressed(gzip).accept_compressed(gzip),
+            tenants: TenantsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
+            transfers: TransfersClient::new(service).send_compressed(gzip).accept_compressed(gzip),
         }
     }
 }

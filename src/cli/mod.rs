@@ -21,6 +21,7 @@ mod signals;
 pub mod simulate;
 pub mod task;
 pub mod tenant;
+mod transfer;
 pub mod watch;
 pub mod window;
 mod words;
@@ -97,6 +98,9 @@ pub enum Command {
     /// Works with background tasks.
     #[command(subcommand)]
     Task(task::Command),
+    /// Works with transfers of live callers.
+    #[command(subcommand)]
+    Transfer(transfer::Command),
     /// Administers tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
@@ -125,6 +129,7 @@ impl Cli {
             | Command::Run(_)
             | Command::Lead(_)
             | Command::Task(_)
+            | Command::Transfer(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -139,6 +144,7 @@ impl Cli {
             | Command::Run(_)
             | Command::Lead(_)
             | Command::Task(_)
+            | Command::Transfer(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -194,6 +200,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
         Command::Task(command) => {
             let client = Client::connect(&config.check_client()?).await?;
             task::execute(&client, command, output).await
+        }
+        Command::Transfer(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            transfer::execute(&client, command, output).await
         }
         Command::Tenant(command) => {
             let client = Client::connect(&config.check_client()?).await?;

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::lease::BootInstant;
 use super::{Shared, submit};
 use crate::domain::Timestamp;
+use crate::reach::BootInstant;
 use crate::store::{Claim, ClaimLimits, Wake};
 
 /// The floor: without any wake-up the worker looks this often.

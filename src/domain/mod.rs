@@ -70,7 +70,8 @@ pub mod window;
 
 pub use breaker::OpenBreaker;
 pub use ids::{
-    AccountSid, CallId, CallSid, IncidentId, JobId, LeadId, QueueSid, RunId, TaskId, TenantId, TransferId, WorkerId,
+    AccountSid, CallId, CallSid, IncidentId, JobId, LeadId, QueueSid, RunId, TaskId, TenantId, TransferId,
+    WorkerId,
 };
 pub use phone::Phone;
 pub use time::Timestamp;

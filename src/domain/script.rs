@@ -103,7 +103,7 @@ fn check_inline(field: &str, chars: usize, parameters: usize) -> Result<(), Viol
 }
 
 /// Characters of `text` between tags.
-fn escaped_text(text: &str) -> usize {
+pub(super) fn escaped_text(text: &str) -> usize {
     let escaped = |c| match c {
         '&' => 5,
         '<' | '>' => 4,

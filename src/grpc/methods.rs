@@ -13,6 +13,10 @@ pub enum Scope {
     LeadsRead,
     /// Change them; reading is included.
     LeadsWrite,
+    /// Read transfers, and watch.
+    TransfersRead,
+    /// Change them; reading is included.
+    TransfersWrite,
     /// Everything, and what concerns all tenants.
     Admin,
 }
@@ -26,8 +30,15 @@ impl Method {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::OutboundRead, Self::OutboundWrite, Self::LeadsRead, Self::LeadsWrite, Self::Admin];
+    pub const ALL: [Self; 7] = [
+        Self::OutboundRead,
+        Self::OutboundWrite,
+        Self::LeadsRead,
+        Self::LeadsWrite,
+        Self::TransfersRead,
+        Self::TransfersWrite,
+        Self::Admin,
+    ];
 
     /// The scope that `word` names, if it is one.
     pub fn from_word(word: &str) -> Option<Self> {
@@ -41,6 +52,8 @@ impl Scope {
             Self::OutboundWrite => "outbound:write",
             Self::LeadsRead => "leads:read",
             Self::LeadsWrite => "leads:write",
+            Self::TransfersRead => "transfers:read",
+            Self::TransfersWrite => "transfers:write",
             Self::Admin => "admin",
         }
     }
@@ -50,7 +63,8 @@ impl Scope {
         let includes = match self {
             Self::OutboundRead => Some(Self::OutboundWrite),
             Self::LeadsRead => Some(Self::LeadsWrite),
-            Self::OutboundWrite | Self::LeadsWrite | Self::Admin => None,
+            Self::TransfersRead => Some(Self::TransfersWrite),
+            Self::OutboundWrite | Self::LeadsWrite | Self::TransfersWrite | Self::Admin => None,
         };
         word == self.as_str()
             || word == Self::Admin.as_str()
@@ -74,8 +88,8 @@ pub struct Method {
 /// A unary method; what asks for a read scope reads.
 const fn method(path: &'static str, scope: Scope) -> Method {
     let class = match scope {
-        Scope::OutboundRead | Scope::LeadsRead => Class::Read,
-        Scope::OutboundWrite | Scope::LeadsWrite | Scope::Admin => Class::Write,
+        Scope::OutboundRead | Scope::LeadsRead | Scope::TransfersRead => Class::Read,
+        Scope::OutboundWrite | Scope::LeadsWrite | Scope::TransfersWrite | Scope::Admin => Class::Write,
     };
     Method { path, scope, streams: false, class }
 }
@@ -94,7 +108,7 @@ const fn maintenance(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 50] = [
+pub const METHODS: [Method; 56] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
@@ -129,6 +143,12 @@ pub const METHODS: [Method; 50] = [
     method("/trunkline.v1.Leads/CreateLeadFromCall", Scope::LeadsWrite),
     stream("/trunkline.v1.Leads/ImportLeads", Scope::LeadsWrite),
     stream("/trunkline.v1.Leads/ExportLeads", Scope::LeadsRead),
+    method("/trunkline.v1.Transfers/StartTransfer", Scope::TransfersWrite),
+    method("/trunkline.v1.Transfers/OpenIncident", Scope::TransfersWrite),
+    method("/trunkline.v1.Transfers/GetTransfer", Scope::TransfersRead),
+    method("/trunkline.v1.Transfers/ListTransfers", Scope::TransfersRead),
+    method("/trunkline.v1.Transfers/CancelTransfer", Scope::TransfersWrite),
+    stream("/trunkline.v1.Transfers/WatchTransfer", Scope::TransfersRead),
     method("/trunkline.v1.Tenants/CreateTenant", Scope::Admin),
     reading("/trunkline.v1.Tenants/GetTenant", Scope::Admin),
     reading("/trunkline.v1.Tenants/ListTenants", Scope::Admin),
@@ -221,6 +241,7 @@ mod tests {
             let kind = match service {
                 "/trunkline.v1.OutboundQueue" => "outbound",
                 "/trunkline.v1.Leads" => "leads",
+                "/trunkline.v1.Transfers" => "transfers",
                 "/trunkline.v1.Tenants" => {
                     assert_eq!(method.scope, Scope::Admin, "{name}");
                     continue;

@@ -74,7 +74,7 @@ macro_rules! paging {
 }
 paging! {
     Uuid: ListRunsRequest, ListJobsRequest, ListCallsRequest, ListTasksRequest, ListLeadsRequest, ListLeadEventsRequest,
-        ListAuditEventsRequest;
+        ListAuditEventsRequest, ListTransfersRequest;
     String: ListTenantsRequest, ListCarrierAccountsRequest, ListApiKeysRequest;
 }
 

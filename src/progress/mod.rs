@@ -6,6 +6,7 @@ pub mod cursor;
 mod follow;
 pub mod hub;
 mod page;
+pub mod transfer;
 
 use std::time::Duration;
 

@@ -3,12 +3,13 @@
 use uuid::Uuid;
 
 use super::database::Tx;
+use super::engine::Engine;
 use super::sql::{Row, Sql, args, to_json};
 use super::usecases::tasks::{self, NewTask};
 use super::{Error, Result, TransferView};
 use crate::domain::call::CallState;
 use crate::domain::task::TaskKind;
-use crate::domain::transfer::{self, Event, Fact, Mode, Outcome, Rejection, Step, Transfer};
+use crate::domain::transfer::{self, Action, Event, Fact, Method, Mode, Outcome, Rejection, Step, Transfer};
 use crate::domain::{CallId, IncidentId, Phone, TenantId, Timestamp, TransferId};
 
 /// A transfer, locked.
@@ -22,6 +23,8 @@ pub struct TransferRow {
     pub acting_until: Option<Timestamp>,
     /// What happened in this transaction.
     events: Vec<Event>,
+    /// The same once it is saved: to be told once it is committed.
+    saved: Vec<Event>,
     /// As it was when it was read.
     was: Transfer,
 }
@@ -52,7 +55,7 @@ impl TransferRow {
             updated_at: now,
             ended_at: None,
         };
-        Self { view, awaited, acting_until: None, events: vec![created], was: transfer }
+        Self { view, awaited, acting_until: None, events: vec![created], saved: Vec::new(), was: transfer }
     }
 
     /// Reads [`transfer_columns`].
@@ -77,6 +80,7 @@ impl TransferRow {
             awaited: row.opt_text("caller_phone")?.map(Phone::from_stored),
             acting_until: row.opt_int("acting_until")?.map(Timestamp),
             events: Vec::new(),
+            saved: Vec::new(),
             was: transfer,
         })
     }
@@ -189,7 +193,7 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, row: &mut TransferRow, now: Ti
     (row.view.revision, row.view.updated_at) = (revision, now);
     row.view.ended_at = ended.then_some(now);
     row.was = row.view.transfer.clone();
-    row.events.clear();
+    row.saved.append(&mut row.events);
     Ok(())
 }
 
@@ -200,6 +204,49 @@ async fn hang_up(tx: &mut Tx, tenant: &TenantId, leg: CallId, now: Timestamp) ->
     );
     tx.execute(&MARK, args![tenant, leg.0, now]).await?;
     Ok(())
+}
+
+/// Commits, and tells of what happened to the transfer.
+pub async fn commit(engine: &Engine, tx: Tx, tenant: &TenantId, row: &TransferRow) -> Result<()> {
+    tx.commit(&engine.wakes).await?;
+    row.saved.iter().for_each(|event| tell(tenant, &row.view, event));
+    Ok(())
+}
+
+/// The one place where what happens to transfers is told to the log; ids only.
+fn tell(tenant: &TenantId, view: &TransferView, event: &Event) {
+    let (transfer, mode) = (view.id, view.transfer.mode.as_str());
+    match event {
+        Event::Redirected { target } => {
+            tracing::info!(event = "transfer_call_redirected", %tenant, %transfer, mode, target);
+        }
+        Event::ActionFailed { action: Action::Redirect, error } => {
+            let (code, class) = (&error.code, &error.class);
+            tracing::warn!(event = "transfer_redirect_twilio_error", %tenant, %transfer, mode, code, class);
+        }
+        Event::ActionFailed { action, error } => {
+            let (action, code, class) = (action.as_str(), &error.code, &error.class);
+            tracing::warn!(event = "transfer_error", %tenant, %transfer, mode, action, code, class);
+        }
+        Event::FellBack { to: Method::Dequeue } => {
+            tracing::warn!(event = "falling_back_to_dequeue_method", %tenant, %transfer, mode);
+        }
+        Event::Ended { state, outcome } => {
+            let (state, outcome) = (state.as_str(), outcome.as_str());
+            let took_ms = view.updated_at.since(view.created_at).as_millis();
+            tracing::info!(event = "transfer_complete", %tenant, %transfer, mode, state, outcome, took_ms);
+        }
+        Event::Created { .. }
+        | Event::CallerJoined { .. }
+        | Event::CallerWaiting
+        | Event::Moved { .. }
+        | Event::FellBack { .. }
+        | Event::LegStarted { .. }
+        | Event::TargetAnswered { .. }
+        | Event::Accepted { .. }
+        | Event::TargetMissed { .. }
+        | Event::TakingBack { .. } => tracing::debug!(%tenant, %transfer, mode, ?event),
+    }
 }
 
 /// The task that looks at the transfer at `run_at`.

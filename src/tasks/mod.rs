@@ -4,23 +4,50 @@
 //! dies in between: then its claim lapses, and whoever polls next is given it. What fails is tried again, later each
 //! time, and given up in the end; see [`domain::task`](crate::domain::task).
 
+mod transfer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::domain::WorkerId;
 use crate::domain::task::TaskKind;
-use crate::store::{Error, Result, Store, Task, TaskFate, Wake};
+use crate::reach::Reach;
+use crate::store::{Error, Recorder, Result, Store, Task, TaskFate, Wake};
 
-/// Tasks under way at a time: they wait for the database, of which others want to have something, too.
-const AT_ONCE: usize = 4;
+/// Tasks under way at a time: most of them wait for the carrier, the rest for the database.
+const AT_ONCE: usize = 16;
 /// Tasks taken in one claim.
 const CLAIM_MAX: u32 = 4;
+
+/// What tasks are done with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where everything durable lives.
+    pub store: Arc<dyn Store>,
+    /// Records what became of calls.
+    pub recorder: Recorder,
+    /// The carrier.
+    pub reach: Arc<Reach>,
+    /// Where the carrier reaches our webhooks.
+    pub public_url: String,
+    /// Who does them.
+    pub worker: WorkerId,
+}
+
+impl Deps {
+    /// For an executor of this process.
+    pub fn new(store: Arc<dyn Store>, recorder: Recorder, reach: Reach, public_url: &url::Url) -> Self {
+        let worker = WorkerId(format!("tasks:{}:{}", std::process::id(), Uuid::new_v4()));
+        Self { store, recorder, reach: Arc::new(reach), public_url: public_url.to_string(), worker }
+    }
+}
 
 /// How the executor keeps time.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +71,8 @@ impl Default for Config {
 }
 
 /// Does tasks until `shutdown`, then finishes those under way.
-pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationToken) {
-    let worker = WorkerId(format!("tasks:{}:{}", std::process::id(), Uuid::new_v4()));
+pub async fn run(deps: Deps, config: Config, shutdown: CancellationToken) {
+    let (store, sending) = (&deps.store, TaskTracker::new());
     let mut wakes = store.wakes();
     let mut under_way = JoinSet::new();
     while !shutdown.is_cancelled() {
@@ -55,12 +82,12 @@ pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationTo
             let _ = under_way.join_next().await;
         }
         let free = u32::try_from(AT_ONCE - under_way.len()).unwrap_or(CLAIM_MAX).min(CLAIM_MAX);
-        let pause = match store.claim_tasks(&worker, free, config.holds).await {
+        let pause = match store.claim_tasks(&deps.worker, free, config.holds).await {
             Ok(claimed) => {
                 claimed.buried.iter().for_each(|task| tell_dead(task, "its executor died, every time"));
                 let pause = claimed.next_in.map(|next_in| next_in.min(config.poll));
                 for task in claimed.tasks {
-                    under_way.spawn(attempt(store.clone(), task, config.task_max));
+                    under_way.spawn(attempt(deps.clone(), sending.clone(), task, config.task_max));
                 }
                 pause
             }
@@ -78,6 +105,8 @@ pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationTo
         }
     }
     while under_way.join_next().await.is_some() {}
+    sending.close();
+    sending.wait().await;
 }
 
 /// Returns when there may be a task.
@@ -92,16 +121,17 @@ async fn nudged(wakes: &mut broadcast::Receiver<Wake>) {
     }
 }
 
-async fn attempt(store: Arc<dyn Store>, task: Task, at_most: Duration) {
+async fn attempt(deps: Deps, sending: TaskTracker, task: Task, at_most: Duration) {
+    let store = &*deps.store;
     let span =
         tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
     async {
-        let done = tokio::time::timeout(at_most, carry_out(&*store, &task));
+        let done = tokio::time::timeout(at_most, carry_out(&deps, &sending, &task));
         let done = done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));
         match done {
             Ok(()) => tracing::debug!(attempt = task.attempt, "done"),
             Err(Error::Lapsed) => tracing::warn!("its claim had lapsed; whoever has it now does it"),
-            Err(error) => fail(&*store, &task, &error).await,
+            Err(error) => fail(store, &task, &error).await,
         }
     }
     .instrument(span)
@@ -109,11 +139,12 @@ async fn attempt(store: Arc<dyn Store>, task: Task, at_most: Duration) {
 }
 
 /// Each kind's work. All of it may be done twice with the same result.
-async fn carry_out(store: &dyn Store, task: &Task) -> Result<()> {
+async fn carry_out(deps: &Deps, sending: &TaskTracker, task: &Task) -> Result<()> {
+    let store = &deps.store;
     match task.kind {
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
-        TaskKind::TransferStep => store.finish_task(task, None).await,
+        TaskKind::TransferStep => transfer::Saga { deps, sending }.step(task).await,
     }
 }
 

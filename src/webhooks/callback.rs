@@ -91,7 +91,7 @@ async fn receive(
     .await
 }
 
-async fn is_signed(
+pub(super) async fn is_signed(
     shared: &Shared,
     tenant: &TenantId,
     path: &str,

@@ -9,18 +9,19 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 450;
 
 /// Modules by how far down they stand; arrows point to a smaller number only.
-const LAYERS: [(&str, u8); 11] = [
+const LAYERS: [(&str, u8); 12] = [
     ("domain", 0),
     ("store", 1),
     ("carrier", 1),
-    ("simulator", 2),
-    ("progress", 2),
-    ("dialer", 2),
-    ("tasks", 2),
-    ("grpc", 3),
-    ("webhooks", 3),
-    ("app", 4),
-    ("cli", 5),
+    ("reach", 2),
+    ("simulator", 3),
+    ("progress", 3),
+    ("dialer", 3),
+    ("tasks", 3),
+    ("grpc", 4),
+    ("webhooks", 4),
+    ("app", 5),
+    ("cli", 6),
 ];
 /// They meet in the store, never in each other.
 const STRANGERS: [&str; 4] = ["grpc", "webhooks", "dialer", "tasks"];

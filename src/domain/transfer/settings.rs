@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::script::{Script, check_url};
+use crate::domain::script::{Script, check_url, escaped_text};
 use crate::domain::{Phone, Violation};
 
 /// Targets of one transfer: somebody who waits for more than ten has hung up.
@@ -16,6 +16,8 @@ const RING_TIMEOUT_S: std::ops::RangeInclusive<u32> = 5..=120;
 /// The longest announcement and the longest facts, in characters: with what is around them they must fit into TwiML
 /// of 4,000 characters, escaped.
 pub const FACTS_MAX_CHARS: usize = 500;
+/// The same, written as XML: `&` takes five characters there.
+const ESCAPED_MAX_CHARS: usize = 1_000;
 /// The longest name of a queue, as at Twilio. <https://www.twilio.com/docs/voice/api/queue-resource>
 pub const QUEUE_NAME_MAX_CHARS: usize = 64;
 
@@ -106,6 +108,9 @@ fn check_text(field: &str, text: Option<&str>) -> Result<(), Violation> {
     let Some(text) = text else { return Ok(()) };
     if text.chars().count() > FACTS_MAX_CHARS {
         return Err(Violation::new(field, "is longer than 500 characters"));
+    }
+    if escaped_text(text) > ESCAPED_MAX_CHARS {
+        return Err(Violation::new(field, "is longer than 1,000 characters, written as TwiML"));
     }
     let say = Script::Say { text: text.to_owned(), voice: None, language: None };
     say.check().map_err(|violation| Violation::new(field, violation.reason))

@@ -15,6 +15,7 @@ pub(super) mod run;
 pub(super) mod script;
 pub(super) mod tenant;
 pub(super) mod time;
+pub(super) mod transfer;
 
 use std::str::FromStr;
 

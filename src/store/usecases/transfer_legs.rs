@@ -72,7 +72,7 @@ pub async fn intent(
     transfer_row::save(&mut tx, tenant, &mut row, now).await?;
     let probing = leg.probe.then(|| now + claim::PROBE_EVERY);
     save_meters(&mut tx, tenant, &leg, meters, probing).await?;
-    tx.commit(&engine.wakes).await?;
+    transfer_row::commit(engine, tx, tenant, &row).await?;
     Ok(LegIntent::Call(leg))
 }
 

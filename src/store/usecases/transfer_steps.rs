@@ -52,7 +52,7 @@ pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>) -> Result
     if row.has_changed() || row.acting_until != acted {
         transfer_row::save(&mut tx, tenant, &mut row, now).await?;
         let caller = caller(&mut tx, tenant, &row).await?;
-        tx.commit(&engine.wakes).await?;
+        transfer_row::commit(engine, tx, tenant, &row).await?;
         return Ok(Advanced { view: row.view, step, caller });
     }
     let caller = caller(&mut tx, tenant, &row).await?;

@@ -58,7 +58,7 @@ pub async fn start(
     let detail = json!({ "mode": mode, "call_id": row.view.transfer.caller, "incident_id": incident });
     audit::write(&mut tx, &engine.actor, tenant, format!("transfer {id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
-    tx.commit(&engine.wakes).await?;
+    transfer_row::commit(engine, tx, tenant, &row).await?;
     Ok(row.view)
 }
 
@@ -164,7 +164,7 @@ pub async fn cancel(
     let detail = json!({ "state": row.view.transfer.state() });
     audit::write(&mut tx, &engine.actor, tenant, format!("transfer {id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
-    tx.commit(&engine.wakes).await?;
+    transfer_row::commit(engine, tx, tenant, &row).await?;
     Ok(row.view)
 }
 
@@ -177,7 +177,7 @@ pub async fn fact(engine: &Engine, tenant: &TenantId, id: TransferId, fact: &Fac
     if row.has_changed() {
         transfer_row::save(&mut tx, tenant, &mut row, now).await?;
         tasks::enqueue(&mut tx, tenant, transfer_row::step_task(id, now), now).await?;
-        tx.commit(&engine.wakes).await?;
+        transfer_row::commit(engine, tx, tenant, &row).await?;
     }
     Ok(row.view)
 }
@@ -202,7 +202,7 @@ pub async fn join(engine: &Engine, tenant: &TenantId, call: &InboundCall) -> Res
         return Ok(None);
     }
     transfer_row::save(&mut tx, tenant, &mut row, now).await?;
-    tx.commit(&engine.wakes).await?;
+    transfer_row::commit(engine, tx, tenant, &row).await?;
     Ok(Some(row.view))
 }
 
