@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use crate::grpc;
 use crate::grpc::auth::Rules;
 use crate::grpc::methods::Scope;
 use crate::grpc::tls::Tls;
+use crate::metrics;
 use crate::progress::Hub;
 use crate::reach::Reach;
 use crate::store::{
@@ -34,6 +36,9 @@ const ADMIN: &str = "admin";
 /// How often it is looked whether certificates have changed: tools that renew them do so days ahead.
 const CERTIFICATES_RELOAD_EVERY: Duration = Duration::from_secs(10);
 
+/// A scrape waits this long for the store; Prometheus' own default is 10 s.
+const CENSUS_MAX: Duration = Duration::from_secs(3);
+
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,6 +54,9 @@ pub enum Error {
     /// A listener.
     #[error("{0}")]
     Listen(String),
+    /// Another recorder of metrics in this process.
+    #[error("cannot record metrics: {0}")]
+    Metrics(String),
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] grpc::tls::Error),
@@ -75,6 +83,8 @@ pub struct Listeners {
     pub grpc: Option<TcpListener>,
     /// For the carrier; none without the role `webhooks`.
     pub webhooks: Option<TcpListener>,
+    /// For metrics; none without `metrics.listen`.
+    pub metrics: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -98,6 +108,10 @@ impl Listeners {
             grpc: bind(config.roles.api, "gRPC", "grpc.listen", config.grpc_listen).await?,
             webhooks: bind(config.roles.webhooks, "webhooks", "webhooks.listen", config.webhooks_listen)
                 .await?,
+            metrics: match config.metrics_listen {
+                Some(address) => bind(true, "metrics", "metrics.listen", address).await?,
+                None => None,
+            },
         })
     }
 }
@@ -108,6 +122,7 @@ pub struct App {
     store: Arc<dyn Store>,
     carrier: carrier::Config,
     grpc: grpc::Config,
+    recorded: Option<metrics::Recorded>,
     /// Printed once: the first API key of a tenant that had none, `<key id>.<secret>`.
     pub first_key: Option<SecretString>,
 }
@@ -122,6 +137,8 @@ impl App {
         };
         // What is wrong with it should show now, not at the first call.
         Client::new(carrier.clone())?;
+        let recorded =
+            config.metrics_listen.map(|_| metrics::install()).transpose().map_err(Error::Metrics)?;
         let keyring = Keyring::parse(&config.sealing_keys)
             .map_err(|violation| config::Error::from(Problem::of(&violation.field, violation.reason)))?;
         let grpc = grpc_config(&config).await?;
@@ -135,13 +152,13 @@ impl App {
             tracing::info!(%tenant, "changed over the API: the settings under [tenant] are not used");
         }
         let first_key = store.first_key(tenant, &FIRST_KEY_SCOPES, ADMIN).await?;
-        Ok(Self { config, store: Arc::new(store), carrier, grpc, first_key })
+        Ok(Self { config, store: Arc::new(store), carrier, grpc, recorded, first_key })
     }
 
     /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is finished and
     /// recorded, streams are told, all within the drain timeout.
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, store, carrier, grpc: grpc_config, .. } = self;
+        let Self { config, store, carrier, grpc: grpc_config, recorded, .. } = self;
         let accounts = AccountBook::new(store.clone(), config.account.sid.clone(), access(&config.account));
         let recorder = Recorder::new(store.clone());
         let dialing = shutdown.child_token();
@@ -171,6 +188,13 @@ impl App {
                 let hub = Hub::new(store.clone());
                 let served = grpc::serve(listener, store, hub, grpc_config, stop).await;
                 served.map_err(|error| Error::Failed("the gRPC server", error.to_string()))
+            });
+        }
+        if let Some((listener, recorded)) = listeners.metrics.zip(recorded) {
+            let (store, stop) = (store.clone(), hearing.clone());
+            servers.spawn(async move {
+                let served = metrics::serve(listener, recorded, move || count(store.clone()), stop).await;
+                served.map_err(|error| Error::Failed("the metrics server", error.to_string()))
             });
         }
         if let Some(listener) = listeners.webhooks {
@@ -226,6 +250,20 @@ async fn grpc_config(config: &Serve) -> Result<grpc::Config, Error> {
         None
     };
     Ok(grpc::Config { rules, tls, limits: config.limits.clone(), ..grpc::Config::default() })
+}
+
+/// Sets the gauges to what there is.
+fn count(store: Arc<dyn Store>) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        match tokio::time::timeout(CENSUS_MAX, store.census()).await {
+            Ok(Ok(census)) => metrics::census(&census),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot count what there is");
+                metrics::store_is_down();
+            }
+            Err(_) => metrics::store_is_down(),
+        }
+    })
 }
 
 fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {

@@ -48,6 +48,8 @@ pub struct Config {
     pub limits: Limits,
     /// The webhook server.
     pub webhooks: Webhooks,
+    /// Where metrics are told.
+    pub metrics: Metrics,
     /// The carrier account.
     pub twilio: Twilio,
     /// The tenant that `serve` makes sure exists.
@@ -73,6 +75,7 @@ impl Default for Config {
             tls: Tls::default(),
             limits: Limits::default(),
             webhooks: Webhooks::default(),
+            metrics: Metrics::default(),
             twilio: Twilio::default(),
             tenant: Tenant::default(),
             sealing: Sealing::default(),
@@ -276,6 +279,14 @@ impl Default for Window {
     fn default() -> Self {
         Self { opens: "08:00".into(), closes: "21:00".into() }
     }
+}
+
+/// Where metrics are told.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// Address and port of `GET /metrics`; without it nothing is recorded.
+    pub listen: Option<String>,
 }
 
 /// How secrets in the store are sealed.

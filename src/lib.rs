@@ -7,6 +7,7 @@ pub mod config;
 pub mod dialer;
 pub mod domain;
 pub mod grpc;
+pub mod metrics;
 pub mod progress;
 pub mod reach;
 pub mod simulator;

@@ -113,7 +113,7 @@ impl Running {
         .expect("a simulator");
         let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
         let carrier = bind().await;
-        let listeners = Listeners { grpc: Some(bind().await), webhooks: Some(bind().await) };
+        let listeners = Listeners { grpc: Some(bind().await), webhooks: Some(bind().await), metrics: None };
         let config = config(world, permits, &carrier, &listeners);
         let simulating = tokio::spawn({
             let (simulator, stop) = (simulator.clone(), stop.clone());

@@ -454,7 +454,7 @@ BEGIN
 END $$;
 GRANT SELECT, UPDATE (ready_at) ON tenant_dispatch TO trunkline_scheduler;
 GRANT SELECT, UPDATE (last_used_at) ON api_keys TO trunkline_scheduler;
-GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, ended_at) ON runs TO trunkline_scheduler;
+GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, ended_at, queued) ON runs TO trunkline_scheduler;
 GRANT SELECT (tenant_id, call_id, call_sid, run_id, state, worker_id, created_at, check_at, ended_at, direction,
     intervention) ON call_log TO trunkline_scheduler;
 GRANT SELECT (tenant_id, account_sid, state, region, plan) ON tenants TO trunkline_scheduler;

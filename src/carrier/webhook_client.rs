@@ -1,4 +1,4 @@
-//! Posts signed webhooks as Twilio does. The simulator is its user.
+//! Sends signed webhooks as Twilio does. The simulator is its user.
 
 use std::time::Duration;
 
@@ -57,7 +57,20 @@ impl Poster {
         params: &[(String, String)],
         signature: &str,
     ) -> Result<(u16, String), Error> {
-        let request = self.http.post(url).header("X-Twilio-Signature", signature).form(params);
+        self.send(self.http.post(url).form(params), signature).await
+    }
+
+    /// Gets `url`, whose query holds the parameters, with `X-Twilio-Signature: signature`; gives the HTTP status and
+    /// the body.
+    ///
+    /// # Errors
+    /// As [`Poster::post_form`].
+    pub async fn get(&self, url: &str, signature: &str) -> Result<(u16, String), Error> {
+        self.send(self.http.get(url), signature).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder, signature: &str) -> Result<(u16, String), Error> {
+        let request = request.header("X-Twilio-Signature", signature);
         let response = request.send().await.map_err(|error| {
             let refused = error.is_connect() || error.is_builder();
             let reason = http::describe(error);

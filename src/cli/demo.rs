@@ -30,6 +30,9 @@ pub struct Args {
     /// sqlite://FILE or postgres://… [default: a database that is deleted afterwards]
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
+    /// Where GET /metrics is answered, for example 127.0.0.1:9464 [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<String>,
     /// A CSV file of leads [default: 500 that come with the program]
     #[arg(long, value_name = "FILE.csv")]
     pub leads: Option<PathBuf>,
@@ -51,6 +54,7 @@ impl Args {
     /// The settings that these flags override.
     pub fn flags(&self, flags: &mut Flags) {
         flags.set("database_url", self.database_url.as_ref());
+        flags.set("metrics.listen", self.metrics_listen.as_ref());
         flags.set("tenant.max_concurrent_calls", Some(self.concurrency));
         flags.set("tenant.calls_per_second", Some(self.calls_per_second));
         flags.set("twilio.calls_per_second", Some(self.calls_per_second));

@@ -43,6 +43,8 @@ pub struct Serve {
     pub limits: plan::Limits,
     /// Where the webhook server listens.
     pub webhooks_listen: SocketAddr,
+    /// Where metrics are told; nowhere without it.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where Twilio reaches the webhooks; `https` unless the host is loopback; no query, no fragment.
     pub public_url: Url,
     /// The carrier account.
@@ -169,6 +171,8 @@ impl Config {
         let roles = problems.take("roles", Roles::parse(&self.roles));
         let grpc_listen = problems.take("grpc.listen", address(&self.grpc.listen));
         let webhooks_listen = problems.take("webhooks.listen", address(&self.webhooks.listen));
+        let metrics_listen = self.metrics.listen.as_deref();
+        let metrics_listen = metrics_listen.and_then(|text| problems.take("metrics.listen", address(text)));
         let what = "the URL at which Twilio reaches the webhooks, for example https://calls.example.com";
         let public_url = problems
             .required("public_url", self.public_url.as_deref(), what)
@@ -205,6 +209,7 @@ impl Config {
             tls,
             limits,
             webhooks_listen,
+            metrics_listen,
             public_url,
             account,
             tenant,

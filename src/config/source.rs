@@ -28,7 +28,7 @@ pub fn this_program() -> std::io::Result<std::path::PathBuf> {
 }
 
 /// Every key there is, and the flag that sets it, or "".
-pub(super) const SETTINGS: [(&str, &str); 55] = [
+pub(super) const SETTINGS: [(&str, &str); 56] = [
     ("database_url", "--database-url"),
     ("public_url", "--public-url"),
     ("drain_timeout_ms", ""),
@@ -57,6 +57,7 @@ pub(super) const SETTINGS: [(&str, &str); 55] = [
     ("limits.high_volume.streams_max", ""),
     ("limits.high_volume.queued_jobs_max", ""),
     ("webhooks.listen", "--webhooks-listen"),
+    ("metrics.listen", "--metrics-listen"),
     ("twilio.base_url", ""),
     ("twilio.account_sid", ""),
     ("twilio.auth_token", ""),

@@ -11,6 +11,7 @@ use crate::carrier::{Account, CallResource, Client, Error, ListCalls, UpdateCall
 use crate::domain::call::{self, CarrierStatus, News};
 use crate::domain::unknown::{Candidate, Verdict};
 use crate::domain::{CallId, CallSid, TenantId, Timestamp};
+use crate::metrics;
 use crate::store::{DueCall, Result};
 
 /// Calls taken, and asked about, at a time.
@@ -106,9 +107,13 @@ async fn look_up(shared: &Shared, reached: &(Client, Account), due: &DueCall) {
     };
     match shared.store.resolve_unknown(due, found).await {
         Ok(Verdict::Adopt(call)) => {
-            tracing::info!(call_sid = %call.sid, "found a call whose creation went unanswered")
+            metrics::unknown_resolved(true);
+            tracing::info!(call_sid = %call.sid, "found a call whose creation went unanswered");
         }
-        Ok(Verdict::GiveUp) => tracing::info!("a call whose creation went unanswered was never created"),
+        Ok(Verdict::GiveUp) => {
+            metrics::unknown_resolved(false);
+            tracing::info!("a call whose creation went unanswered was never created");
+        }
         Ok(Verdict::Wait { .. }) => {}
         Err(error) => tracing::warn!(%error, "cannot record what was found"),
     }

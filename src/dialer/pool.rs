@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use super::{Shared, submit};
 use crate::domain::Timestamp;
+use crate::metrics;
 use crate::reach::BootInstant;
 use crate::store::{Claim, ClaimLimits, Wake};
 
@@ -31,9 +32,13 @@ pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
         let began = BootInstant::now();
         let limits = ClaimLimits { max_calls: free.len(), horizon: shared.config.horizon };
         // Not under `run_until_cancelled`: a claim that is committing must be carried out.
+        let asked = Instant::now();
         match shared.store.claim(&shared.worker, limits).await {
             Ok(claim) => {
                 errors = None;
+                if claim.tenant.is_some() {
+                    metrics::calls_claimed(claim.calls.len(), asked.elapsed());
+                }
                 let wait = wait_after(&claim);
                 start(&shared, &submits, claim, began, free);
                 if let Some(wait) = wait {

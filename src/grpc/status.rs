@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt
 use crate::domain::Violation;
 use crate::domain::run::WrongState;
 use crate::domain::transfer;
-use crate::{progress, store};
+use crate::{metrics, progress, store};
 
 /// `ErrorInfo.domain` of every error of ours.
 pub const DOMAIN: &str = "trunkline";
@@ -83,6 +83,7 @@ pub(super) struct OverQuota {
 
 /// RESOURCE_EXHAUSTED with the quota, and when to come again.
 pub(super) fn over_quota(quota: &OverQuota, retry_after: Duration) -> Status {
+    metrics::grpc_limited(quota.reason);
     let mut details = details(quota.reason, &[]);
     details.set_retry_info(Some(retry_after));
     details.set_quota_failure([QuotaViolation::new(&quota.subject, &quota.description)]);

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::body::{self, Finish};
 use super::methods::{self, Route};
+use crate::metrics;
 
 /// Where a request id comes in and goes out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -60,7 +61,7 @@ where
             request_id = id.to_str().unwrap_or_default(),
             tenant = field::Empty,
         );
-        let mut line = Line { span: span.clone(), started: Instant::now(), written: false };
+        let mut line = Line { method, span: span.clone(), started: Instant::now(), written: false };
         let response = span.in_scope(|| self.inner.call(request));
         let answer = async move {
             let mut response = response.await?;
@@ -101,6 +102,7 @@ fn method_name(path: &str) -> &'static str {
 
 /// The log line of one request; written when its response ends, or when it is dropped before.
 struct Line {
+    method: &'static str,
     span: Span,
     started: Instant,
     written: bool,
@@ -111,9 +113,34 @@ impl Line {
         if std::mem::replace(&mut self.written, true) {
             return;
         }
-        let latency_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = self.started.elapsed();
+        metrics::grpc_ended(self.method, code_name(code), took);
+        let latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let _entered = self.span.enter();
         tracing::info!(code = ?code, latency_ms, client_gone = gone, "request");
+    }
+}
+
+/// The code's name in gRPC's own words.
+const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

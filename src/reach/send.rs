@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use tokio::time::Instant;
 
 use super::{BootInstant, Error, Reach};
 use crate::carrier::{Account, Client, CreateCall, Created};
 use crate::domain::call::{NOT_SENT, News, RejectClass, WITHDRAWN};
 use crate::domain::{AccountSid, CallId, TenantId};
+use crate::metrics::{self, Submitted};
 use crate::store::{self, Applied, Recorder, Store};
 
 /// Twilio's connection override: up to five retries of a callback after a failed connection, a timeout or a 5xx.
@@ -34,10 +36,12 @@ pub struct Intent<'a> {
 }
 
 fn not_sent(message: &str) -> News {
+    metrics::submitted(Submitted::NotSent, None);
     News::NotSent { code: NOT_SENT, message: message.to_owned() }
 }
 
 fn withdrawn() -> News {
+    metrics::submitted(Submitted::NotSent, None);
     tracing::warn!("claimed too long ago; not sent");
     News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() }
 }
@@ -80,7 +84,15 @@ pub async fn send(
     if !reach.breakers.may_send(intent.account) {
         return not_sent("the carrier account's circuit breaker is open");
     }
+    let asked = Instant::now();
     let created = client.create_call(&account, &request).await;
+    let result = match created {
+        Created::Submitted { .. } => Submitted::Created,
+        Created::Rejected { .. } => Submitted::Rejected,
+        Created::NotSent { .. } => Submitted::NotSent,
+        Created::Unknown { .. } => Submitted::Lost,
+    };
+    metrics::submitted(result, Some(asked.elapsed()));
     // A refusal is an answer, too.
     let answered = matches!(created, Created::Submitted { .. } | Created::Rejected { .. });
     reach.breakers.report(store, intent, answered).await;
@@ -96,7 +108,7 @@ pub async fn send(
         }
         Created::NotSent { reason } => {
             tracing::warn!(reason, "not sent");
-            not_sent(&reason)
+            News::NotSent { code: NOT_SENT, message: reason }
         }
         Created::Unknown { reason } => {
             tracing::warn!(reason, "the answer was lost; the call may exist");

@@ -1,7 +1,6 @@
 //! Twilio's Calls resource: create, fetch, list, update.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, RawQuery, State};
@@ -25,18 +24,20 @@ use super::ledger::Entry;
 use super::listener::Line;
 use super::plan::CreateFault;
 use super::request::{NewCall, Params, Refusal, Source};
-use super::{Core, control, life, resource};
+use super::trouble::{Request, RequestKind};
+use super::{Core, control, life, queues, resource};
 
 /// The largest request body, in bytes.
 const BODY_MAX_BYTES: usize = 256 * 1024;
 /// Twilio's page sizes.
-const PAGE_SIZE_DEFAULT: usize = 50;
-const PAGE_SIZE_MAX: usize = 1_000;
+pub(crate) const PAGE_SIZE_DEFAULT: usize = 50;
+pub(crate) const PAGE_SIZE_MAX: usize = 1_000;
 
 pub(crate) fn router(core: Arc<Core>) -> Router {
     Router::new()
         .route("/2010-04-01/Accounts/{account}/Calls.json", get(list).post(create))
         .route("/2010-04-01/Accounts/{account}/Calls/{call}", get(fetch).post(update))
+        .merge(queues::router())
         .merge(control::router())
         .fallback(|| async { Refusal::NOT_FOUND })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
@@ -44,7 +45,11 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
 }
 
 /// HTTP Basic with the account's SID, or any API key's, and the auth token.
-fn authorize<'a>(core: &'a Core, account: &str, headers: &HeaderMap) -> Result<&'a SimAccount, Refusal> {
+pub(crate) fn authorize<'a>(
+    core: &'a Core,
+    account: &str,
+    headers: &HeaderMap,
+) -> Result<&'a SimAccount, Refusal> {
     let login = || {
         let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let decoded = STANDARD.decode(header.strip_prefix("Basic ")?).ok()?;
@@ -84,7 +89,7 @@ async fn create(
             ((StatusCode::CREATED, Json(answer)).into_response(), Some(index), fault, slow)
         }
     };
-    hold_back(&core, slow).await;
+    core.hold_back(slow).await;
     if let Some(index) = index.filter(|_| fault != Some(CreateFault::Lost)) {
         core.book().answer(index);
     }
@@ -99,12 +104,6 @@ async fn create(
     }
 }
 
-async fn hold_back(core: &Core, slow: Duration) {
-    if !slow.is_zero() {
-        core.stop.run_until_cancelled(tokio::time::sleep(slow)).await;
-    }
-}
-
 /// The index of the call that the path names.
 fn find(core: &Core, account: &SimAccount, call: &str) -> Result<usize, Refusal> {
     let sid: CallSid =
@@ -112,40 +111,43 @@ fn find(core: &Core, account: &SimAccount, call: &str) -> Result<usize, Refusal>
     core.book().find(&account.sid, &sid).ok_or(Refusal::NOT_FOUND)
 }
 
-fn show(core: &Core, index: usize) -> Response {
+fn show(core: &Core, index: usize) -> Result<Response, Refusal> {
     let call = core.book().entry(index).map(resource::call);
-    call.map_or_else(|| Refusal::NOT_FOUND.into_response(), |call| Json(call).into_response())
+    call.map(|call| Json(call).into_response()).ok_or(Refusal::NOT_FOUND)
 }
 
 async fn fetch(
     State(core): State<Arc<Core>>,
+    ConnectInfo(line): ConnectInfo<Line>,
     Path((account, call)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    match authorize(&core, &account, &headers).and_then(|account| find(&core, account, &call)) {
-        Ok(index) => show(&core, index),
-        Err(refusal) => refusal.into_response(),
-    }
+    let work = || show(&core, find(&core, authorize(&core, &account, &headers)?, &call)?);
+    core.carry_out(&line, Request::to_read(RequestKind::Fetch), work).await
 }
 
 async fn update(
     State(core): State<Arc<Core>>,
+    ConnectInfo(line): ConnectInfo<Line>,
     Path((account, call)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let done = authorize(&core, &account, &headers)
-        .and_then(|account| find(&core, account, &call))
-        .and_then(|index| change(&core, index, &Params::decode(&body)).map(|()| index));
-    match done {
-        Ok(index) => show(&core, index),
-        Err(refusal) => refusal.into_response(),
-    }
+    let params = Params::decode(&body);
+    let kind = if params.get("Status").is_some() { RequestKind::HangUp } else { RequestKind::Redirect };
+    let work = || {
+        let index = find(&core, authorize(&core, &account, &headers)?, &call)?;
+        change(&core, index, &params)?;
+        show(&core, index)
+    };
+    core.carry_out(&line, Request::to_change(kind, &call, &params), work).await
 }
 
 /// <https://www.twilio.com/docs/voice/api/call-resource#update-a-call-resource>
 fn change(core: &Core, index: usize, params: &Params) -> Result<(), Refusal> {
-    let status = core.book().entry(index).map(|entry| entry.status).ok_or(Refusal::NOT_FOUND)?;
+    // Bound, so that the lock is not held while the call is changed.
+    let status = core.book().entry(index).map(|entry| entry.status);
+    let status = status.ok_or(Refusal::NOT_FOUND)?;
     if status.is_final() {
         return Err(Refusal::STATE);
     }
@@ -211,13 +213,17 @@ impl Filter {
 
 async fn list(
     State(core): State<Arc<Core>>,
+    ConnectInfo(line): ConnectInfo<Line>,
     Path(account): Path<String>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
     let params = Params::decode(query.unwrap_or_default().as_bytes());
-    let page = authorize(&core, &account, &headers).and_then(|account| page(&core, account, &params));
-    page.map_or_else(IntoResponse::into_response, |page| Json(page).into_response())
+    let work = || {
+        let page = page(&core, authorize(&core, &account, &headers)?, &params)?;
+        Ok(Json(page).into_response())
+    };
+    core.carry_out(&line, Request::to_read(RequestKind::List), work).await
 }
 
 /// One page in Twilio's envelope.

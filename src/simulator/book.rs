@@ -1,6 +1,11 @@
 //! Everything the simulator remembers, under one lock: calls, what lives, what is scripted.
 
+mod bridges;
+mod queues;
+mod rooms;
+
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -10,9 +15,14 @@ use crate::domain::{AccountSid, CallSid, Phone, Timestamp};
 
 use super::callbacks::{self, Outgoing};
 use super::config::{Config, Faults, SimAccount};
-use super::ledger::{ENTRIES_MAX, Entry, Ledger, Step};
+use super::keys::Keys;
+use super::ledger::{Asked, ENTRIES_MAX, Entry, Ledger, Step};
 use super::plan::{self, CreateFault, Plan, Scripted};
 use super::request::{NewCall, Source};
+use super::trouble::Waiting;
+
+pub(crate) use queues::{Departure, Front, Pickup, Queue, SIZE_DEFAULT as QUEUE_SIZE_DEFAULT};
+pub(crate) use rooms::Place;
 
 /// Numbers that may be scripted at once, and scripts for one number.
 const SCRIPTED_MAX: usize = 100_000;
@@ -51,9 +61,10 @@ impl Clock {
 
 /// What only a live call needs.
 pub(crate) struct Live {
-    pub request: std::sync::Arc<NewCall>,
+    pub request: Arc<NewCall>,
     /// Dropped when the call ends: that is how its task learns of it.
     pub commands: mpsc::Sender<Source>,
+    pub keys: Arc<Keys>,
     outbox: mpsc::Sender<Outgoing>,
     sequence: u32,
 }
@@ -72,8 +83,9 @@ pub(crate) enum Taken {
 pub(crate) struct NewLife {
     pub index: usize,
     pub plan: Plan,
-    pub request: std::sync::Arc<NewCall>,
+    pub request: Arc<NewCall>,
     pub commands: mpsc::Receiver<Source>,
+    pub keys: Arc<Keys>,
     pub outgoing: mpsc::Receiver<Outgoing>,
     pub outbox: mpsc::Sender<Outgoing>,
 }
@@ -90,8 +102,17 @@ pub(crate) struct Change {
 
 /// The state behind the lock.
 pub(crate) struct Book {
+    /// Its lists of calls are empty: they are made from `calls` when somebody asks.
     pub ledger: Ledger,
     pub faults: Faults,
+    pub trouble: Waiting,
+    calls: Vec<Entry>,
+    /// How many of `calls`, and how many of those that live, were made by a `<Dial>`.
+    legs: usize,
+    legs_live: usize,
+    open: Vec<bridges::Open>,
+    queues: queues::Queues,
+    rooms: rooms::Rooms,
     by_sid: HashMap<CallSid, usize>,
     by_to: HashMap<Phone, Vec<usize>>,
     live: HashMap<usize, Live>,
@@ -107,6 +128,13 @@ impl Book {
         Self {
             ledger: Ledger::default(),
             faults,
+            trouble: Waiting::default(),
+            calls: Vec::new(),
+            legs: 0,
+            legs_live: 0,
+            open: Vec::new(),
+            queues: queues::Queues::default(),
+            rooms: rooms::Rooms::default(),
             by_sid: HashMap::new(),
             by_to: HashMap::new(),
             live: HashMap::new(),
@@ -130,6 +158,28 @@ impl Book {
         fits
     }
 
+    /// Everything seen so far.
+    pub fn ledger(&self) -> Ledger {
+        let (legs, entries) = self.calls.iter().cloned().partition(|entry| entry.parent_sid.is_some());
+        Ledger { entries, legs, ..self.ledger.clone() }
+    }
+
+    /// Creates accepted and calls placed to us.
+    pub const fn created(&self) -> usize {
+        self.calls.len() - self.legs
+    }
+
+    /// Notes a request that changes a call.
+    pub fn note(&mut self, asked: Asked) {
+        if self.ledger.asked.len() < ENTRIES_MAX {
+            self.ledger.asked.push(asked);
+        }
+    }
+
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
     pub fn refuse(&mut self, reason: impl Into<String>) {
         *self.ledger.refused.entry(reason.into()).or_insert(0) += 1;
     }
@@ -137,7 +187,7 @@ impl Book {
     /// Decides what becomes of a create, and records the call if there is one.
     pub fn take(&mut self, config: &Config, account: &SimAccount, request: NewCall) -> Taken {
         let now = self.clock.now();
-        if self.ledger.entries.len() >= ENTRIES_MAX || !self.keeps_pace(account, now) {
+        if self.calls.len() >= ENTRIES_MAX || !self.keeps_pace(account, now) {
             self.refuse("20429");
             return Taken::TooMany;
         }
@@ -156,12 +206,25 @@ impl Book {
     }
 
     /// Records a call that somebody places to a number of the account's. It is answered: by a computer.
-    pub fn place(&mut self, account: &SimAccount, request: NewCall, talk_s: f64) -> Option<NewLife> {
-        if self.ledger.entries.len() >= ENTRIES_MAX {
+    pub fn place(&mut self, account: &SimAccount, request: NewCall, plan: Plan) -> Option<NewLife> {
+        if self.calls.len() >= ENTRIES_MAX {
             return None;
         }
         let now = self.clock.now();
-        Some(self.begin(account, request, Plan::of_inbound(talk_s), now))
+        Some(self.begin(account, request, plan, now))
+    }
+
+    /// Records a call that a `<Dial>` makes. It is no create: it is not paced, and no fault meets it.
+    pub fn dial(&mut self, config: &Config, account: &SimAccount, request: NewCall) -> Option<NewLife> {
+        if self.calls.len() >= ENTRIES_MAX {
+            return None;
+        }
+        let now = self.clock.now();
+        let nth = self.count_create(&request.to);
+        let scripted = next_script(&mut self.scripted, &request.to);
+        let mut plan = plan::draw(config, &self.faults, &request.to, nth, scripted.as_ref());
+        plan.fault = None;
+        Some(self.begin(account, request, plan, now))
     }
 
     /// How often `to` was called before. Bounded: refused creates are in no ledger, but are counted here.
@@ -188,16 +251,17 @@ impl Book {
     }
 
     fn begin(&mut self, account: &SimAccount, request: NewCall, plan: Plan, now: Moment) -> NewLife {
-        let index = self.ledger.entries.len();
+        let index = self.calls.len();
         let sid = call_sid(self.clock.started_at, index);
-        let request = std::sync::Arc::new(request);
+        let request = Arc::new(request);
         let queued = Step { status: CarrierStatus::Queued, at_us: now.at, monotonic_us: now.monotonic_us };
-        self.ledger.entries.push(Entry {
+        self.calls.push(Entry {
             sid: sid.clone(),
             account_sid: account.sid.clone(),
             to: request.to.clone(),
             from: request.from.clone(),
             inbound: request.inbound,
+            parent_sid: request.parent.clone(),
             status_callback: request.status_callback.clone(),
             arrived_at_us: now.at,
             arrived_monotonic_us: now.monotonic_us,
@@ -214,16 +278,25 @@ impl Book {
         self.by_to.entry(request.to.clone()).or_default().push(index);
         let (commands, commanded) = mpsc::channel(COMMANDS_MAX);
         let (outbox, outgoing) = mpsc::channel(callbacks::OUTBOX_MAX);
-        let live = Live { request: request.clone(), commands, outbox: outbox.clone(), sequence: 0 };
+        let keys = Arc::<Keys>::default();
+        let live = Live {
+            request: request.clone(),
+            commands,
+            keys: keys.clone(),
+            outbox: outbox.clone(),
+            sequence: 0,
+        };
         self.live.insert(index, live);
-        self.ledger.peak_live = self.ledger.peak_live.max(self.live.len());
-        NewLife { index, plan, request, commands: commanded, outgoing, outbox }
+        let is_leg = usize::from(request.parent.is_some());
+        (self.legs, self.legs_live) = (self.legs + is_leg, self.legs_live + is_leg);
+        self.ledger.peak_live = self.ledger.peak_live.max(self.live.len() - self.legs_live);
+        NewLife { index, plan, request, commands: commanded, keys, outgoing, outbox }
     }
 
     /// Notes that the create is being answered.
     pub fn answer(&mut self, index: usize) {
         let now = self.clock.now();
-        if let Some(entry) = self.ledger.entries.get_mut(index) {
+        if let Some(entry) = self.calls.get_mut(index) {
             entry.answered_at_us = Some(now.at);
         }
     }
@@ -231,8 +304,7 @@ impl Book {
     /// Moves a live call on and queues its callback; false when it has ended already.
     pub fn change(&mut self, index: usize, change: Change) -> bool {
         let now = self.clock.now();
-        let (Some(live), Some(entry)) = (self.live.get_mut(&index), self.ledger.entries.get_mut(index))
-        else {
+        let (Some(live), Some(entry)) = (self.live.get_mut(&index), self.calls.get_mut(index)) else {
             return false;
         };
         entry.status = change.status;
@@ -249,21 +321,23 @@ impl Book {
         }
         live.sequence += 1;
         if change.status.is_final() {
+            self.legs_live -= usize::from(live.request.parent.is_some());
             self.live.remove(&index);
+            self.part(index);
         }
         true
     }
 
     /// Notes who answered, and gives the callback that says so.
     pub fn detected(&mut self, index: usize, answered_by: AnsweredBy, took_ms: u32) -> Option<Outgoing> {
-        let entry = self.ledger.entries.get_mut(index)?;
+        let entry = self.calls.get_mut(index)?;
         let live = self.live.get(&index)?;
         entry.answered_by = Some(answered_by);
         callbacks::detection(&live.request, entry, answered_by, took_ms)
     }
 
     pub fn entry(&self, index: usize) -> Option<&Entry> {
-        self.ledger.entries.get(index)
+        self.calls.get(index)
     }
 
     pub fn live(&self, index: usize) -> Option<&Live> {
@@ -280,6 +354,11 @@ impl Book {
         Some(self.clock.now().monotonic_us.saturating_sub(step.monotonic_us) as f64 / 1e6)
     }
 
+    /// The call of this name, whose ever it is.
+    pub fn named(&self, sid: &CallSid) -> Option<usize> {
+        self.by_sid.get(sid).copied()
+    }
+
     /// The account's call of this name.
     pub fn find(&self, account: &AccountSid, sid: &CallSid) -> Option<usize> {
         let index = *self.by_sid.get(sid)?;
@@ -293,7 +372,7 @@ impl Book {
                 let known = self.by_to.get(to).map_or(&[][..], Vec::as_slice);
                 Box::new(known.iter().rev().copied().filter(move |index| *index < before))
             }
-            None => Box::new((0..before.min(self.ledger.entries.len())).rev()),
+            None => Box::new((0..before.min(self.calls.len())).rev()),
         }
     }
 }
@@ -314,7 +393,11 @@ fn next_script(scripted: &mut HashMap<Phone, VecDeque<Scripted>>, to: &Phone) ->
 
 /// Unique across simulators too, so that a store that outlives this one never sees a SID again.
 fn call_sid(started_at: Timestamp, index: usize) -> CallSid {
-    let text = format!("CA{:016x}{index:016x}", started_at.micros());
-    // 16 and 16 hexadecimal digits, as the type demands.
+    let text = format!("CA{}", unique(started_at, index));
     text.parse().expect("CA and 32 hexadecimal digits")
+}
+
+/// 32 hexadecimal digits, other ones in every simulator.
+fn unique(started_at: Timestamp, index: usize) -> String {
+    format!("{:016x}{index:016x}", started_at.micros())
 }

@@ -35,7 +35,8 @@ pub(crate) struct Outgoing {
 /// What every webhook of Twilio's says of its call.
 pub(crate) fn common(entry: &Entry) -> Vec<(String, String)> {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    vec![
+    let parent = entry.parent_sid.iter().map(|sid| pair("ParentCallSid", sid.as_str()));
+    let mut params = vec![
         pair("CallSid", entry.sid.as_str()),
         pair("AccountSid", entry.account_sid.as_str()),
         pair("From", entry.from.expose()),
@@ -45,7 +46,9 @@ pub(crate) fn common(entry: &Entry) -> Vec<(String, String)> {
         pair("CallStatus", entry.status.as_str()),
         pair("Direction", entry.direction()),
         pair("ApiVersion", "2010-04-01"),
-    ]
+    ];
+    params.extend(parent);
+    params
 }
 
 /// The status callback for the status that `entry` has now, if it was asked for.
@@ -101,6 +104,11 @@ pub(crate) fn detection(
         ("MachineDetectionDuration".to_owned(), took_ms.to_string()),
     ];
     Some(Outgoing { url, params, sequence: None })
+}
+
+/// Tells `url` something that no call waits for and no fault hits.
+pub(crate) async fn tell(core: Arc<Core>, token: SecretString, url: String, params: Vec<(String, String)>) {
+    send(&core, &token, &Outgoing { url, params, sequence: None }, CallbackPlan::NOTHING).await;
 }
 
 /// Sends one call's callbacks in order, except where a fault says otherwise; ends when the call has.
@@ -219,10 +227,7 @@ impl Override {
 impl Core {
     fn callback_plan(&self, seed: u64, sequence: Option<u32>) -> CallbackPlan {
         let faults = self.book().faults;
-        sequence.map_or(
-            CallbackPlan { lost: false, duplicated: false, reordered: false, delay: Duration::ZERO },
-            |sequence| plan::draw_callback(&faults, seed, sequence),
-        )
+        sequence.map_or(CallbackPlan::NOTHING, |sequence| plan::draw_callback(&faults, seed, sequence))
     }
 }
 

@@ -8,8 +8,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
+use crate::domain::{CallSid, Violation};
+
 use super::request::InboundRequest;
-use super::{Core, Faults, Scripted, Simulator, life, resource};
+use super::{Core, Faults, RequestFault, Scripted, Simulator, life, resource};
 
 pub(crate) fn router() -> Router<Arc<Core>> {
     Router::new()
@@ -18,11 +20,14 @@ pub(crate) fn router() -> Router<Arc<Core>> {
         .route("/simulator/faults", get(faults).post(set_faults))
         .route("/simulator/script", post(script))
         .route("/simulator/inbound", post(inbound))
+        .route("/simulator/press", post(press))
+        .route("/simulator/hangup", post(hang_up))
+        .route("/simulator/spoil", post(spoil))
 }
 
 async fn health(State(core): State<Arc<Core>>) -> Response {
     let book = core.book();
-    let (creates, live) = (book.ledger.entries.len(), book.live_count());
+    let (creates, live) = (book.created(), book.live_count());
     Json(serde_json::json!({ "status": "serving", "creates": creates, "live": live })).into_response()
 }
 
@@ -41,11 +46,44 @@ async fn set_faults(State(core): State<Arc<Core>>, Json(faults): Json<Faults>) -
     }
 }
 
-async fn script(State(core): State<Arc<Core>>, Json(script): Json<Scripted>) -> Response {
-    match (Simulator { core }).script(script) {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+/// 204, or 404 when there is no such live call, or 400.
+fn done(result: Result<bool, Violation>) -> Response {
+    match result {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => StatusCode::NOT_FOUND.into_response(),
         Err(violation) => (StatusCode::BAD_REQUEST, violation.to_string()).into_response(),
     }
+}
+
+async fn script(State(core): State<Arc<Core>>, Json(script): Json<Scripted>) -> Response {
+    done((Simulator { core }).script(script).map(|()| true))
+}
+
+async fn spoil(State(core): State<Arc<Core>>, Json(fault): Json<RequestFault>) -> Response {
+    done((Simulator { core }).spoil(fault).map(|()| true))
+}
+
+/// Keys that somebody on the phone presses.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pressed {
+    call_sid: CallSid,
+    digits: String,
+}
+
+async fn press(State(core): State<Arc<Core>>, Json(pressed): Json<Pressed>) -> Response {
+    done((Simulator { core }).press(&pressed.call_sid, &pressed.digits))
+}
+
+/// Somebody on the phone who hangs up.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HungUp {
+    call_sid: CallSid,
+}
+
+async fn hang_up(State(core): State<Arc<Core>>, Json(hung_up): Json<HungUp>) -> Response {
+    done(Ok((Simulator { core }).hang_up(&hung_up.call_sid)))
 }
 
 /// Somebody calls a number of the account's. Answers 201 with the call; what it hears is what the voice URL says.
@@ -56,12 +94,12 @@ async fn inbound(State(core): State<Arc<Core>>, Json(request): Json<InboundReque
     let account =
         named.map_or_else(|| accounts.first(), |sid| accounts.iter().find(|account| account.sid == sid));
     let Some(account) = account else { return refuse("account is none of this carrier's") };
-    let (call, talk_s) = match request.into_call() {
+    let (call, plan) = match request.into_call() {
         Ok(read) => read,
         Err(why) => return refuse(why),
     };
     // Bound, so that the lock is not held while the call starts.
-    let placed = core.book().place(account, call, talk_s);
+    let placed = core.book().place(account, call, plan);
     let Some(new) = placed else { return refuse("as many calls as are remembered") };
     let answer = core.book().entry(new.index).map(resource::call);
     life::start(&core, account, new);

@@ -10,8 +10,9 @@ use crate::domain::call::{AnsweredBy, CarrierStatus};
 use crate::domain::{AccountSid, CallSid, Phone, Timestamp};
 
 use super::plan::CreateFault;
+use super::trouble::RequestKind;
 
-/// Creates that are remembered; more are refused with 20429.
+/// Calls that are remembered; more are refused with 20429. As many bridges and requests are.
 pub const ENTRIES_MAX: usize = 1_000_000;
 
 /// One step of a call.
@@ -25,7 +26,8 @@ pub struct Step {
     pub monotonic_us: u64,
 }
 
-/// One create that was accepted, or one call that was placed to us, and what became of the call.
+/// One create that was accepted, one call that was placed to us, or one leg that a `<Dial>` made, and what became of
+/// the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// The call's name.
@@ -38,6 +40,8 @@ pub struct Entry {
     pub from: Phone,
     /// Whether it calls the account's number, instead of being created by the account.
     pub inbound: bool,
+    /// The call whose `<Dial>` made it.
+    pub parent_sid: Option<CallSid>,
     /// The status callback's URL as given, connection override included.
     pub status_callback: Option<String>,
     /// When the create was accepted, in microseconds since the Unix epoch.
@@ -66,7 +70,11 @@ pub struct Entry {
 impl Entry {
     /// Twilio's word for which way it goes.
     pub const fn direction(&self) -> &'static str {
-        if self.inbound { "inbound" } else { "outbound-api" }
+        match (self.inbound, &self.parent_sid) {
+            (true, _) => "inbound",
+            (false, Some(_)) => "outbound-dial",
+            (false, None) => "outbound-api",
+        }
     }
 
     /// When the call first had `status`.
@@ -75,14 +83,70 @@ impl Entry {
     }
 }
 
+/// What connected two calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// `<Dial><Number>`.
+    Number,
+    /// `<Dial><Queue>`.
+    Queue,
+    /// `<Dial><Conference>`; three in a room are three bridges.
+    Conference,
+}
+
+/// Two calls that heard each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bridge {
+    /// Both calls; of a `<Dial>`, the one that dialed comes first.
+    pub legs: [CallSid; 2],
+    /// What connected them.
+    pub via: Via,
+    /// The queue's or the conference's name.
+    pub name: Option<String>,
+    /// From when, in microseconds since the Unix epoch.
+    pub from_us: Timestamp,
+    /// From when, in microseconds since the simulator started.
+    pub from_monotonic_us: u64,
+    /// Until when, in microseconds since the Unix epoch; none while they still talk.
+    pub until_us: Option<Timestamp>,
+    /// Until when, in microseconds since the simulator started.
+    pub until_monotonic_us: Option<u64>,
+}
+
+/// A request that changes a live call, and how it was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// What was asked for.
+    pub kind: RequestKind,
+    /// The call that the request names.
+    pub call_sid: Option<CallSid>,
+    /// The `Url` or the `Twiml` that the call was to go on with.
+    pub document: Option<String>,
+    /// When, in microseconds since the Unix epoch.
+    pub at_us: Timestamp,
+    /// When, in microseconds since the simulator started.
+    pub monotonic_us: u64,
+    /// The HTTP status of the answer; none when the connection was reset instead.
+    pub http_status: Option<u16>,
+    /// Whether it was carried out, whatever the answer said.
+    pub done: bool,
+}
+
 /// Everything the simulator saw, in the order of arrival.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Ledger {
-    /// Every create accepted.
+    /// Every create accepted and every call placed to us.
     pub entries: Vec<Entry>,
+    /// Every call that a `<Dial><Number>` made: the carrier's doing, nobody's create.
+    pub legs: Vec<Entry>,
+    /// Who talked to whom.
+    pub bridges: Vec<Bridge>,
+    /// Every request to hang up, redirect or dequeue a call.
+    pub asked: Vec<Asked>,
     /// Creates refused, by Twilio's error code or the fault's name.
     pub refused: BTreeMap<String, u64>,
-    /// The most calls that were live at once.
+    /// The most calls that were live at once, legs left out.
     pub peak_live: usize,
     /// Callbacks that were answered with 2xx.
     pub callbacks_sent: u64,

@@ -2,23 +2,30 @@
 //!
 //! It takes calls over Twilio's REST API, lets them ring, be answered, follow their TwiML and end, and sends the
 //! signed callbacks that Twilio would send. Outcomes are drawn from a seed; faults are drawn or scripted. Its
-//! ledger records every create that it accepted, so a test can judge the dialer from the carrier's side.
+//! ledger records every create that it accepted and who talked to whom, so a test can judge from the carrier's side.
 //!
-//! Besides Twilio's paths it serves `GET /simulator/ledger`, `GET` and `POST /simulator/faults`,
-//! `POST /simulator/script`, `POST /simulator/inbound` (somebody calls us) and `GET /simulator/health`, without
-//! authentication: never expose it.
+//! Besides Twilio's paths it serves, without authentication (never expose it):
+//! - `GET /simulator/ledger` and `GET /simulator/health`: what it saw;
+//! - `POST /simulator/script`: what becomes of the next calls to a number, and what its owner does;
+//! - `POST /simulator/inbound`: somebody calls us;
+//! - `POST /simulator/press` and `POST /simulator/hangup`: what a person on the phone does now;
+//! - `GET` and `POST /simulator/faults`: what goes wrong by chance with creates and callbacks;
+//! - `POST /simulator/spoil`: how the next requests of a kind go wrong.
 
 mod api;
 mod book;
 mod callbacks;
 mod config;
 mod control;
+mod keys;
 pub mod ledger;
 mod life;
 mod listener;
 mod plan;
+mod queues;
 mod request;
 mod resource;
+mod trouble;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,11 +37,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::carrier::webhook_client::Poster;
-use crate::domain::{AccountSid, Violation};
+use crate::domain::{AccountSid, CallSid, Violation};
 
 pub use config::{Config, DELAY_MAX_MS, Faults, INSTANT_SPEED, Outcomes, Range, SECONDS_MAX, SimAccount};
-pub use ledger::{Entry, Ledger, PaceViolation, Step};
-pub use plan::{CreateFault, Outcome, Scripted};
+pub use ledger::{Asked, Bridge, Entry, Ledger, PaceViolation, Step, Via};
+pub use plan::{CreateFault, Outcome, Press, Scripted};
+pub use trouble::{RequestFault, RequestKind};
 
 use book::{Book, Clock};
 
@@ -81,6 +89,18 @@ impl Core {
             return Duration::ZERO;
         }
         Duration::try_from_secs_f64(simulated_s / self.config.speed).unwrap_or(Duration::ZERO)
+    }
+
+    /// How many simulated seconds `real` is. Where nothing waits, no time passes.
+    fn simulated(&self, real: Duration) -> f64 {
+        if self.config.is_instant() { 0.0 } else { real.as_secs_f64() * self.config.speed }
+    }
+
+    /// Holds an answer back.
+    async fn hold_back(&self, slow: Duration) {
+        if !slow.is_zero() {
+            self.stop.run_until_cancelled(tokio::time::sleep(slow)).await;
+        }
     }
 
     /// Runs `work` until it ends or the simulator stops.
@@ -132,7 +152,7 @@ impl Simulator {
 
     /// Everything seen so far.
     pub fn ledger(&self) -> Ledger {
-        self.core.book().ledger.clone()
+        self.core.book().ledger()
     }
 
     /// Calls that are live now.
@@ -155,11 +175,47 @@ impl Simulator {
         Ok(())
     }
 
-    /// Fixes what becomes of the next creates to one number.
+    /// Lets the next requests of a kind go wrong.
     ///
     /// # Errors
-    /// A [`Violation`] when too many are waiting.
+    /// A [`Violation`] when the fault does not fit, or too many are waiting.
+    pub fn spoil(&self, fault: RequestFault) -> Result<(), Violation> {
+        fault.check()?;
+        if self.core.book().trouble.add(fault) {
+            Ok(())
+        } else {
+            Err(Violation::new("on", "too many faults wait for their requests"))
+        }
+    }
+
+    /// Whoever holds the phone presses keys; false when there is no such live call.
+    ///
+    /// # Errors
+    /// A [`Violation`] when these are no keys.
+    pub fn press(&self, call: &CallSid, digits: &str) -> Result<bool, Violation> {
+        if !plan::are_keys(digits) {
+            return Err(Violation::new("digits", "must be keys of a telephone"));
+        }
+        let book = self.core.book();
+        let live = book.named(call).and_then(|index| book.live(index));
+        live.inspect(|live| live.keys.press(digits));
+        Ok(live.is_some())
+    }
+
+    /// Whoever holds the phone hangs up; false when there is no such live call.
+    pub fn hang_up(&self, call: &CallSid) -> bool {
+        let index = self.core.book().named(call);
+        index.is_some_and(|index| self.core.end(index))
+    }
+
+    /// Fixes what becomes of the next calls to one number.
+    ///
+    /// # Errors
+    /// A [`Violation`] when too many are waiting, or what is pressed are no keys.
     pub fn script(&self, script: Scripted) -> Result<(), Violation> {
+        if !script.presses.iter().all(Press::fits) {
+            return Err(Violation::new("presses", "must be keys, pressed after 0 to 86400 seconds"));
+        }
         if self.core.book().script(script) {
             Ok(())
         } else {

@@ -64,7 +64,7 @@ impl CreateFault {
     }
 }
 
-/// What a test wants of the next creates to one number; what it leaves out is drawn.
+/// What a test wants of the next calls to one number, created or dialed by a `<Dial>`; what it leaves out is drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scripted {
@@ -79,12 +79,46 @@ pub struct Scripted {
     /// How long it rings, in simulated seconds.
     #[serde(default)]
     pub ring_s: Option<f64>,
-    /// How long each `<Say>`, `<Play>` and stream lasts, in simulated seconds.
+    /// How long each `<Say>`, `<Play>` and stream lasts, and how long the callee talks when connected to somebody, in
+    /// simulated seconds.
     #[serde(default)]
     pub talk_s: Option<f64>,
-    /// For how many creates it holds. Default 1.
+    /// When the callee hangs up, in simulated seconds after answering, whatever is said then.
+    #[serde(default)]
+    pub hang_up_after_s: Option<f64>,
+    /// What the callee presses at each `<Gather>`, in order; what is not here is not pressed.
+    #[serde(default)]
+    pub presses: Vec<Press>,
+    /// For how many calls it holds. Default 1.
     #[serde(default = "once")]
     pub times: u32,
+}
+
+/// Keys pressed at one `<Gather>`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Press {
+    /// `0` to `9`, `*` and `#`; empty = nothing is pressed this time.
+    pub digits: String,
+    /// When, in simulated seconds after the `<Gather>` began, prompts included. Default 1.
+    #[serde(default = "one_second")]
+    pub after_s: f64,
+}
+
+const fn one_second() -> f64 {
+    1.0
+}
+
+impl Press {
+    /// Whether these are keys, pressed at a time that can come.
+    pub(crate) fn fits(&self) -> bool {
+        are_keys(&self.digits) && (0.0..=SECONDS_MAX).contains(&self.after_s)
+    }
+}
+
+/// Whether every character is a key of a telephone.
+pub(crate) fn are_keys(digits: &str) -> bool {
+    digits.bytes().all(|key| key.is_ascii_digit() || matches!(key, b'*' | b'#'))
 }
 
 const fn once() -> u32 {
@@ -94,7 +128,16 @@ const fn once() -> u32 {
 impl Scripted {
     /// A script for one create to `to` that leaves everything else to the draw, faults excepted.
     pub const fn new(to: Phone) -> Self {
-        Self { to, outcome: None, fault: None, ring_s: None, talk_s: None, times: 1 }
+        Self {
+            to,
+            outcome: None,
+            fault: None,
+            ring_s: None,
+            talk_s: None,
+            hang_up_after_s: None,
+            presses: Vec::new(),
+            times: 1,
+        }
     }
 }
 
@@ -104,6 +147,8 @@ pub(crate) struct Plan {
     pub outcome: Outcome,
     pub ring_s: f64,
     pub talk_s: f64,
+    pub hang_up_after_s: Option<f64>,
+    pub presses: Vec<Press>,
     pub fault: Option<CreateFault>,
     pub slow_answer: Duration,
     /// The seed of what happens to the call's callbacks.
@@ -112,9 +157,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Of a call that somebody places to us; nothing about it is drawn.
-    pub const fn of_inbound(talk_s: f64) -> Self {
-        let (ring_s, slow_answer) = (0.0, Duration::ZERO);
-        Self { outcome: Outcome::Answered, ring_s, talk_s, fault: None, slow_answer, callback_seed: 0 }
+    pub const fn of_inbound(talk_s: f64, hang_up_after_s: Option<f64>, presses: Vec<Press>) -> Self {
+        Self {
+            outcome: Outcome::Answered,
+            ring_s: 0.0,
+            talk_s,
+            hang_up_after_s,
+            presses,
+            fault: None,
+            slow_answer: Duration::ZERO,
+            callback_seed: 0,
+        }
     }
 }
 
@@ -138,6 +191,8 @@ pub(crate) fn draw(
         outcome: script.and_then(|s| s.outcome).unwrap_or_else(|| pick_outcome(config, outcome)),
         ring_s: seconds(script.and_then(|s| s.ring_s), config.ring_s.at(ring)),
         talk_s: seconds(script.and_then(|s| s.talk_s), config.talk_s.at(talk)),
+        hang_up_after_s: script.and_then(|s| s.hang_up_after_s).map(|s| seconds(Some(s), 0.0)),
+        presses: script.map(|s| s.presses.clone()).unwrap_or_default(),
         fault: script.map_or_else(|| pick_fault(faults, fault), |s| s.fault),
         slow_answer: millis(faults.slow_answer_ms.at(slow)),
         callback_seed,
@@ -151,6 +206,12 @@ pub(crate) struct CallbackPlan {
     pub duplicated: bool,
     pub reordered: bool,
     pub delay: Duration,
+}
+
+impl CallbackPlan {
+    /// Nothing happens to it.
+    pub const NOTHING: Self =
+        Self { lost: false, duplicated: false, reordered: false, delay: Duration::ZERO };
 }
 
 /// Draws what happens to the callback numbered `sequence`.

@@ -6,16 +6,20 @@ use axum::response::{IntoResponse, Response};
 use url::Url;
 
 use crate::carrier::AmdMode;
+use crate::carrier::twiml::Method;
 use crate::carrier::wire::e164;
-use crate::domain::Phone;
 use crate::domain::script::INLINE_TWIML_MAX_CHARS;
+use crate::domain::{CallSid, Phone};
+
+use super::config::SECONDS_MAX;
+use super::plan::{Plan, Press};
 
 /// Twilio rings for 60 s when it is not told otherwise.
 const TIMEOUT_DEFAULT_S: u32 = 60;
 /// Twilio rings for at most 600 s.
-const TIMEOUT_MAX_S: u32 = 600;
+pub(crate) const TIMEOUT_MAX_S: u32 = 600;
 /// Twilio ends a call after four hours when it is not told otherwise, and never lets one last for more than a day.
-const TIME_LIMIT_DEFAULT_S: u32 = 14_400;
+pub(crate) const TIME_LIMIT_DEFAULT_S: u32 = 14_400;
 const TIME_LIMIT_MAX_S: u32 = 86_400;
 
 /// A refusal in Twilio's shape.
@@ -35,9 +39,11 @@ impl Refusal {
     pub const INTERNAL: Self =
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, 20500, "An internal server error has occurred");
     pub const STATE: Self = Self::bad(21220, "Call is not in-progress. Cannot redirect.");
+    pub const NOT_QUEUED: Self =
+        Self::new(StatusCode::NOT_FOUND, 20404, "The call does not wait in this queue");
     pub const PARAMETER: Self = Self::bad(20001, "Invalid parameter");
 
-    const fn new(http: StatusCode, code: u32, message: &'static str) -> Self {
+    pub const fn new(http: StatusCode, code: u32, message: &'static str) -> Self {
         Self { http, code, message }
     }
 
@@ -84,7 +90,23 @@ impl Params {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     Inline(String),
-    Fetched { url: String, fallback_url: Option<String> },
+    Fetched(Fetch),
+}
+
+/// A document to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fetch {
+    pub url: String,
+    pub fallback_url: Option<String>,
+    pub method: Method,
+    /// Said besides what every webhook says.
+    pub params: Vec<(String, String)>,
+}
+
+impl Fetch {
+    pub const fn new(url: String) -> Self {
+        Self { url, fallback_url: None, method: Method::Post, params: Vec::new() }
+    }
 }
 
 impl Source {
@@ -102,7 +124,12 @@ impl Source {
         if !is_http(url) || fallback_url.as_deref().is_some_and(|url| !is_http(url)) {
             return Err(INVALID_URL);
         }
-        Ok(Some(Self::Fetched { url: url.to_owned(), fallback_url }))
+        let method = match params.get("Method") {
+            None | Some("POST") => Method::Post,
+            Some("GET") => Method::Get,
+            Some(_) => return Err(Refusal::PARAMETER),
+        };
+        Ok(Some(Self::Fetched(Fetch { fallback_url, method, ..Fetch::new(url.to_owned()) })))
     }
 }
 
@@ -132,6 +159,8 @@ pub(crate) struct NewCall {
     pub detection: Option<Detection>,
     /// Whether somebody places it to us.
     pub inbound: bool,
+    /// The call whose `<Dial>` makes it.
+    pub parent: Option<CallSid>,
 }
 
 /// What is asked at `POST /simulator/inbound`: that somebody calls a number of the account's.
@@ -153,6 +182,12 @@ pub(crate) struct InboundRequest {
     /// How long each `<Say>`, `<Play>` and stream lasts, in simulated seconds.
     #[serde(default = "inbound_talk_s")]
     pub talk_s: f64,
+    /// When the caller hangs up, in simulated seconds after calling; none = when the documents are over.
+    #[serde(default)]
+    pub hang_up_after_s: Option<f64>,
+    /// What the caller presses at each `<Gather>`, in order.
+    #[serde(default)]
+    pub presses: Vec<Press>,
 }
 
 const fn inbound_talk_s() -> f64 {
@@ -160,27 +195,33 @@ const fn inbound_talk_s() -> f64 {
 }
 
 impl InboundRequest {
-    /// The call, and for how long it talks; a reason if a URL or the time does not fit.
-    pub fn into_call(self) -> Result<(NewCall, f64), &'static str> {
+    /// The call, and what the caller does; a reason if a URL or a time does not fit.
+    pub fn into_call(self) -> Result<(NewCall, Plan), &'static str> {
         let urls = std::iter::once(&self.voice_url).chain(&self.status_callback);
         if !urls.into_iter().all(|url| is_http(url)) {
             return Err("voice_url and status_callback must be http or https URLs");
         }
-        if !(0.0..=f64::from(TIME_LIMIT_MAX_S)).contains(&self.talk_s) {
-            return Err("talk_s must be 0 to 86400");
+        let times = std::iter::once(self.talk_s).chain(self.hang_up_after_s);
+        if !times.into_iter().all(|s| (0.0..=SECONDS_MAX).contains(&s)) {
+            return Err("talk_s and hang_up_after_s must be 0 to 86400");
         }
+        if !self.presses.iter().all(Press::fits) {
+            return Err("presses must be keys, pressed after 0 to 86400 seconds");
+        }
+        let plan = Plan::of_inbound(self.talk_s, self.hang_up_after_s, self.presses);
         let call = NewCall {
             to: self.to,
             from: self.from,
-            source: Source::Fetched { url: self.voice_url, fallback_url: None },
+            source: Source::Fetched(Fetch::new(self.voice_url)),
             status_callback: self.status_callback,
             events: vec!["completed".into()],
             ring_timeout_s: TIMEOUT_DEFAULT_S,
             time_limit_s: TIME_LIMIT_DEFAULT_S,
             detection: None,
             inbound: true,
+            parent: None,
         };
-        Ok((call, self.talk_s))
+        Ok((call, plan))
     }
 }
 
@@ -211,6 +252,7 @@ impl NewCall {
             time_limit_s: params.seconds("TimeLimit", TIME_LIMIT_DEFAULT_S, TIME_LIMIT_MAX_S)?,
             detection: detection(params)?,
             inbound: false,
+            parent: None,
         })
     }
 }
@@ -256,7 +298,7 @@ mod tests {
         let call = read("To=%2B14155550100&From=%2B15005550006&Url=http://a.test/x").unwrap();
         assert_eq!((call.ring_timeout_s, call.time_limit_s), (60, 14_400));
         assert_eq!(call.events, ["completed"]);
-        assert_eq!(call.source, Source::Fetched { url: "http://a.test/x".into(), fallback_url: None });
+        assert_eq!(call.source, Source::Fetched(Fetch::new("http://a.test/x".into())));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) fn call(entry: &Entry) -> Value {
         "from": entry.from,
         "from_formatted": entry.from,
         "group_sid": null,
-        "parent_call_sid": null,
+        "parent_call_sid": entry.parent_sid,
         "phone_number_sid": null,
         "price": null,
         "price_unit": "USD",

@@ -17,6 +17,8 @@ pub struct CallRow {
     pub id: CallId,
     /// Its run, if it has one.
     pub run_id: Option<RunId>,
+    /// Who called whom.
+    pub direction: Direction,
     /// Its job, if it has one.
     pub job_id: Option<JobId>,
     /// The transfer that it was made for, if any.
@@ -33,7 +35,8 @@ pub struct CallRow {
 
 macro_rules! call_columns {
     () => {
-        "c.call_id, c.run_id, c.job_id, c.transfer_id, c.attempt, c.state, c.call_sid, c.sequence, c.presumed, c.answered_at, \
+        "c.call_id, c.direction, c.run_id, c.job_id, c.transfer_id, c.attempt, c.state, c.call_sid, c.sequence, \
+         c.presumed, c.answered_at, \
          c.duration_s, c.answered_by, c.error_code, c.error_message, c.orphaned, c.time_limit_s, \
          c.intervention"
     };
@@ -57,6 +60,7 @@ impl CallRow {
         };
         Ok(Self {
             id: CallId(row.uuid("call_id")?),
+            direction: row.word("direction", Direction::from_word)?,
             run_id: row.opt_uuid("run_id")?.map(RunId),
             job_id: row.opt_uuid("job_id")?.map(JobId),
             transfer_id: row.opt_uuid("transfer_id")?.map(TransferId),
@@ -72,7 +76,7 @@ impl CallRow {
         let read = Self::read(row)?;
         Ok(CallView {
             id: read.id,
-            direction: row.word("direction", Direction::from_word)?,
+            direction: read.direction,
             run_id: read.run_id,
             job_id: read.job_id,
             transfer_id: read.transfer_id,

@@ -3,7 +3,9 @@
 use super::sql::{Dialect, Row, Sql, Value};
 use super::wake::{Changes, Wakes};
 use super::{Error, Result, postgres, sqlite};
+use crate::domain::call::{CallState, Direction};
 use crate::domain::{RunId, TenantId, Timestamp, TransferId};
+use crate::metrics;
 
 /// An open database.
 pub enum Database {
@@ -124,6 +126,11 @@ impl Tx {
         *earliest = at.min(*earliest);
     }
 
+    /// A call ended, once committed.
+    pub fn call_ended(&mut self, direction: Direction, state: CallState) {
+        self.changes.calls_ended.push((direction, state));
+    }
+
     /// There are new tasks, once committed.
     pub fn has_tasks(&mut self) {
         self.changes.tasks = true;
@@ -134,7 +141,8 @@ impl Tx {
     /// On PostgreSQL `ready_at` is lowered after the commit and outside of it: its row is the dispatch lock,
     /// which comes first in the lock order and belongs to dialers. If the process dies in between, the sweep
     /// finds the work.
-    pub async fn commit(self, wakes: &Wakes) -> Result<()> {
+    pub async fn commit(mut self, wakes: &Wakes) -> Result<()> {
+        let ended = std::mem::take(&mut self.changes.calls_ended);
         match self.inner {
             Inner::Sqlite(mut tx) => {
                 sqlite::lower_ready_at(&mut tx, &self.changes.ready).await?;
@@ -145,6 +153,9 @@ impl Tx {
                 postgres::commit(tx).await?;
                 wakes.committed(self.changes);
             }
+        }
+        for (direction, state) in ended {
+            metrics::call_ended(direction, state);
         }
         Ok(())
     }

@@ -10,8 +10,9 @@ use super::database::{Database, Scope};
 use super::sql::Sql;
 use super::usecases::queue::LowWater;
 use super::usecases::{
-    access, apply, calls, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls, lead_erase,
-    lead_import, lead_list, leads, reconcile, retry, runs, sweep, takeover, tasks, transfer_steps,
+    access, apply, calls, census, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls,
+    lead_erase, lead_import, lead_list, leads, reconcile, retry, runs, sweep, takeover, tasks,
+    transfer_steps,
 };
 use super::wake::Wakes;
 use super::*;
@@ -394,6 +395,10 @@ impl Store for Engine {
 
     async fn presume_stale(&self, older_than: Duration) -> Result<u64> {
         takeover::presume_stale(self, older_than).await
+    }
+
+    async fn census(&self) -> Result<Census> {
+        census::take(self).await
     }
 
     async fn now(&self) -> Result<Timestamp> {

@@ -57,6 +57,7 @@ use crate::domain::unknown::{Candidate, Verdict};
 use crate::domain::{
     AccountSid, CallId, CallSid, JobId, LeadId, RunId, TaskId, TenantId, Timestamp, WorkerId,
 };
+use crate::metrics::Census;
 
 /// The most items in one batch: jobs added, leads created, news applied, jobs ended by a sweep.
 pub const BATCH_MAX: usize = 1_000;
@@ -314,6 +315,8 @@ pub trait Store: Admin + Transfers {
     async fn lose_abandoned_intents(&self, older_than: std::time::Duration) -> Result<u64>;
     /// Unknown calls older than `older_than` are presumed failed. Returns how many.
     async fn presume_stale(&self, older_than: std::time::Duration) -> Result<u64>;
+    /// How much there is, of all tenants, for the metrics.
+    async fn census(&self) -> Result<Census>;
     /// Database time.
     async fn now(&self) -> Result<Timestamp>;
 }

@@ -9,8 +9,11 @@ use super::usecases::tasks::{self, NewTask};
 use super::{Error, Result, TransferView};
 use crate::domain::call::CallState;
 use crate::domain::task::TaskKind;
-use crate::domain::transfer::{self, Action, Event, Fact, Method, Mode, Outcome, Rejection, Step, Transfer};
+use crate::domain::transfer::{
+    self, Action, Event, Fact, Method, Mode, Outcome, Rejection, State, Step, StepError, Transfer,
+};
 use crate::domain::{CallId, IncidentId, Phone, TenantId, Timestamp, TransferId};
+use crate::metrics::{self, StepResult};
 
 /// A transfer, locked.
 #[derive(Debug, Clone)]
@@ -213,31 +216,43 @@ pub async fn commit(engine: &Engine, tx: Tx, tenant: &TenantId, row: &TransferRo
     Ok(())
 }
 
-/// The one place where what happens to transfers is told to the log; ids only.
+/// The one place where what happens to transfers is told to log and metrics; ids only.
 fn tell(tenant: &TenantId, view: &TransferView, event: &Event) {
     let (transfer, mode) = (view.id, view.transfer.mode.as_str());
+    let way = view.transfer.progress.method.as_str();
     match event {
         Event::Redirected { target } => {
+            metrics::transfer_step(way, StepResult::Done);
             tracing::info!(event = "transfer_call_redirected", %tenant, %transfer, mode, target);
         }
         Event::ActionFailed { action: Action::Redirect, error } => {
             let (code, class) = (&error.code, &error.class);
+            metrics::transfer_step(Method::Redirect.as_str(), result_of(error));
             tracing::warn!(event = "transfer_redirect_twilio_error", %tenant, %transfer, mode, code, class);
         }
         Event::ActionFailed { action, error } => {
             let (action, code, class) = (action.as_str(), &error.code, &error.class);
+            metrics::transfer_step(way, result_of(error));
             tracing::warn!(event = "transfer_error", %tenant, %transfer, mode, action, code, class);
         }
         Event::FellBack { to: Method::Dequeue } => {
             tracing::warn!(event = "falling_back_to_dequeue_method", %tenant, %transfer, mode);
         }
         Event::Ended { state, outcome } => {
-            let (state, outcome) = (state.as_str(), outcome.as_str());
-            let took_ms = view.updated_at.since(view.created_at).as_millis();
+            let outcome = outcome.as_str();
+            let took = view.updated_at.since(view.created_at);
+            metrics::transfer_ended(way, outcome);
+            if *state == State::Bridged {
+                metrics::transfer_bridged(way, took);
+            }
+            let (state, took_ms) = (state.as_str(), took.as_millis());
             tracing::info!(event = "transfer_complete", %tenant, %transfer, mode, state, outcome, took_ms);
         }
-        Event::Created { .. }
-        | Event::CallerJoined { .. }
+        Event::Created { .. } => {
+            metrics::transfer_started(mode);
+            tracing::info!(event = "transfer_requested", %tenant, %transfer, mode);
+        }
+        Event::CallerJoined { .. }
         | Event::CallerWaiting
         | Event::Moved { .. }
         | Event::FellBack { .. }
@@ -247,6 +262,10 @@ fn tell(tenant: &TenantId, view: &TransferView, event: &Event) {
         | Event::TargetMissed { .. }
         | Event::TakingBack { .. } => tracing::debug!(%tenant, %transfer, mode, ?event),
     }
+}
+
+fn result_of(error: &StepError) -> StepResult {
+    if error.class == "unavailable" { StepResult::Unavailable } else { StepResult::Refused }
 }
 
 /// The task that looks at the transfer at `run_at`.

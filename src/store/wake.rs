@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::{Notify, broadcast};
 
 use super::Wake;
+use crate::domain::call::{CallState, Direction};
 use crate::domain::{RunId, TenantId, Timestamp, TransferId};
 
 /// Wake-ups that a slow listener may fall behind by before it is told to look at everything.
@@ -21,6 +22,8 @@ pub struct Changes {
     pub transfers: BTreeSet<(TenantId, TransferId)>,
     /// Tenants with work, from when on.
     pub ready: BTreeMap<TenantId, Timestamp>,
+    /// Calls that ended, for the metrics: they count once committed.
+    pub calls_ended: Vec<(Direction, CallState)>,
     /// Whether there are new tasks. Other processes find them by their poll: one executor is enough.
     pub tasks: bool,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 
 use crate::domain::WorkerId;
 use crate::domain::task::TaskKind;
+use crate::metrics::{self, TaskEnd};
 use crate::reach::Reach;
 use crate::store::{Error, Recorder, Result, Store, Task, TaskFate, Wake};
 
@@ -84,7 +86,10 @@ pub async fn run(deps: Deps, config: Config, shutdown: CancellationToken) {
         let free = u32::try_from(AT_ONCE - under_way.len()).unwrap_or(CLAIM_MAX).min(CLAIM_MAX);
         let pause = match store.claim_tasks(&deps.worker, free, config.holds).await {
             Ok(claimed) => {
-                claimed.buried.iter().for_each(|task| tell_dead(task, "its executor died, every time"));
+                for task in &claimed.buried {
+                    metrics::task(task.kind, TaskEnd::Dead, Duration::ZERO);
+                    tell_dead(task, "its executor died, every time");
+                }
                 let pause = claimed.next_in.map(|next_in| next_in.min(config.poll));
                 for task in claimed.tasks {
                     under_way.spawn(attempt(deps.clone(), sending.clone(), task, config.task_max));
@@ -126,13 +131,22 @@ async fn attempt(deps: Deps, sending: TaskTracker, task: Task, at_most: Duration
     let span =
         tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
     async {
+        let began = Instant::now();
         let done = tokio::time::timeout(at_most, carry_out(&deps, &sending, &task));
         let done = done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));
-        match done {
-            Ok(()) => tracing::debug!(attempt = task.attempt, "done"),
-            Err(Error::Lapsed) => tracing::warn!("its claim had lapsed; whoever has it now does it"),
+        let took = began.elapsed();
+        let end = match done {
+            Ok(()) => {
+                tracing::debug!(attempt = task.attempt, "done");
+                TaskEnd::Done
+            }
+            Err(Error::Lapsed) => {
+                tracing::warn!("its claim had lapsed; whoever has it now does it");
+                TaskEnd::Lapsed
+            }
             Err(error) => fail(store, &task, &error).await,
-        }
+        };
+        metrics::task(task.kind, end, took);
     }
     .instrument(span)
     .await;
@@ -148,13 +162,22 @@ async fn carry_out(deps: &Deps, sending: &TaskTracker, task: &Task) -> Result<()
     }
 }
 
-async fn fail(store: &dyn Store, task: &Task, error: &Error) {
+async fn fail(store: &dyn Store, task: &Task, error: &Error) -> TaskEnd {
     match store.fail_task(task, &error.to_string(), rand::random()).await {
-        Ok(TaskFate::Again(_)) => tracing::warn!(attempt = task.attempt, %error, "failed; it is tried again"),
-        Ok(TaskFate::Dead) => tell_dead(task, &error.to_string()),
-        Ok(TaskFate::Lapsed) => {}
-        // Its claim lapses, and it is tried again all the same.
-        Err(why) => tracing::warn!(%error, %why, "failed, and so did writing that down"),
+        Ok(TaskFate::Again(_)) => {
+            tracing::warn!(attempt = task.attempt, %error, "failed; it is tried again");
+            TaskEnd::Failed
+        }
+        Ok(TaskFate::Dead) => {
+            tell_dead(task, &error.to_string());
+            TaskEnd::Dead
+        }
+        Ok(TaskFate::Lapsed) => TaskEnd::Lapsed,
+        Err(why) => {
+            // Its claim lapses, and it is tried again all the same.
+            tracing::warn!(%error, %why, "failed, and so did writing that down");
+            TaskEnd::Failed
+        }
     }
 }
 

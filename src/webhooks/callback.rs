@@ -13,6 +13,7 @@ use crate::carrier::callback::{AmdCallback, StatusCallback};
 use crate::carrier::signature::{self, Body};
 use crate::domain::call::News;
 use crate::domain::{CallId, TenantId, Violation};
+use crate::metrics::{self, Heard, HeardOf};
 use crate::store::Applied;
 
 /// The header that carries the signature.
@@ -30,7 +31,7 @@ pub(super) async fn status(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    receive((state, path, uri, headers, body), |params| {
+    receive(HeardOf::Status, (state, path, uri, headers, body), |params| {
         let callback = StatusCallback::parse(params)?;
         Ok(News::Status {
             sid: callback.call_sid,
@@ -52,7 +53,7 @@ pub(super) async fn amd(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    receive((state, path, uri, headers, body), |params| {
+    receive(HeardOf::Amd, (state, path, uri, headers, body), |params| {
         let callback = AmdCallback::parse(params)?;
         Ok(News::AnsweredBy { sid: callback.call_sid, answered_by: callback.answered_by })
     })
@@ -60,35 +61,39 @@ pub(super) async fn amd(
 }
 
 async fn receive(
+    of: HeardOf,
     (State(shared), Path((tenant, call_id)), OriginalUri(uri), headers, body): Incoming,
     parse: impl FnOnce(&[(String, String)]) -> Result<News, Violation>,
 ) -> StatusCode {
     // A tenant or call id that is none was never in a URL of ours; to a stranger that is a bad signature.
     let (Ok(tenant), Ok(call_id)) = (tenant.parse::<TenantId>(), call_id.parse::<CallId>()) else {
+        metrics::callback(of, Heard::Forged);
         return StatusCode::FORBIDDEN;
     };
     let span = tracing::info_span!("callback", %tenant, %call_id);
-    async {
+    let (status, heard) = async {
         let params: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
         let path = uri.path_and_query().map_or("", |path| path.as_str());
         match is_signed(&shared, &tenant, path, &params, &headers).await {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!(event = "callback_refused", reason = "signature", "missing or wrong");
-                return StatusCode::FORBIDDEN;
+                return (StatusCode::FORBIDDEN, Heard::Forged);
             }
-            Err(status) => return status,
+            Err(status) => return (status, Heard::Unavailable),
         }
         match parse(&params) {
             Ok(news) => record(shared, tenant, call_id, news).await,
             Err(violation) => {
                 tracing::warn!(event = "callback_refused", reason = "unreadable", %violation);
-                StatusCode::BAD_REQUEST
+                (StatusCode::BAD_REQUEST, Heard::Unreadable)
             }
         }
     }
     .instrument(span)
-    .await
+    .await;
+    metrics::callback(of, heard);
+    status
 }
 
 pub(super) async fn is_signed(
@@ -119,32 +124,38 @@ pub(super) fn is_signed_with(
     signature::verify(&tokens, &url, Body::Form(params), given)
 }
 
-async fn record(shared: Arc<Shared>, tenant: TenantId, call_id: CallId, news: News) -> StatusCode {
+async fn record(shared: Arc<Shared>, tenant: TenantId, call_id: CallId, news: News) -> (StatusCode, Heard) {
     // A task of its own: Twilio hanging up must not stop a commit half-way to its answer.
     let recording =
         tokio::spawn(async move { shared.recorder.record(&tenant, call_id, news).await }.in_current_span());
     match tokio::time::timeout(ANSWER_WITHIN, recording).await {
-        Ok(Ok(Ok(applied))) => answer(applied),
+        Ok(Ok(Ok(applied))) => (StatusCode::NO_CONTENT, heard(applied)),
         Ok(Ok(Err(error))) => {
             tracing::warn!(%error, "cannot store the callback");
-            StatusCode::SERVICE_UNAVAILABLE
+            (StatusCode::SERVICE_UNAVAILABLE, Heard::Unavailable)
         }
-        Ok(Err(_)) | Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, Heard::Unavailable),
     }
 }
 
-fn answer(applied: Applied) -> StatusCode {
+/// What the news came to; told in the log, too.
+pub(super) fn heard(applied: Applied) -> Heard {
     match applied {
-        Applied::Changed(state) => tracing::debug!(state = state.as_str(), "call moved"),
+        Applied::Changed(state) => {
+            tracing::debug!(state = state.as_str(), "call moved");
+            Heard::Applied
+        }
         Applied::Unchanged(state) => {
             tracing::debug!(event = "callback_ignored", state = state.as_str(), "it says nothing new");
+            Heard::Unchanged
         }
         Applied::NoSuchCall => {
             tracing::warn!(event = "callback_refused", reason = "no_such_call", "not a call of the tenant");
+            Heard::Stray
         }
         Applied::OtherSid => {
             tracing::warn!(event = "callback_refused", reason = "other_sid", "another SID is on record");
+            Heard::Stray
         }
     }
-    StatusCode::NO_CONTENT
 }

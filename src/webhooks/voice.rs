@@ -17,6 +17,7 @@ use crate::carrier::twiml::{self, Verb};
 use crate::domain::TenantId;
 use crate::domain::call::News;
 use crate::domain::script::Script;
+use crate::metrics::{self, Heard, HeardOf};
 use crate::store::{Applied, Error, InboundCall, Result};
 
 /// What callers hear who called nobody's number, or a tenant's without a greeting.
@@ -34,7 +35,7 @@ pub(super) async fn voice(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let callback = match read(&shared, &uri, &headers, &body).await {
+    let callback = match read(&shared, HeardOf::Voice, &uri, &headers, &body).await {
         Ok(callback) => callback,
         Err(status) => return status.into_response(),
     };
@@ -47,6 +48,7 @@ pub(super) async fn voice(
         }
         Err(_) => None,
     };
+    metrics::callback(HeardOf::Voice, if called.is_some() { Heard::Applied } else { Heard::Stray });
     if let Some(called) = &called
         && let Some(hold) = joined(&shared, &called.tenant, &callback).await
     {
@@ -94,7 +96,7 @@ pub(super) async fn status(
     headers: HeaderMap,
     body: Bytes,
 ) -> StatusCode {
-    let callback = match read(&shared, &uri, &headers, &body).await {
+    let callback = match read(&shared, HeardOf::VoiceStatus, &uri, &headers, &body).await {
         Ok(callback) => callback,
         Err(status) => return status,
     };
@@ -102,19 +104,22 @@ pub(super) async fn status(
     // A task of its own: Twilio hanging up must not stop a commit half-way to its answer.
     let recording =
         tokio::spawn(async move { find_and_record(&shared, None, &callback).await }.instrument(span));
-    match tokio::time::timeout(ANSWER_WITHIN, recording).await {
-        Ok(Ok(Ok(_))) => StatusCode::NO_CONTENT,
+    let (status, heard) = match tokio::time::timeout(ANSWER_WITHIN, recording).await {
+        Ok(Ok(Ok(applied))) => (StatusCode::NO_CONTENT, applied.map_or(Heard::Stray, callback::heard)),
         Ok(Ok(Err(error))) => {
             tracing::warn!(%error, "cannot store the callback");
-            StatusCode::SERVICE_UNAVAILABLE
+            (StatusCode::SERVICE_UNAVAILABLE, Heard::Unavailable)
         }
-        Ok(Err(_)) | Err(_) => StatusCode::SERVICE_UNAVAILABLE,
-    }
+        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, Heard::Unavailable),
+    };
+    metrics::callback(HeardOf::VoiceStatus, heard);
+    status
 }
 
 /// Whose signature counts is said by the callback's own account, and holds only if it is right.
 async fn read(
     shared: &Shared,
+    of: HeardOf,
     uri: &axum::http::Uri,
     headers: &HeaderMap,
     body: &Bytes,
@@ -125,16 +130,19 @@ async fn read(
         None => Vec::new(),
         Some(account) => shared.accounts.tokens(&account).await.map_err(|error| {
             tracing::warn!(%error, "cannot look the account up");
+            metrics::callback(of, Heard::Unavailable);
             StatusCode::SERVICE_UNAVAILABLE
         })?,
     };
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     if !callback::is_signed_with(shared, &tokens, path, &params, headers) {
         tracing::warn!("refused an inbound call: the signature is missing or wrong");
+        metrics::callback(of, Heard::Forged);
         return Err(StatusCode::FORBIDDEN);
     }
     StatusCallback::parse(&params).map_err(|violation| {
         tracing::warn!(%violation, "cannot read an inbound call");
+        metrics::callback(of, Heard::Unreadable);
         StatusCode::BAD_REQUEST
     })
 }

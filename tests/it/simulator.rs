@@ -2,6 +2,11 @@
 
 mod answers;
 mod callbacks;
+mod dial;
+mod gather;
+mod queues;
+mod rooms;
+mod trouble;
 mod world;
 
 use std::time::Duration;

@@ -43,6 +43,7 @@ impl Server {
             ("TRUNKLINE_PUBLIC_URL", text(&config.public_url)),
             ("TRUNKLINE_GRPC__LISTEN", config.grpc.listen.clone().into()),
             ("TRUNKLINE_WEBHOOKS__LISTEN", config.webhooks.listen.clone().into()),
+            ("TRUNKLINE_METRICS__LISTEN", text(&config.metrics.listen)),
             ("TRUNKLINE_TWILIO__BASE_URL", config.twilio.base_url.clone().into()),
             ("TRUNKLINE_TWILIO__ACCOUNT_SID", text(&config.twilio.account_sid)),
             ("TRUNKLINE_TWILIO__AUTH_TOKEN", token.into()),

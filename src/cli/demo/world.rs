@@ -87,17 +87,22 @@ impl World {
         // Invented people may be called at any hour.
         config.tenant.window.opens = "00:00".into();
         config.tenant.window.closes = "24:00".into();
-        let app = App::prepare(config.check_serve()?).await?;
+        let checked = config.check_serve()?;
+        let metrics = match checked.metrics_listen {
+            Some(address) => Some(TcpListener::bind(address).await?),
+            None => None,
+        };
+        let app = App::prepare(checked).await?;
         let key = app
             .first_key
             .clone()
             .ok_or_else(|| Error::Runtime("the demo tenant has a key already".into()))?;
         let server = if args.faults {
             // Its own process, which can be killed; it binds the ports and opens the database itself.
-            drop((app, grpc, webhooks));
+            drop((app, grpc, webhooks, metrics));
             Server::spawn(&config)?
         } else {
-            let listeners = Listeners { grpc: Some(grpc), webhooks: Some(webhooks) };
+            let listeners = Listeners { grpc: Some(grpc), webhooks: Some(webhooks), metrics };
             Server::Here(tokio::spawn(app.serve(listeners, stop.clone())))
         };
         config.client.endpoint.clone_from(&endpoint);

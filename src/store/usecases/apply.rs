@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-use crate::domain::call::{self, CallState, News, RejectClass};
+use crate::domain::call::{self, CallState, Direction, News, RejectClass};
 use crate::domain::event::Event;
 use crate::domain::job::{self, Context, JobState};
 use crate::domain::run::RunState;
@@ -48,6 +48,8 @@ struct Batch {
     changed_jobs: BTreeSet<Uuid>,
     /// Calls whose ending is new, and of which the carrier knew: their leads are to hear of them.
     ended: BTreeSet<Uuid>,
+    /// Calls that ended in this batch.
+    counted: Vec<(Direction, CallState)>,
     /// From when on the tenant has work because of this.
     work_at: Timestamp,
 }
@@ -76,6 +78,7 @@ impl Batch {
             changed_calls: BTreeSet::new(),
             changed_jobs: BTreeSet::new(),
             ended: BTreeSet::new(),
+            counted: Vec::new(),
             work_at: Timestamp::NEVER,
         })
     }
@@ -104,6 +107,7 @@ impl Batch {
         row.call = next;
         self.changed_calls.insert(call);
         if ended {
+            self.counted.push((row.direction, row.call.state));
             self.work_at = self.now;
         }
         let state = row.call.state;
@@ -185,6 +189,9 @@ impl Batch {
         let callers = calls_over(&calls);
         let legs = calls.iter().filter_map(|row| row.transfer_id).collect();
         transfer_row::nudge(tx, tenant, callers, legs, self.now).await?;
+        for (direction, state) in self.counted {
+            tx.call_ended(direction, state);
+        }
         if self.work_at < Timestamp::NEVER {
             tx.has_work(tenant, self.work_at);
         }

@@ -16,7 +16,7 @@ macro_rules! call_view {
         concat!(
             "SELECT ",
             call_columns!(),
-            ", c.direction, c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c "
+            ", c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c "
         )
     };
 }

@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod apply;
 pub mod audit;
 pub mod calls;
+pub mod census;
 pub mod claim;
 pub mod cleanup;
 pub mod explain;

@@ -71,13 +71,13 @@ async fn caller_call(tx: &mut Tx, tenant: &TenantId, by: By<'_>) -> Result<CallV
     static BY_ID: Sql = Sql::new(concat!(
         "SELECT ",
         call_columns!(),
-        ", c.direction, c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c
+        ", c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c
          WHERE c.tenant_id = $1 AND c.call_id = $2"
     ));
     static BY_SID: Sql = Sql::new(concat!(
         "SELECT ",
         call_columns!(),
-        ", c.direction, c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c
+        ", c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c
          WHERE c.tenant_id = $1 AND c.call_sid = $2"
     ));
     let (sql, values): (_, Vec<Value>) = match by {

@@ -1,12 +1,12 @@
 //! A simulated carrier, a client of it, and a sink that its webhooks arrive at.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +18,7 @@ use trunkline::carrier::signature::{self, Body};
 use trunkline::carrier::{self, Account, Answer, Client, CreateCall, Created, Credential};
 use trunkline::domain::call::CarrierStatus;
 use trunkline::domain::{CallSid, Phone};
-use trunkline::simulator::{Config, Outcomes, Range, SimAccount, Simulator};
+use trunkline::simulator::{Config, Ledger, Outcomes, Range, SimAccount, Simulator};
 
 const SID: &str = "AC0123456789abcdef0123456789abcdef";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -65,6 +65,8 @@ struct Sink {
     arrived: mpsc::UnboundedSender<Arrived>,
     /// What to answer next; 204 when there is nothing.
     answers: Arc<Mutex<VecDeque<(StatusCode, String)>>>,
+    /// What is always answered at a path.
+    documents: Arc<Mutex<HashMap<String, String>>>,
 }
 
 pub struct World {
@@ -74,6 +76,8 @@ pub struct World {
     pub origin: String,
     sink: Sink,
     arrived: mpsc::UnboundedReceiver<Arrived>,
+    /// What arrived while something else was waited for.
+    passed_over: VecDeque<Arrived>,
     _shutdown: DropGuard,
 }
 
@@ -96,6 +100,7 @@ impl World {
             origin: format!("http://{}", listener.local_addr().unwrap()),
             arrived: sender,
             answers: Arc::default(),
+            documents: Arc::default(),
         };
         let app = Router::new().fallback(receive).with_state(sink.clone());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -103,7 +108,16 @@ impl World {
         let client = client(&origin, Duration::from_secs(10));
         let credential = Credential { username: SID.into(), password: TOKEN.into() };
         let account = Account { sid: SID.parse().unwrap(), credential };
-        Self { client, account, simulator, origin, sink, arrived, _shutdown: shutdown.drop_guard() }
+        Self {
+            client,
+            account,
+            simulator,
+            origin,
+            sink,
+            arrived,
+            passed_over: VecDeque::new(),
+            _shutdown: shutdown.drop_guard(),
+        }
     }
 
     /// A call to number `to` that talks as long as the simulator says.
@@ -144,8 +158,90 @@ impl World {
         self.sink.answers.lock().unwrap().push_back((status, body.into()));
     }
 
+    /// What is always answered at `path`: these verbs.
+    pub fn document(&self, path: &str, verbs: &str) {
+        let xml = format!("<Response>{verbs}</Response>");
+        self.sink.documents.lock().unwrap().insert(path.into(), xml);
+    }
+
+    /// Somebody calls us: phone `from`, and what the caller does as JSON fields, perhaps none. Asks `/voice`.
+    pub async fn inbound(&self, from: u32, does: &str) -> CallSid {
+        let url = self.url("/voice");
+        let json = format!(
+            r#"{{"from":"{}","to":"{}","voice_url":"{url}"{does}}}"#,
+            phone(from).expose(),
+            phone(500).expose()
+        );
+        let placed: serde_json::Value =
+            serde_json::from_str(&self.post("/simulator/inbound", &json).await).unwrap();
+        placed["sid"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// An outbound call that follows these verbs.
+    pub async fn perform(&self, to: u32, verbs: &str) -> CallSid {
+        let answer = Answer::Twiml(format!("<Response>{verbs}</Response>"));
+        // Its own callbacks are not looked at: what arrives is what the verbs ask for.
+        let status_callback = "http://127.0.0.1:9/none#rc=0".into();
+        self.take(&CreateCall { answer, status_callback, ..self.call(to) }).await
+    }
+
+    /// The next webhook at `path`; others wait for their turn.
+    pub async fn at(&mut self, path: &str) -> Arrived {
+        self.first(|arrived| arrived.path == path).await
+    }
+
+    /// The next webhook that fits; others wait for their turn.
+    pub async fn first(&mut self, fits: impl Fn(&Arrived) -> bool) -> Arrived {
+        if let Some(found) = self.passed_over.iter().position(&fits) {
+            return self.passed_over.remove(found).unwrap();
+        }
+        loop {
+            let arrived = self.receive().await;
+            if fits(&arrived) {
+                return arrived;
+            }
+            self.passed_over.push_back(arrived);
+        }
+    }
+
+    /// Waits until the ledger shows something.
+    pub async fn shows<T>(&self, what: &str, seen: impl Fn(&Ledger) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = seen(&self.simulator.ledger()) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{what} in time: {:?}", self.simulator.ledger());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits until somebody talks to somebody, and says who.
+    pub async fn bridged(&self) -> [CallSid; 2] {
+        let open = |ledger: &Ledger| {
+            ledger.bridges.iter().find(|bridge| bridge.until_us.is_none()).map(|bridge| bridge.legs.clone())
+        };
+        self.shows("a bridge", open).await
+    }
+
+    /// Waits until a call has ended, and says how.
+    pub async fn ended(&self, sid: &CallSid) -> CarrierStatus {
+        let ended = |ledger: &Ledger| {
+            let mut all = ledger.entries.iter().chain(&ledger.legs);
+            all.find(|entry| entry.sid == *sid && entry.status.is_final()).map(|entry| entry.status)
+        };
+        self.shows("the end of a call", ended).await
+    }
+
     /// The next webhook.
     pub async fn next(&mut self) -> Arrived {
+        match self.passed_over.pop_front() {
+            Some(arrived) => arrived,
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Arrived {
         tokio::time::timeout(PATIENCE, self.arrived.recv()).await.expect("a webhook in time").unwrap()
     }
 
@@ -197,17 +293,32 @@ pub fn client(origin: &str, request_timeout: Duration) -> Client {
 }
 
 /// Takes a webhook; one whose signature is wrong fails the test by never arriving.
-async fn receive(State(sink): State<Sink>, uri: Uri, headers: HeaderMap, body: String) -> Response {
-    let params: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+async fn receive(
+    State(sink): State<Sink>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: String,
+) -> Response {
+    let mut params: Vec<(String, String)> =
+        url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let signed = headers.get("x-twilio-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let token = SecretString::from(TOKEN);
     let url = format!("{}{uri}", sink.origin);
     if !signature::verify(&[&token], &url, Body::Form(&params), signed) {
         return StatusCode::FORBIDDEN.into_response();
     }
+    if method == Method::GET {
+        let query = uri.query().unwrap_or_default();
+        params = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    }
     let path = uri.path().to_owned();
+    let document = sink.documents.lock().unwrap().get(&path).cloned();
     // The test may be over.
     let _ = sink.arrived.send(Arrived { path, params });
+    if let Some(document) = document {
+        return document.into_response();
+    }
     let next = sink.answers.lock().unwrap().pop_front();
     next.map_or_else(|| StatusCode::NO_CONTENT.into_response(), IntoResponse::into_response)
 }

@@ -8,6 +8,7 @@ mod inbound;
 mod isolation;
 mod lost;
 mod machines;
+mod metrics;
 mod rejections;
 mod scripts;
 mod secrets;

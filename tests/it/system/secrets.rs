@@ -1,4 +1,4 @@
-//! Neither people's numbers nor secrets, in no log line, no event, no stored answer.
+//! Neither people's numbers nor secrets, in no log line, no event, no metric, no stored answer.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,9 @@ use trunkline::grpc::pb::{self, RunState};
 use trunkline::simulator::{Config, Faults, SimAccount};
 
 use super::child::Site;
-use super::world::{Carrier, TOKEN, create, ended, job_to, jobs, quick_carrier, retrying, settings, state};
+use super::world::{
+    Carrier, Port, TOKEN, create, ended, job_to, jobs, quick_carrier, retrying, settings, state,
+};
 use crate::admin::MASTER_KEY;
 use crate::support::{ACCOUNT, TestDatabase, on_both_databases, phone};
 
@@ -106,6 +108,8 @@ async fn nothing_personal_is_told(database: TestDatabase) {
     site.set("TWILIO__API_KEY_SECRET", TOKEN);
     site.set("TWILIO__PREVIOUS_AUTH_TOKEN", TOKEN);
     site.set("TWILIO__AUTH_TOKEN", CURRENT);
+    let metrics = Port::reserve();
+    site.set("METRICS__LISTEN", &metrics.address());
     let server = site.serve();
     let key = server.first_key().await;
     let client = site.client(&key).await;
@@ -143,6 +147,8 @@ async fn nothing_personal_is_told(database: TestDatabase) {
     carrier.accepted(8).await;
     let (request_id, id) = (String::from("stop"), run_id.clone());
     queue.clone().stop_run(pb::StopRunRequest { request_id, run_id: id }).await.unwrap();
+    let told = super::metrics::scrape(&metrics.address()).await;
+    assert!(told.contains("trunkline_calls_submitted_total{"), "{told}");
     server.terminate();
     let stdout = server.stdout.get();
     let (status, log) = server.ended().await;
@@ -152,6 +158,7 @@ async fn nothing_personal_is_told(database: TestDatabase) {
 
     let mut texts: Vec<(String, String)> =
         log.lines().map(|line| ("the log".to_owned(), line.to_owned())).collect();
+    texts.extend(told.lines().map(|line| ("the metrics".to_owned(), line.to_owned())));
     texts.extend(stored(&site.database.url).await);
     let mut hidden: Vec<String> = [
         TOKEN,

@@ -193,6 +193,7 @@ impl World {
         let listeners = Listeners {
             grpc: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
             webhooks: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
+            metrics: None,
         };
         let webhooks = format!("http://{}", listeners.webhooks.as_ref().unwrap().local_addr().unwrap());
         let mut config = settings_of(&database, &setup, &carrier);
