@@ -12,4 +12,5 @@ mod store;
 mod support;
 mod system;
 mod tidy;
+mod transfers;
 mod unknown;
