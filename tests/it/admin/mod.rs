@@ -4,6 +4,7 @@ mod accounts;
 mod keys;
 mod tenants;
 mod walk;
+mod walk_transfers;
 
 use secrecy::SecretString;
 use trunkline::cli::client::Client;

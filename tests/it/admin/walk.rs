@@ -6,6 +6,7 @@ use trunkline::cli::client::Client;
 use trunkline::grpc::methods::Scope;
 use trunkline::grpc::pb::{self, import_jobs_request as import, list_calls_request, new_job::Who};
 
+use super::walk_transfers;
 use super::{audited, client, make_key, make_tenant, sealing, tenant_settings};
 use crate::support::{ACCOUNT, TestDatabase, on_both_databases, phone};
 use crate::system::world::{
@@ -41,7 +42,8 @@ impl Ids {
     fn secret(&self) -> Vec<String> {
         let ids = [&self.ended, &self.job, &self.call, &self.sid, &self.lead, &self.run, &self.open_job];
         let ids = ids.into_iter().chain([&self.spare_lead, &self.task, &self.transfer, &self.caller]);
-        ids.into_iter().cloned().chain([phone(1).expose().to_owned()]).collect()
+        let ids = ids.into_iter().filter(|id| !id.is_empty());
+        ids.cloned().chain([phone(1).expose().to_owned()]).collect()
     }
 }
 
@@ -73,7 +75,7 @@ async fn run_for(world: &World, method: &str) -> (String, String) {
     (run_id, created.results[0].job_id.clone())
 }
 
-fn told<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, Status>) -> Result<String, Status> {
+pub(super) fn told<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, Status>) -> Result<String, Status> {
     answer.map(|answer| format!("{:?}", answer.into_inner()))
 }
 
@@ -284,43 +286,12 @@ async fn tenants(client: &Client, method: &str, ids: &Ids) -> Result<String, Sta
     }
 }
 
-/// One request of `Transfers` about those ids.
-async fn transfers(client: &Client, method: &str, ids: &Ids) -> Result<String, Status> {
-    let mut transfers = client.transfers.clone();
-    let (transfer_id, request_id) = (ids.transfer.clone(), String::new());
-    let targets = vec![phone(990).expose().to_owned()];
-    let settings = Some(pb::TransferSettings { targets, ..Default::default() });
-    match method {
-        "StartTransfer" => {
-            let call = Some(pb::start_transfer_request::Call::CallId(ids.caller.clone()));
-            told(transfers.start_transfer(pb::StartTransferRequest { request_id, call, settings }).await)
-        }
-        "OpenIncident" => {
-            let caller = Some(pb::open_incident_request::Caller::CallId(ids.caller.clone()));
-            let incident_id = uuid::Uuid::new_v4().to_string();
-            let request = pb::OpenIncidentRequest { request_id, incident_id, caller, settings };
-            told(transfers.open_incident(request).await)
-        }
-        "GetTransfer" => told(transfers.get_transfer(pb::GetTransferRequest { transfer_id }).await),
-        "ListTransfers" => told(transfers.list_transfers(pb::ListTransfersRequest::default()).await),
-        "CancelTransfer" => {
-            told(transfers.cancel_transfer(pb::CancelTransferRequest { request_id, transfer_id }).await)
-        }
-        "WatchTransfer" => {
-            let request = pb::WatchTransferRequest { transfer_id, ..Default::default() };
-            let mut stream = transfers.watch_transfer(request).await?.into_inner();
-            Ok(format!("{:?}", stream.message().await?))
-        }
-        other => panic!("Transfers/{other} has no case here: add one"),
-    }
-}
-
 async fn ask(client: &Client, service: &str, method: &str, ids: &Ids) -> Result<String, Status> {
     match service {
         "OutboundQueue" => outbound(client, method, ids).await,
         "Leads" => leads(client, method, ids).await,
         "Tenants" => tenants(client, method, ids).await,
-        "Transfers" => transfers(client, method, ids).await,
+        "Transfers" => walk_transfers::ask(client, method, &ids.transfer, &ids.caller).await,
         other => panic!("{other} has no cases here: add them"),
     }
 }
@@ -353,50 +324,6 @@ async fn spare_lead_and_task(world: &World) -> (String, String) {
     let tasks = world.queue().list_tasks(pb::ListTasksRequest::default()).await.unwrap().into_inner().tasks;
     let task = tasks.into_iter().find(|task| task.kind == "erase_lead").unwrap();
     (made.remove(0), task.task_id)
-}
-
-/// A caller on the line, and a transfer that waits: the tenant's pace allows one call in a thousand seconds by now.
-async fn caller_and_transfer(world: &World, n: usize) -> (String, String) {
-    let slow = pb::TenantSettings { calls_per_second: 0.001, ..Default::default() };
-    let update_mask = Some(prost_types::FieldMask { paths: vec!["calls_per_second".into()] });
-    let request = pb::UpdateTenantRequest {
-        tenant_id: TENANT.into(),
-        settings: Some(slow),
-        update_mask,
-        ..Default::default()
-    };
-    world.client.tenants.clone().update_tenant(request).await.unwrap();
-    let sid = format!("CA{n:032}");
-    let from = phone(70);
-    let call_in = [
-        ("CallSid", sid.as_str()),
-        ("AccountSid", ACCOUNT),
-        ("CallStatus", "ringing"),
-        ("From", from.expose()),
-        ("To", "+15005550006"),
-        ("Direction", "inbound"),
-    ];
-    let call_in: Vec<_> =
-        call_in.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let url = format!("{}/twilio/voice", world.webhooks);
-    let signature = trunkline::carrier::signature::sign(TOKEN, &url, &call_in);
-    let request = reqwest::Client::new().post(&url).header("x-twilio-signature", signature).form(&call_in);
-    assert!(request.send().await.unwrap().status().is_success());
-    let by = || Some(pb::get_call_request::By::CallSid(sid.clone()));
-    let get = async || world.queue().get_call(pb::GetCallRequest { by: by() }).await;
-    until("the call to us", async || get().await.is_ok()).await;
-    let caller = get().await.unwrap().into_inner().call.unwrap().call_id;
-    let open = pb::OpenIncidentRequest {
-        incident_id: uuid::Uuid::new_v4().to_string(),
-        caller: Some(pb::open_incident_request::Caller::CallerPhone(phone(71).expose().into())),
-        settings: Some(pb::TransferSettings {
-            targets: [991, 992, 993].map(|n| phone(n).expose().to_owned()).into(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let opened = world.client.transfers.clone().open_incident(open).await.unwrap().into_inner();
-    (caller, opened.transfer.unwrap().transfer_id)
 }
 
 async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatabase) {
@@ -432,7 +359,7 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
         let name = format!("{service}/{method}");
         (ids.run, ids.open_job) = run_for(&world, &method).await;
         if service == "Transfers" {
-            (ids.caller, ids.transfer) = caller_and_transfer(&world, seen).await;
+            (ids.caller, ids.transfer) = walk_transfers::caller_and_transfer(&world, seen).await;
         }
         for (who, strange) in [("stranger", &stranger), ("admin", &strange_admin)] {
             if service == "Tenants" && who == "admin" {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use trunkline::grpc::pb::transfer_event::Kind as EventKind;
 use trunkline::grpc::pb::watch_transfer_response::Kind;
 use trunkline::grpc::pb::{self, CallState, Transfer, TransferOutcome};
+use trunkline::progress::Cursor;
 use trunkline::simulator::{Bridge, Outcome, Press, RequestFault, RequestKind, Scripted};
 
 use crate::support::{TestDatabase, phone};
@@ -123,16 +124,22 @@ async fn get(world: &World, id: &str) -> Transfer {
     world.client.transfers.clone().get_transfer(request).await.unwrap().into_inner().transfer.unwrap()
 }
 
-/// Watches a transfer to its end: as it stands then, and its events as far as they were seen.
+/// Watches a transfer to its end: as it stands then, and all its events.
 async fn ended(world: &World, id: &str) -> (Transfer, Vec<EventKind>) {
-    let request = pb::WatchTransferRequest { transfer_id: id.into(), ..Default::default() };
-    let mut stream = world.client.transfers.clone().watch_transfer(request).await.unwrap().into_inner();
+    // From its first event on: with a token like those that the server gives.
+    let mut request = pb::WatchTransferRequest { transfer_id: id.into(), ..Default::default() };
+    let mut client = world.client.transfers.clone();
+    let first = client.watch_transfer(request.clone()).await.unwrap().into_inner().message().await.unwrap();
+    let mut cursor: Cursor = first.unwrap().resume_token.parse().unwrap();
+    cursor.revision = 0;
+    request.resume_token = cursor.to_string();
+    let mut stream = client.watch_transfer(request).await.unwrap().into_inner();
     let mut seen = Vec::new();
     let mut last = 0;
     let watching = async {
         while let Some(update) = stream.message().await.unwrap() {
             match update.kind.unwrap() {
-                Kind::Snapshot(_) => {}
+                Kind::Snapshot(_) => panic!("a snapshot after a token"),
                 Kind::Bookmark(_) => continue,
                 Kind::Events(events) => {
                     assert_eq!(update.revision, last + 1, "a gap");
