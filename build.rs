@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 8] = [
+    "trunkline/v1/forecast.proto",
     "trunkline/v1/runs.proto",
+    "trunkline/v1/suppressions.proto",
     "trunkline/v1/leads.proto",
     "trunkline/v1/maintenance.proto",
     "trunkline/v1/outbound_queue.proto",

@@ -173,7 +173,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     attempt       BIGINT NOT NULL DEFAULT 0,
     attempts_used BIGINT NOT NULL DEFAULT 0,
     outcome       TEXT COLLATE "C" CHECK (outcome IN ('answered', 'machine', 'busy', 'no_answer', 'failed', 'lead_dead',
-                      'policy_block', 'unknown', 'canceled', 'expired')),
+                      'policy_block', 'unknown', 'canceled', 'expired', 'suppressed')),
     metadata      TEXT COLLATE "C",
     created_at    BIGINT NOT NULL,
     updated_at    BIGINT NOT NULL,
@@ -278,7 +278,8 @@ CREATE TABLE IF NOT EXISTS request_ids (
 );
 CREATE INDEX IF NOT EXISTS request_ids_age ON request_ids (created_at);
 
--- How far an import got. Jobs are imported into a run; an import of leads has the run of zeros, and counts.
+-- How far an import got. Jobs are imported into a run; an import of leads has the run of zeros, one of suppressions the
+-- run of ones, and both count.
 CREATE TABLE IF NOT EXISTS imports (
     tenant_id   TEXT COLLATE "C" NOT NULL,
     run_id      UUID NOT NULL,
@@ -375,6 +376,22 @@ CREATE TABLE IF NOT EXISTS run_retries (
     PRIMARY KEY (tenant_id, run_id)
 ) WITH (fillfactor = 60);
 
+-- A run made of leads: which, and how far it got (the last lead looked at). Nothing of the filter is kept once done.
+-- suppressed: of those added. last_error: what it waits for, or why it ended early.
+CREATE TABLE IF NOT EXISTS run_populations (
+    tenant_id     TEXT COLLATE "C" NOT NULL,
+    run_id        UUID NOT NULL,
+    filter        TEXT COLLATE "C" NOT NULL,
+    seal          BOOLEAN NOT NULL,
+    after_lead_id UUID NOT NULL,
+    done          BOOLEAN NOT NULL DEFAULT FALSE,
+    added         BIGINT NOT NULL DEFAULT 0,
+    duplicates    BIGINT NOT NULL DEFAULT 0,
+    suppressed    BIGINT NOT NULL DEFAULT 0,
+    last_error    TEXT COLLATE "C",
+    PRIMARY KEY (tenant_id, run_id)
+) WITH (fillfactor = 60);
+
 -- When a tenant last had maintenance done on request, so that the limit holds across processes.
 CREATE TABLE IF NOT EXISTS maintenance (
     tenant_id TEXT COLLATE "C" NOT NULL,
@@ -382,6 +399,23 @@ CREATE TABLE IF NOT EXISTS maintenance (
     last_at   BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, kind)
 ) WITH (fillfactor = 60);
+
+-- Phones that the tenant must not dial; they outlive their leads. One that has expired holds nobody back, and is replaced.
+-- call_id: the call during which the callee asked for it. created_by: a key's id, or 'system'.
+CREATE TABLE IF NOT EXISTS suppressions (
+    tenant_id      TEXT COLLATE "C" NOT NULL,
+    phone          TEXT COLLATE "C" NOT NULL,
+    suppression_id UUID NOT NULL,
+    reason         TEXT COLLATE "C" NOT NULL CHECK (reason IN ('asked', 'registry', 'complaint', 'wrong_number', 'legal', 'other')),
+    source         TEXT COLLATE "C" NOT NULL CHECK (source IN ('api', 'operator', 'import', 'opt_out')),
+    note           TEXT COLLATE "C" NOT NULL,
+    call_id        UUID,
+    expires_at     BIGINT,
+    created_at     BIGINT NOT NULL,
+    created_by     TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (tenant_id, phone)
+) WITH (fillfactor = 70);
+CREATE UNIQUE INDEX IF NOT EXISTS suppressions_by_id ON suppressions (tenant_id, suppression_id);
 
 -- Who changed what of the tenant. Append-only. actor: a key's id, or 'system'; actor_tenant: whose key; peer: the
 -- address that asked.
@@ -425,7 +459,8 @@ DECLARE owned TEXT;
 BEGIN
     FOREACH owned IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'leads', 'runs', 'jobs', 'ready_jobs',
                                  'call_log', 'run_events', 'request_ids', 'imports', 'run_retries', 'maintenance',
-                                 'audit_log', 'lead_events', 'tasks', 'transfers', 'transfer_events'] LOOP
+                                 'audit_log', 'lead_events', 'tasks', 'suppressions', 'run_populations', 'transfers',
+                                 'transfer_events'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned);
         EXECUTE format('DROP POLICY IF EXISTS own_rows ON %I', owned);
         EXECUTE format('CREATE POLICY own_rows ON %I TO trunkline_app
@@ -433,7 +468,7 @@ BEGIN
         EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I TO trunkline_app', owned);
     END LOOP;
 END $$;
-GRANT DELETE ON ready_jobs, leads, lead_events, tasks TO trunkline_app;
+GRANT DELETE ON ready_jobs, leads, lead_events, tasks, suppressions TO trunkline_app;
 REVOKE UPDATE ON run_events, transfer_events FROM trunkline_app;
 REVOKE UPDATE, DELETE ON audit_log FROM trunkline_app;
 -- Tenants and keys are the administration's.

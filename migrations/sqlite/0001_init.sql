@@ -173,7 +173,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     attempt       INTEGER NOT NULL DEFAULT 0,
     attempts_used INTEGER NOT NULL DEFAULT 0,
     outcome       TEXT CHECK (outcome IN ('answered', 'machine', 'busy', 'no_answer', 'failed', 'lead_dead',
-                      'policy_block', 'unknown', 'canceled', 'expired')),
+                      'policy_block', 'unknown', 'canceled', 'expired', 'suppressed')),
     metadata      TEXT,
     created_at    INTEGER NOT NULL,
     updated_at    INTEGER NOT NULL,
@@ -271,7 +271,8 @@ CREATE TABLE IF NOT EXISTS request_ids (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS request_ids_age ON request_ids (created_at);
 
--- How far an import got. Jobs are imported into a run; an import of leads has the run of zeros, and counts.
+-- How far an import got. Jobs are imported into a run; an import of leads has the run of zeros, one of suppressions the
+-- run of ones, and both count.
 CREATE TABLE IF NOT EXISTS imports (
     tenant_id   TEXT NOT NULL,
     run_id      TEXT NOT NULL,
@@ -368,6 +369,22 @@ CREATE TABLE IF NOT EXISTS run_retries (
     PRIMARY KEY (tenant_id, run_id)
 ) STRICT;
 
+-- A run made of leads: which, and how far it got (the last lead looked at). Nothing of the filter is kept once done.
+-- suppressed: of those added. last_error: what it waits for, or why it ended early.
+CREATE TABLE IF NOT EXISTS run_populations (
+    tenant_id     TEXT NOT NULL,
+    run_id        TEXT NOT NULL,
+    filter        TEXT NOT NULL,
+    seal          INTEGER NOT NULL,
+    after_lead_id TEXT NOT NULL,
+    done          INTEGER NOT NULL DEFAULT 0,
+    added         INTEGER NOT NULL DEFAULT 0,
+    duplicates    INTEGER NOT NULL DEFAULT 0,
+    suppressed    INTEGER NOT NULL DEFAULT 0,
+    last_error    TEXT,
+    PRIMARY KEY (tenant_id, run_id)
+) STRICT;
+
 -- When a tenant last had maintenance done on request, so that the limit holds across processes.
 CREATE TABLE IF NOT EXISTS maintenance (
     tenant_id TEXT NOT NULL,
@@ -375,6 +392,23 @@ CREATE TABLE IF NOT EXISTS maintenance (
     last_at   INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, kind)
 ) STRICT;
+
+-- Phones that the tenant must not dial; they outlive their leads. One that has expired holds nobody back, and is replaced.
+-- call_id: the call during which the callee asked for it. created_by: a key's id, or 'system'.
+CREATE TABLE IF NOT EXISTS suppressions (
+    tenant_id      TEXT NOT NULL,
+    phone          TEXT NOT NULL,
+    suppression_id TEXT NOT NULL,
+    reason         TEXT NOT NULL CHECK (reason IN ('asked', 'registry', 'complaint', 'wrong_number', 'legal', 'other')),
+    source         TEXT NOT NULL CHECK (source IN ('api', 'operator', 'import', 'opt_out')),
+    note           TEXT NOT NULL,
+    call_id        TEXT,
+    expires_at     INTEGER,
+    created_at     INTEGER NOT NULL,
+    created_by     TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, phone)
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS suppressions_by_id ON suppressions (tenant_id, suppression_id);
 
 -- Who changed what of the tenant. Append-only. actor: a key's id, or 'system'; actor_tenant: whose key; peer: the
 -- address that asked.
@@ -418,6 +452,8 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('call_log', 'call_log_inbound', '1000000 100000 10'),
     ('call_log', 'call_log_inbound_live', '1000 100 1'),
     ('lead_events', 'lead_events', '10000000 1000000 10 1'),
+    ('suppressions', 'sqlite_autoindex_suppressions_1', '1000000 100000 1'),
+    ('suppressions', 'suppressions_by_id', '1000000 100000 1'),
     ('tasks', 'sqlite_autoindex_tasks_1', '1000 100 1'),
     ('tasks', 'tasks_due', '1000 1'),
     ('transfers', 'sqlite_autoindex_transfers_1', '1000000 100000 1'),

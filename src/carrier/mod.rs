@@ -20,5 +20,8 @@ mod request;
 pub use client::{Client, Config};
 pub use error::{CodeClass, Error};
 pub use http::install_tls_provider;
-pub use request::{Account, Amd, AmdMode, Answer, CreateCall, Created, Credential, ListCalls, UpdateCall};
+pub use request::{
+    Account, Amd, AmdMode, Answer, CreateCall, Created, Credential, ListCalls, UpdateCall,
+    connection_override,
+};
 pub use wire::{CallPage, CallResource, MemberResource, QueueResource};

@@ -131,6 +131,13 @@ impl CreateCall {
     }
 }
 
+/// `url` with Twilio's connection override: up to five retries after a failed connection, a timeout or a 5xx. The fragment
+/// is not signed.
+/// <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>
+pub fn connection_override(url: &str) -> String {
+    format!("{url}#rc=5&rp=ct,rt,5xx")
+}
+
 /// What became of a create request.
 ///
 /// Only [`Created::NotSent`] and [`Created::Rejected`] prove that no call was made.

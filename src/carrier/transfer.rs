@@ -1,5 +1,6 @@
 //! The TwiML of transfers: what the caller hears, what a target hears, and where the carrier asks us.
 
+use super::connection_override;
 use super::twiml::{Beep, Conference, Dial, Gather, Method, Noun, Number, Queue, Response, Verb};
 use crate::domain::transfer::{Heard, OnFailure, Outcome, Phase, Purpose, Transfer, heard};
 use crate::domain::{CallId, TenantId, TransferId};
@@ -96,6 +97,11 @@ impl Documents {
         format!("{}/{ask}", self.base)
     }
 
+    /// The same, for a document: what is lost on the way is asked again.
+    fn asks(&self, ask: Ask) -> String {
+        connection_override(&self.url(ask))
+    }
+
     /// The queue in which the caller waits, and the conference's name: nobody else's.
     fn room(&self) -> String {
         format!("transfer-{}", self.id)
@@ -107,14 +113,14 @@ impl Documents {
             Heard::Dial => self.dial(transfer),
             Heard::Hold => vec![Verb::Enqueue {
                 name: self.room(),
-                action: Some(self.url(Ask::Queue)),
+                action: Some(self.asks(Ask::Queue)),
                 method: Method::Post,
-                wait_url: Some(self.url(Ask::Wait)),
+                wait_url: Some(self.asks(Ask::Wait)),
             }],
             Heard::Conference => {
                 let room =
                     Conference { end_on_exit: true, beep: Beep::Never, ..Conference::new(self.room()) };
-                let action = Some(self.url(Ask::Over));
+                let action = Some(self.asks(Ask::Over));
                 vec![Verb::Dial(Dial { action, ..Dial::new(Noun::Conference(room)) })]
             }
             Heard::WayBack => way_back(transfer),
@@ -127,7 +133,7 @@ impl Documents {
         let target = transfer.progress.target;
         let Some(phone) = settings.targets.get(target) else { return way_back(transfer) };
         let number = Number {
-            status_callback: Some(self.url(Ask::Child(target))),
+            status_callback: Some(self.asks(Ask::Child(target))),
             status_callback_events: vec!["ringing".to_owned(), "answered".to_owned()],
             ..Number::new(phone.clone())
         };
@@ -137,7 +143,7 @@ impl Documents {
             verbs.push(say(text));
         }
         verbs.push(Verb::Dial(Dial {
-            action: Some(self.url(Ask::Dial(target))),
+            action: Some(self.asks(Ask::Dial(target))),
             timeout_s: Some(settings.ring_timeout_s),
             caller_id: settings.caller_id.clone(),
             answer_on_bridge: true,
@@ -164,7 +170,7 @@ impl Documents {
         Response(match purpose {
             Purpose::Notify => self.notify(transfer, leg),
             Purpose::Queue => {
-                let queue = Queue { name: self.room(), url: Some(self.url(Ask::Connect(leg))) };
+                let queue = Queue { name: self.room(), url: Some(self.asks(Ask::Connect(leg))) };
                 vec![Verb::Dial(Dial::new(Noun::Queue(queue)))]
             }
             Purpose::Conference => {
@@ -182,7 +188,7 @@ impl Documents {
             Verb::Gather(Gather {
                 num_digits: Some(1),
                 timeout_s: Some(THINK_S),
-                action: Some(self.url(Ask::Key(leg))),
+                action: Some(self.asks(Ask::Key(leg))),
                 ..Gather::new(prompts)
             })
         };
@@ -315,11 +321,11 @@ mod tests {
         let xml = documents().caller(&it).to_xml().unwrap();
         for part in [
             "<Say>&amp;&amp;",
-            "action=\"https://voice.example/twilio/transfers/acme/00000000-0000-0000-0000-000000000000/dial/0\"",
+            "action=\"https://voice.example/twilio/transfers/acme/00000000-0000-0000-0000-000000000000/dial/0#rc=",
             "timeout=\"25\"",
             "callerId=\"+15005550006\"",
             "answerOnBridge=\"true\"",
-            "/child/0\"",
+            "/child/0#rc=",
             ">+12125550100</Number>",
         ] {
             assert!(xml.contains(part), "{part} in {xml}");

@@ -14,8 +14,8 @@ use crate::domain::retry::ATTEMPTS_MAX;
 use crate::domain::rule::Rule;
 use crate::domain::run::{CONCURRENCY_MAX, PRIORITY_MAX, WEIGHT_MAX};
 use crate::grpc::pb::{
-    CallingRule, CallingWindow, CreateRunRequest, FrequencyCap, RetryPolicy, RunSettings, Script,
-    frequency_cap, script,
+    CallingRule, CallingWindow, CreateRunRequest, FrequencyCap, LeadFilter, OptOut, RetryPolicy, RunSettings,
+    Script, frequency_cap, script,
 };
 
 /// What the run does.
@@ -29,6 +29,12 @@ pub struct Args {
     /// Adds every lead of this CSV file.
     #[arg(long, value_name = "FILE.csv")]
     leads: Option<PathBuf>,
+    /// Adds a job for every lead of the tenant, or for those that the filters below let through.
+    #[arg(long, conflicts_with = "leads")]
+    from_leads: bool,
+    /// Which leads, with --from-leads.
+    #[command(flatten)]
+    filter: lead::Filter,
     /// The run's live calls at most, 1 to 10,000 [default: the tenant's limit]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(CONCURRENCY_MAX)))]
     concurrency: Option<u32>,
@@ -61,6 +67,9 @@ pub struct Args {
     /// Jobs still queued then expire [default: 7 days after the start]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     expires_at: Option<jiff::Timestamp>,
+    /// A key by which callees ask to be called no more, 9 unless given; only with --say and --play.
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "9")]
+    opt_out: Option<String>,
     /// The number shown to callees, E.164, one of the tenant's [default: each in turn]
     #[arg(long, value_name = "PHONE")]
     caller_id: Option<String>,
@@ -154,7 +163,8 @@ pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Resu
     // Read once before anything is sent: a broken file leaves no half-made run behind.
     let total = args.leads.as_deref().map(csv::count).transpose()?.unwrap_or(0);
     let (leads, start, watch) = (args.leads.clone(), args.start, args.watch);
-    let seal = args.seal.unwrap_or(leads.is_some());
+    let from_leads = args.from_leads()?;
+    let seal = args.seal.unwrap_or(leads.is_some() || from_leads.is_some());
     let request = CreateRunRequest {
         request_id: request_id(),
         settings: Some(settings(args)),
@@ -162,6 +172,7 @@ pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Resu
         // With a file to come both wait for it: a run cut short by an error must not dial, nor complete.
         start: start && leads.is_none(),
         seal: seal && leads.is_none(),
+        from_leads,
     };
     let created = ask!(client, create_run, request)?.run;
     let mut run = created.ok_or_else(|| Error::Runtime("the server's answer holds no run".into()))?;
@@ -188,7 +199,20 @@ pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Resu
     if watch { run::follow(client, &run.run_id, false, output).await } else { Ok(()) }
 }
 
-fn settings(args: Args) -> RunSettings {
+impl Args {
+    /// Which leads the run is made of, if it is.
+    pub(super) fn from_leads(&self) -> Result<Option<LeadFilter>, Error> {
+        let filter = self.filter.to_wire();
+        match self.from_leads {
+            true => Ok(Some(filter)),
+            false if filter == LeadFilter::default() => Ok(None),
+            false => Err(Error::Usage("--from-leads is missing: without it filters mean nothing".into())),
+        }
+    }
+}
+
+/// The settings that were put.
+pub(super) fn settings(args: Args) -> RunSettings {
     RunSettings {
         name: args.name,
         script: Some(args.script.into_script()),
@@ -201,6 +225,7 @@ fn settings(args: Args) -> RunSettings {
             .then(|| RetryPolicy { max_attempts: args.max_attempts, ..RetryPolicy::default() }),
         frequency_caps: args.cap,
         rules: args.rules.into_iter().map(i32::from).collect(),
+        opt_out: args.opt_out.map(|digit| OptOut { digit, ..OptOut::default() }),
         caller_id: args.caller_id.unwrap_or_default(),
         starts_at: args.starts_at.map(words::timestamp),
         expires_at: args.expires_at.map(words::timestamp),

@@ -7,6 +7,7 @@ mod create;
 pub mod csv;
 pub mod demo;
 mod error;
+mod forecast;
 mod import;
 pub mod key;
 pub mod lead;
@@ -19,6 +20,7 @@ pub mod run;
 pub mod serve;
 mod signals;
 pub mod simulate;
+pub mod suppression;
 pub mod task;
 pub mod tenant;
 mod transfer;
@@ -95,6 +97,9 @@ pub enum Command {
     /// Works with leads.
     #[command(subcommand)]
     Lead(lead::Command),
+    /// Works with suppressions: phones that must not be dialed.
+    #[command(subcommand)]
+    Suppression(suppression::Command),
     /// Works with background tasks.
     #[command(subcommand)]
     Task(task::Command),
@@ -128,6 +133,7 @@ impl Cli {
             Command::Simulate(_)
             | Command::Run(_)
             | Command::Lead(_)
+            | Command::Suppression(_)
             | Command::Task(_)
             | Command::Transfer(_)
             | Command::Tenant(_)
@@ -143,6 +149,7 @@ impl Cli {
             | Command::Migrate(_)
             | Command::Run(_)
             | Command::Lead(_)
+            | Command::Suppression(_)
             | Command::Task(_)
             | Command::Transfer(_)
             | Command::Tenant(_)
@@ -196,6 +203,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
         Command::Lead(command) => {
             let client = Client::connect(&config.check_client()?).await?;
             lead::execute(&client, command, output).await
+        }
+        Command::Suppression(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            suppression::execute(&client, command, output).await
         }
         Command::Task(command) => {
             let client = Client::connect(&config.check_client()?).await?;
@@ -252,6 +263,9 @@ mod tests {
             "migrate --database-url postgres://x/y",
             "demo --keep --concurrency 10 --calls-per-second 5 --speed 100 --leads x.csv",
             "run create --name n --say hello --leads x.csv --start --watch",
+            "run create --name n --say hello --from-leads --tag vip --status new --opt-out --start",
+            "run forecast-queued 00000000-0000-0000-0000-000000000000 --json",
+            "run forecast --name n --say hello --from-leads --tag vip --max-attempts 3 --cap 1/day",
             "run watch 00000000-0000-0000-0000-000000000000 --events --json",
             "run list --state running --state paused --limit 5",
             "run reconcile a b --json",
@@ -267,6 +281,11 @@ mod tests {
             "lead list --phone +14155550100",
             "lead events x",
             "lead delete x",
+            "suppression add +14155550100 +14155550101 --reason wrong_number --note n --expires 2027-01-01T00:00:00Z",
+            "suppression remove 4155550100 --region US",
+            "suppression list --source opt_out --reason asked --phone-prefix +1 --expired --limit 5",
+            "suppression import x.csv --map phone=Mobile --region US --import-id i",
+            "suppression export --out y.csv --source import",
             "task list --dead",
             "task retry x",
             "tenant create acme --account AC1 --caller-id +14155550100 --caller-id +14155550101 --window 09:00-17:30",
@@ -294,6 +313,8 @@ mod tests {
             "",
             "nonsense",
             "run create --name n",
+            "run create --name n --say hello --from-leads --leads x.csv",
+            "run forecast --name n",
             "simulate --speed 0",
             "demo --concurrency 0",
             "run list --state x",
@@ -302,6 +323,8 @@ mod tests {
             "run explain",
             "lead import x.csv --map shoe=x",
             "lead list --status x",
+            "suppression add",
+            "suppression add +14155550100 --reason whim",
             "task retry",
             "tenant create acme --account AC1",
             "tenant update acme --window 9-17",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, Client, request_id};
 use super::output::Output;
-use super::{Error, create, maintain, render, watch, words};
+use super::{Error, create, forecast, maintain, render, watch, words};
 use crate::grpc::pb::dialing_blocked::Reason as Blocked;
 use crate::grpc::pb::{self, InFlight, Run, RunState, WatchView};
 
@@ -19,6 +19,10 @@ const PAGE_SIZE: u32 = 100;
 pub enum Command {
     /// Creates a run.
     Create(Box<create::Args>),
+    /// Says what would become of a run as `run create --from-leads` would make it. Nothing is created.
+    Forecast(Box<create::Args>),
+    /// Says what would become of the queued jobs of a run.
+    ForecastQueued(Id),
     /// Lets a draft dial.
     Start(Id),
     /// Stops dialing for now; calls in flight go on.
@@ -98,6 +102,8 @@ pub(super) use ask;
 pub async fn execute(client: &Client, command: Command, output: Output) -> Result<(), Error> {
     match command {
         Command::Create(args) => create::execute(client, *args, output).await,
+        Command::Forecast(args) => forecast::of_new(client, *args, output).await,
+        Command::ForecastQueued(Id { run_id }) => forecast::of_queued(client, run_id, output).await,
         Command::Start(id) => show(output, start(client, id.run_id).await?.as_ref(), None),
         Command::Pause(Id { run_id }) => {
             let request = pb::PauseRunRequest { request_id: request_id(), run_id };

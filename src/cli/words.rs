@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use super::watch::Summary;
 use crate::grpc::pb::{self, run_event::Kind};
 
-fn lower(name: &str, prefix: &str) -> String {
+/// A wire word without its prefix, in lower case.
+pub fn lower(name: &str, prefix: &str) -> String {
     name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
 }
 
@@ -53,6 +54,27 @@ pub fn lead_status(status: pb::LeadStatus) -> String {
 /// For example `import`.
 pub fn lead_source(source: pb::LeadSource) -> String {
     lower(source.as_str_name(), "LEAD_SOURCE_")
+}
+
+/// For example `wrong_number`.
+pub fn suppression_reason(reason: pb::SuppressionReason) -> String {
+    lower(reason.as_str_name(), "SUPPRESSION_REASON_")
+}
+
+/// The reason that a word names.
+pub fn suppression_reason_of(word: &str) -> Option<pb::SuppressionReason> {
+    let name = format!("SUPPRESSION_REASON_{}", word.to_ascii_uppercase());
+    pb::SuppressionReason::from_str_name(&name).filter(|reason| *reason != pb::SuppressionReason::Unspecified)
+}
+
+/// For example `opt_out`.
+pub fn suppression_source(source: pb::SuppressionSource) -> String {
+    lower(source.as_str_name(), "SUPPRESSION_SOURCE_")
+}
+
+/// For example `extended`.
+pub fn suppression_change(change: pb::SuppressionChange) -> String {
+    lower(change.as_str_name(), "SUPPRESSION_CHANGE_")
 }
 
 /// For example `queued`.

@@ -8,11 +8,12 @@ use tracing::Instrument;
 
 use super::Shared;
 use crate::carrier::twiml::Response;
-use crate::carrier::{self, Amd, Answer, CreateCall};
+use crate::carrier::{self, Amd, Answer, CreateCall, connection_override};
 use crate::domain::TenantId;
 use crate::domain::amd::AmdMode;
+use crate::domain::opt_out::OptOut;
 use crate::domain::script::Script;
-use crate::reach::{self, BootInstant, CALLBACK_RETRIES, Intent};
+use crate::reach::{self, BootInstant, Intent};
 use crate::store::ClaimedCall;
 
 /// Carries out one claimed call. The permit comes back when it is done, however it ends.
@@ -44,20 +45,25 @@ pub async fn submit(
 }
 
 fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<CreateCall, String> {
+    let base = shared.config.public_url.as_str().trim_end_matches('/');
     let answer = match &*call.script {
         Script::FetchTwiml { url, fallback_url } => {
             Answer::Url { url: url.clone(), fallback_url: fallback_url.clone() }
         }
         script @ (Script::Say { .. } | Script::Play { .. } | Script::Stream { .. }) => {
-            Answer::Twiml(twiml(script)?)
+            Answer::Twiml(match &call.opt_out {
+                None => twiml(script)?,
+                Some(opt_out) => {
+                    listening(script, opt_out, &format!("{base}/twilio/opt-out/{tenant}/{}", call.call_id))?
+                }
+            })
         }
     };
-    let base = shared.config.public_url.as_str().trim_end_matches('/');
     Ok(CreateCall {
         to: call.to.clone(),
         from: call.from.clone(),
         answer,
-        status_callback: format!("{base}/twilio/status/{tenant}/{}#{CALLBACK_RETRIES}", call.call_id),
+        status_callback: connection_override(&format!("{base}/twilio/status/{tenant}/{}", call.call_id)),
         ring_timeout_s: call.ring_timeout_s,
         time_limit_s: call.time_limit_s,
         amd: call.amd.map(|mode| Amd {
@@ -65,7 +71,7 @@ fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<Cre
                 AmdMode::Enable => carrier::AmdMode::Enable,
                 AmdMode::DetectMessageEnd => carrier::AmdMode::DetectMessageEnd,
             },
-            callback_url: format!("{base}/twilio/amd/{tenant}/{}#{CALLBACK_RETRIES}", call.call_id),
+            callback_url: connection_override(&format!("{base}/twilio/amd/{tenant}/{}", call.call_id)),
         }),
     })
 }
@@ -74,4 +80,13 @@ fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<Cre
 pub(super) fn twiml(script: &Script) -> Result<String, String> {
     let response = Response::for_script(script).ok_or("the script has no TwiML of ours")?;
     response.to_xml().map_err(|error| error.to_string())
+}
+
+/// The TwiML of a script during which the callee can press a key. The address says which: what was promised holds,
+/// whatever the run's settings are by then.
+fn listening(script: &Script, opt_out: &OptOut, address: &str) -> Result<String, String> {
+    let key: String = url::form_urlencoded::byte_serialize(opt_out.digit.to_string().as_bytes()).collect();
+    let action = connection_override(&format!("{address}?key={key}"));
+    let response = Response::for_script_with_opt_out(script, opt_out, &action);
+    response.ok_or("the script cannot be listened to")?.to_xml().map_err(|error| error.to_string())
 }

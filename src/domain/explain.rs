@@ -82,6 +82,8 @@ pub struct Facts {
     pub caps: Vec<FrequencyCap>,
     /// When it was, as far back as the caps look, the newest first.
     pub attempts: Vec<Timestamp>,
+    /// Since when its phone is suppressed, if it is.
+    pub suppressed_since: Option<Timestamp>,
     /// The live call to its phone.
     pub phone_call: Option<CallId>,
     /// Its latest call.
@@ -102,6 +104,11 @@ pub enum Reason {
     RunStartsLater {
         /// When.
         at: Timestamp,
+    },
+    /// The phone is suppressed: its turn comes, and it is skipped.
+    Suppressed {
+        /// Since when.
+        since: Timestamp,
     },
     /// The callee may not be called now.
     OutsideWindow {
@@ -261,6 +268,7 @@ fn held(facts: &Facts) -> Vec<Reason> {
         reasons.push(Reason::RunStartsLater { at });
     }
     reasons.extend(tenant.breaker.map(Reason::CarrierFailing));
+    reasons.extend(facts.suppressed_since.map(|since| Reason::Suppressed { since }));
     reasons.extend(held_by_the_callee(facts));
     if run.live >= run.concurrency {
         reasons.push(Reason::RunAtConcurrency { live: run.live, limit: run.concurrency });
@@ -314,7 +322,7 @@ fn held_by_the_callee(facts: &Facts) -> Vec<Reason> {
 }
 
 fn next_eligible(facts: &Facts) -> Option<Timestamp> {
-    if !facts.run.state.may_dial() {
+    if !facts.run.state.may_dial() || facts.suppressed_since.is_some() {
         return None;
     }
     let starts_at = facts.run.starts_at.unwrap_or(facts.now);

@@ -51,6 +51,10 @@ uuid_id!(
 );
 
 uuid_id!(
+    /// A phone that must not be dialed, from when on and why.
+    SuppressionId, "suppression_id"
+);
+uuid_id!(
     /// A piece of durable background work.
     TaskId, "task_id"
 );

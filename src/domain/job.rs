@@ -74,6 +74,8 @@ super::state_words! {
         Canceled = "canceled",
         /// Not dialed before the run expired.
         Expired = "expired",
+        /// Not dialed, because the phone is suppressed.
+        Suppressed = "suppressed",
     }
 }
 
@@ -205,6 +207,11 @@ fn again(job: &Job, retry_on: Option<RetryOn>, context: Context<'_>) -> Option<J
 pub fn called_off(job: &Job, state: JobState) -> Job {
     let outcome = if state == JobState::Expired { Outcome::Expired } else { Outcome::Canceled };
     Job { state, outcome: Some(outcome), ..*job }
+}
+
+/// A job that ends undialed because its phone is suppressed.
+pub const fn suppressed(job: &Job) -> Job {
+    Job { state: JobState::Skipped, outcome: Some(Outcome::Suppressed), ..*job }
 }
 
 #[cfg(test)]

@@ -48,9 +48,11 @@ pub mod call;
 pub mod cap;
 pub mod event;
 pub mod explain;
+pub mod forecast;
 pub mod ids;
 pub mod job;
 pub mod lead;
+pub mod opt_out;
 pub mod pace;
 pub mod phone;
 pub mod plan;
@@ -61,6 +63,7 @@ pub mod run;
 pub mod schedule;
 pub mod script;
 pub mod share;
+pub mod suppression;
 pub mod task;
 pub mod tenant;
 pub mod time;
@@ -70,8 +73,8 @@ pub mod window;
 
 pub use breaker::OpenBreaker;
 pub use ids::{
-    AccountSid, CallId, CallSid, IncidentId, JobId, LeadId, QueueSid, RunId, TaskId, TenantId, TransferId,
-    WorkerId,
+    AccountSid, CallId, CallSid, IncidentId, JobId, LeadId, QueueSid, RunId, SuppressionId, TaskId, TenantId,
+    TransferId, WorkerId,
 };
 pub use phone::Phone;
 pub use time::Timestamp;

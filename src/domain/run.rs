@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::amd::Amd;
 use super::cap::{self, FrequencyCap};
 use super::job::JobState;
+use super::opt_out::OptOut;
 use super::retry::RetryPolicy;
 use super::rule::{self, Rule};
 use super::schedule::{self, Schedule};
@@ -113,6 +114,9 @@ pub struct RunSettings {
     /// What laws ask beside that; each once.
     #[serde(default)]
     pub rules: Vec<Rule>,
+    /// By which key callees ask to be called no more; none for no such key.
+    #[serde(default)]
+    pub opt_out: Option<OptOut>,
     /// Not before.
     pub starts_at: Option<Timestamp>,
     /// Not after; jobs still queued then expire.
@@ -139,6 +143,7 @@ impl RunSettings {
             amd: None,
             frequency_caps: Vec::new(),
             rules: Vec::new(),
+            opt_out: None,
             starts_at: None,
             expires_at: None,
             ring_timeout_s: 30,
@@ -188,6 +193,7 @@ impl RunSettings {
         }
         cap::check(&self.frequency_caps)?;
         self.check_rules()?;
+        self.opt_out.as_ref().map_or(Ok(()), |opt_out| opt_out.check(&self.script))?;
         if !(5..=600).contains(&self.ring_timeout_s) {
             return Err(Violation::new("ring_timeout", "must be 5 to 600 seconds"));
         }
@@ -253,6 +259,8 @@ super::state_words! {
         FrequencyCaps = "frequency_caps",
         /// [`RunSettings::rules`].
         Rules = "rules",
+        /// [`RunSettings::opt_out`].
+        OptOut = "opt_out",
         /// [`RunSettings::starts_at`].
         StartsAt = "starts_at",
         /// [`RunSettings::expires_at`].
@@ -282,6 +290,7 @@ impl RunSettings {
                 RunField::Amd => self.amd.clone_from(&other.amd),
                 RunField::FrequencyCaps => self.frequency_caps.clone_from(&other.frequency_caps),
                 RunField::Rules => self.rules.clone_from(&other.rules),
+                RunField::OptOut => self.opt_out.clone_from(&other.opt_out),
                 RunField::StartsAt => self.starts_at = other.starts_at,
                 RunField::ExpiresAt => self.expires_at = other.expires_at,
                 RunField::RingTimeout => self.ring_timeout_s = other.ring_timeout_s,

@@ -92,6 +92,17 @@ impl Script {
     }
 }
 
+impl Script {
+    /// How many characters its texts take when escaped, if it is one that is listened to: said or played.
+    pub fn inline_chars(&self) -> Option<usize> {
+        match self {
+            Self::Say { text, .. } => Some(escaped_text(text)),
+            Self::Play { url } => Some(escaped_text(url)),
+            Self::Stream { .. } | Self::FetchTwiml { .. } => None,
+        }
+    }
+}
+
 /// Whether texts that take `chars` when escaped fit into inline TwiML together with their markup.
 fn check_inline(field: &str, chars: usize, parameters: usize) -> Result<(), Violation> {
     // `<Response>` and its verb with voice and language, and each `<Parameter name="" value=""/>`.
@@ -103,7 +114,7 @@ fn check_inline(field: &str, chars: usize, parameters: usize) -> Result<(), Viol
 }
 
 /// Characters of `text` between tags.
-pub(super) fn escaped_text(text: &str) -> usize {
+pub fn escaped_text(text: &str) -> usize {
     let escaped = |c| match c {
         '&' => 5,
         '<' | '>' => 4,

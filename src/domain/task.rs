@@ -24,6 +24,8 @@ super::state_words! {
         EraseLead = "erase_lead",
         /// Goes on with a transfer, if there is something to go on with.
         TransferStep = "transfer_step",
+        /// Adds the next page of jobs to a run that is made of leads.
+        PopulateRun = "populate_run",
     }
 }
 

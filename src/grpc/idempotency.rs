@@ -47,6 +47,8 @@ keyed! {
     StartTransferRequest = "StartTransfer";
     OpenIncidentRequest = "OpenIncident";
     CancelTransferRequest = "CancelTransfer";
+    AddSuppressionsRequest = "AddSuppressions";
+    RemoveSuppressionsRequest = "RemoveSuppressions";
     CreateTenantRequest = "CreateTenant";
     UpdateTenantRequest = "UpdateTenant";
     DisableTenantRequest = "DisableTenant";

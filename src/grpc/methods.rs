@@ -108,8 +108,9 @@ const fn maintenance(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 56] = [
+pub const METHODS: [Method; 61] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
+    maintenance("/trunkline.v1.OutboundQueue/ForecastRun", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/StartRun", Scope::OutboundWrite),
     method("/trunkline.v1.OutboundQueue/PauseRun", Scope::OutboundWrite),
@@ -149,6 +150,10 @@ pub const METHODS: [Method; 56] = [
     method("/trunkline.v1.Transfers/ListTransfers", Scope::TransfersRead),
     method("/trunkline.v1.Transfers/CancelTransfer", Scope::TransfersWrite),
     stream("/trunkline.v1.Transfers/WatchTransfer", Scope::TransfersRead),
+    method("/trunkline.v1.Leads/AddSuppressions", Scope::LeadsWrite),
+    method("/trunkline.v1.Leads/RemoveSuppressions", Scope::LeadsWrite),
+    reading("/trunkline.v1.Leads/ListSuppressions", Scope::LeadsRead),
+    stream("/trunkline.v1.Leads/ImportSuppressions", Scope::LeadsWrite),
     method("/trunkline.v1.Tenants/CreateTenant", Scope::Admin),
     reading("/trunkline.v1.Tenants/GetTenant", Scope::Admin),
     reading("/trunkline.v1.Tenants/ListTenants", Scope::Admin),
@@ -235,8 +240,9 @@ mod tests {
     fn reads_read_and_writes_write() {
         for method in METHODS {
             let name = method.name();
-            let reads =
-                ["Get", "List", "Watch", "Explain", "Export"].iter().any(|verb| name.starts_with(verb));
+            let reads = ["Get", "List", "Watch", "Explain", "Export", "Forecast"]
+                .iter()
+                .any(|verb| name.starts_with(verb));
             let (service, _) = method.path.rsplit_once('/').unwrap();
             let kind = match service {
                 "/trunkline.v1.OutboundQueue" => "outbound",
@@ -262,7 +268,7 @@ mod tests {
             assert_eq!(reads, method.class == Class::Read, "{}", method.path);
         }
         let maintenance = METHODS.iter().filter(|method| method.class == Class::Maintenance);
-        assert_eq!(maintenance.count(), 3);
+        assert_eq!(maintenance.count(), 4);
     }
 
     #[test]

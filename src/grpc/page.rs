@@ -74,7 +74,7 @@ macro_rules! paging {
 }
 paging! {
     Uuid: ListRunsRequest, ListJobsRequest, ListCallsRequest, ListTasksRequest, ListLeadsRequest, ListLeadEventsRequest,
-        ListAuditEventsRequest, ListTransfersRequest;
+        ListAuditEventsRequest, ListSuppressionsRequest, ListTransfersRequest;
     String: ListTenantsRequest, ListCarrierAccountsRequest, ListApiKeysRequest;
 }
 

@@ -9,7 +9,7 @@ mod send;
 pub use breakers::Breakers;
 pub use carriers::{Carriers, Error};
 pub use lease::BootInstant;
-pub use send::{CALLBACK_RETRIES, Intent, Reached, record, send};
+pub use send::{Intent, Reached, record, send};
 
 use crate::carrier;
 use crate::store::AccountBook;

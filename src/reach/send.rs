@@ -12,9 +12,6 @@ use crate::domain::{AccountSid, CallId, TenantId};
 use crate::metrics::{self, Submitted};
 use crate::store::{self, Applied, Recorder, Store};
 
-/// Twilio's connection override: up to five retries of a callback after a failed connection, a timeout or a 5xx.
-/// <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>
-pub const CALLBACK_RETRIES: &str = "rc=5&rp=ct,rt,5xx";
 /// How long recording an answer is tried while the database is away. After that the intent is found abandoned
 /// and resolved as unknown.
 const RECORD_FOR: Duration = Duration::from_secs(60);

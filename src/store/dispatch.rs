@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::amd::AmdMode;
 use crate::domain::call::CallState;
+use crate::domain::opt_out::OptOut;
 use crate::domain::script::Script;
 use crate::domain::{AccountSid, CallId, CallSid, JobId, Phone, RunId, TenantId, Timestamp};
 
@@ -47,6 +48,8 @@ pub struct ClaimedCall {
     pub from: Phone,
     /// What the callee hears.
     pub script: Arc<Script>,
+    /// By which key the callee asks to be called no more.
+    pub opt_out: Option<Arc<OptOut>>,
     /// When the carrier reports who answered; none to not look.
     pub amd: Option<AmdMode>,
     /// The account to dial through.

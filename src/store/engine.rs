@@ -114,7 +114,7 @@ impl Store for Engine {
         new: NewRun,
         key: Option<RequestKey>,
     ) -> Result<RunCreated> {
-        runs::create(self, tenant, new, key).await
+        runs::create(self, tenant, new, None, key).await
     }
 
     async fn update_run(
@@ -280,7 +280,7 @@ impl Store for Engine {
         leads::events(self, tenant, lead, page).await
     }
 
-    async fn lead_import_stand(&self, tenant: &TenantId, import_id: &str) -> Result<LeadImportStand> {
+    async fn lead_import_stand(&self, tenant: &TenantId, import_id: &str) -> Result<ImportStand> {
         lead_import::stand(self, tenant, import_id).await
     }
 
@@ -289,7 +289,7 @@ impl Store for Engine {
         tenant: &TenantId,
         step: ImportStep<'_>,
         leads: Vec<LeadFacts>,
-    ) -> Result<(Vec<LeadImported>, LeadImportStand)> {
+    ) -> Result<(Vec<LeadImported>, ImportStand)> {
         lead_import::import(self, tenant, step, leads).await
     }
 

@@ -34,7 +34,8 @@ pub struct LeadCreated {
 }
 
 /// Which leads. Every part that is given must hold.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LeadFilter {
     /// Exactly this phone.
     pub phone: Option<Phone>,
@@ -104,16 +105,16 @@ pub enum LeadImported {
     Rejected(crate::domain::Violation),
 }
 
-/// How far an import of leads got, over all of its streams.
+/// How far an import of leads or suppressions got, over all of its streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LeadImportStand {
+pub struct ImportStand {
     /// Rows stored or rejected: where to go on.
     pub offset: u64,
-    /// New leads.
+    /// New ones.
     pub created: u64,
-    /// Leads that say more now.
+    /// Leads that say more now; suppressions that hold for longer.
     pub updated: u64,
-    /// Leads that said it already.
+    /// Those that said it already.
     pub unchanged: u64,
     /// Rows that were refused.
     pub rejected: u64,

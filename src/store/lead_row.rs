@@ -47,9 +47,9 @@ pub fn read(row: &Row) -> Result<LeadView> {
     })
 }
 
-/// The id of the `n`th lead created in a transaction whose time is `now`. Leads are listed by their ids: that is the
+/// The id of the `n`th lead, or suppression, created in a transaction whose time is `now`. Both are listed by their ids: that is the
 /// order of creation, because database time stands first in them (UUID version 7).
-fn new_id(now: Timestamp, n: usize) -> Uuid {
+pub fn new_id(now: Timestamp, n: usize) -> Uuid {
     let mut rest = [0; 10];
     rest[2..].copy_from_slice(&Uuid::new_v4().as_bytes()[8..]);
     // 12 bits of it are kept: a batch is smaller than that.

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod audience;
 pub mod book;
 mod call_row;
 mod database;
@@ -22,6 +23,7 @@ mod run_row;
 pub mod seal;
 mod sql;
 mod sqlite;
+pub mod suppression;
 pub mod task;
 pub mod transfer;
 mod transfer_row;
@@ -35,6 +37,7 @@ use tokio::sync::broadcast;
 
 pub use access::*;
 pub use admin::Admin;
+pub use audience::Audience;
 pub use book::AccountBook;
 pub use dispatch::*;
 pub use engine::Engine;
@@ -44,6 +47,7 @@ pub use lead::*;
 pub use maintain::*;
 pub use model::*;
 pub use seal::Keyring;
+pub use suppression::*;
 pub use task::*;
 pub use transfer::*;
 
@@ -67,7 +71,7 @@ pub const PAGE_MAX: u32 = 1_000;
 /// The use cases. Every method that names a tenant sees and touches that tenant's rows only; what belongs
 /// to another is [`Error::NotFound`].
 #[async_trait]
-pub trait Store: Admin + Transfers {
+pub trait Store: Admin + Audience + Transfers {
     /// The same store on behalf of `actor`, whom the audit log names for each change.
     fn acting(&self, actor: Actor) -> Arc<dyn Store>;
 
@@ -219,7 +223,7 @@ pub trait Store: Admin + Transfers {
     /// The lead's history, oldest first.
     async fn lead_events(&self, tenant: &TenantId, lead: LeadId, page: Page) -> Result<Paged<LeadEventView>>;
     /// How far an import of leads got; nowhere if it is new.
-    async fn lead_import_stand(&self, tenant: &TenantId, import_id: &str) -> Result<LeadImportStand>;
+    async fn lead_import_stand(&self, tenant: &TenantId, import_id: &str) -> Result<ImportStand>;
     /// Stores a batch of an import of leads (at most [`BATCH_MAX`]) and moves the import on by `taken`, in one
     /// transaction. A phone that has a lead adds to it. The answer is in the order of `leads`.
     async fn import_leads(
@@ -227,7 +231,7 @@ pub trait Store: Admin + Transfers {
         tenant: &TenantId,
         step: ImportStep<'_>,
         leads: Vec<LeadFacts>,
-    ) -> Result<(Vec<LeadImported>, LeadImportStand)>;
+    ) -> Result<(Vec<LeadImported>, ImportStand)>;
     /// Creates the lead of a call's other side, or brings the call to it. May be repeated.
     async fn lead_from_call(&self, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated>;
 

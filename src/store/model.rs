@@ -135,9 +135,27 @@ pub struct RunView {
     pub expires_at: Timestamp,
     /// Who last claimed for it.
     pub worker: Option<WorkerView>,
+    /// How far its filling got, if it is made of leads.
+    #[serde(default)]
+    pub population: Option<PopulationView>,
     /// Its carrier account's circuit breaker, as it was when the run was read; none if that is closed, or the run
     /// has ended.
     pub breaker: Option<OpenBreaker>,
+}
+
+/// How far the filling of a run got that is made of leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PopulationView {
+    /// Whether no more jobs come of it.
+    pub done: bool,
+    /// Jobs added.
+    pub added: u64,
+    /// Leads that had a job already.
+    pub duplicates: u64,
+    /// Of those added: skipped, because the phone is suppressed.
+    pub suppressed: u64,
+    /// What it waits for, or why it ended early.
+    pub last_error: Option<String>,
 }
 
 /// The worker that last claimed for a run.
@@ -184,6 +202,9 @@ pub enum JobAdded {
         lead_id: LeadId,
         /// Whether it was there before.
         duplicate: bool,
+        /// Whether it is new and skipped already, because its phone is suppressed.
+        #[serde(default)]
+        suppressed: bool,
     },
     /// The tenant has no such lead, or another reason.
     Rejected {

@@ -4,7 +4,8 @@
 DO $$
 DECLARE pinned TEXT;
 BEGIN
-    FOREACH pinned IN ARRAY ARRAY['leads', 'runs', 'jobs', 'ready_jobs', 'call_log', 'run_events'] LOOP
+    FOREACH pinned IN ARRAY ARRAY['leads', 'runs', 'jobs', 'ready_jobs', 'call_log', 'run_events', 'suppressions']
+    LOOP
         EXECUTE format('ALTER TABLE %I ALTER COLUMN tenant_id SET (n_distinct = 1)', pinned);
     END LOOP;
 END $$;
@@ -28,10 +29,13 @@ INSERT INTO call_log (tenant_id, call_id, call_sid, direction, run_id, job_id, a
     FROM generate_series(1, 2000) AS n;
 INSERT INTO run_events (tenant_id, run_id, revision, at, progress, events)
     SELECT '#' || n, '00000000-0000-0000-0000-000000000000', n, 0, '', '' FROM generate_series(1, 2000) AS n;
-ANALYZE leads, runs, jobs, ready_jobs, call_log, run_events;
+INSERT INTO suppressions (tenant_id, phone, suppression_id, reason, source, note, created_at, created_by)
+    SELECT '#' || n, n, gen_random_uuid(), 'asked', 'api', '', 0, '' FROM generate_series(1, 2000) AS n;
+ANALYZE leads, runs, jobs, ready_jobs, call_log, run_events, suppressions;
 DELETE FROM leads WHERE tenant_id LIKE '#%';
 DELETE FROM runs WHERE tenant_id LIKE '#%';
 DELETE FROM jobs WHERE tenant_id LIKE '#%';
 DELETE FROM ready_jobs WHERE tenant_id LIKE '#%';
 DELETE FROM call_log WHERE tenant_id LIKE '#%';
 DELETE FROM run_events WHERE tenant_id LIKE '#%';
+DELETE FROM suppressions WHERE tenant_id LIKE '#%';

@@ -187,6 +187,7 @@ impl RunRow {
             ended_at: self.ended_at,
             expires_at: self.expires_at,
             worker,
+            population: None,
             breaker: breaker.filter(|_| !self.state.is_ended()),
         }
     }

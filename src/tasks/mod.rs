@@ -159,6 +159,7 @@ async fn carry_out(deps: &Deps, sending: &TaskTracker, task: &Task) -> Result<()
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
         TaskKind::TransferStep => transfer::Saga { deps, sending }.step(task).await,
+        TaskKind::PopulateRun => store.populate_run(task).await,
     }
 }
 

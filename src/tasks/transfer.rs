@@ -10,10 +10,12 @@ use tracing::Instrument as _;
 use super::Deps;
 use crate::carrier::transfer::Documents;
 use crate::carrier::twiml::Response;
-use crate::carrier::{self, Account, Amd, AmdMode, Answer, Client, CodeClass, CreateCall, UpdateCall};
+use crate::carrier::{
+    self, Account, Amd, AmdMode, Answer, Client, CodeClass, CreateCall, UpdateCall, connection_override,
+};
 use crate::domain::call::RejectClass;
 use crate::domain::transfer::{Action, Fact, Purpose, Step, StepError};
-use crate::reach::{self, BootInstant, CALLBACK_RETRIES, Intent};
+use crate::reach::{self, BootInstant, Intent};
 use crate::store::{Advanced, CallerCall, LegCall, LegIntent, Result, Task, TransferView};
 
 /// All repetitions of one update together: a task may take 25 s, and there is more to do in it.
@@ -150,8 +152,9 @@ impl Saga<'_> {
 
     fn request(&self, task: &Task, leg: &LegCall, purpose: Purpose, xml: String) -> CreateCall {
         let base = self.deps.public_url.trim_end_matches('/');
-        let callback =
-            |what: &str| format!("{base}/twilio/{what}/{}/{}#{CALLBACK_RETRIES}", task.tenant, leg.call_id);
+        let callback = |what: &str| {
+            connection_override(&format!("{base}/twilio/{what}/{}/{}", task.tenant, leg.call_id))
+        };
         // Whoever takes the caller out of the queue accepted already, or is a person by the client's word.
         let amd = (purpose == Purpose::Notify)
             .then(|| Amd { mode: AmdMode::Enable, callback_url: callback("amd") });

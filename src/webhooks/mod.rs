@@ -3,6 +3,7 @@
 
 mod accounts;
 mod callback;
+mod opt_out;
 mod transfer;
 mod voice;
 
@@ -38,6 +39,8 @@ struct Shared {
     accounts: Accounts,
     /// Without a slash at the end. Signatures are checked against it, never against the Host header.
     public_url: String,
+    /// Key presses that are being stored.
+    opt_outs: opt_out::InHand,
 }
 
 /// Serves callbacks until `shutdown`, then finishes those in hand.
@@ -54,10 +57,12 @@ pub async fn serve(
         accounts: Accounts::new(store.clone(), book),
         store,
         public_url: public_url.as_str().trim_end_matches('/').to_owned(),
+        opt_outs: opt_out::InHand::default(),
     });
     let app = Router::new()
         .route("/twilio/status/{tenant}/{call_id}", post(callback::status))
         .route("/twilio/amd/{tenant}/{call_id}", post(callback::amd))
+        .route("/twilio/opt-out/{tenant}/{call_id}", post(opt_out::opt_out))
         // Calls to us: what every number of every account is set to, once, in Twilio's console.
         .route("/twilio/voice", post(voice::voice))
         .route("/twilio/voice/status", post(voice::status))

@@ -1,6 +1,7 @@
 //! The wire over a real socket and a real store.
 
 mod leads;
+mod suppressions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

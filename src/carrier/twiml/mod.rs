@@ -4,6 +4,7 @@
 //! ordered, implements the same [`Twiml`] trait, and lets the library write every verb that it can write
 //! without changing what the callee hears.
 
+mod opt_out;
 mod parse;
 mod tree;
 mod verbs;

@@ -101,7 +101,7 @@ fn record(lead: &Lead) -> [String; 9] {
 
 /// Spreadsheets take a cell that begins so for a formula, and a caller names himself as he likes.
 /// <https://owasp.org/www-community/attacks/CSV_Injection>
-fn safe(text: &str) -> String {
+pub(in crate::cli) fn safe(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
 }
 

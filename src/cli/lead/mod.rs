@@ -11,6 +11,7 @@ use super::output::Output;
 use super::{Error, words};
 use crate::grpc::pb::{self, LeadFilter, ListLeadsRequest};
 
+pub(super) use export::safe;
 pub(super) use import::show_tally;
 
 /// The page size of a listing.
@@ -75,7 +76,7 @@ pub struct Filter {
 
 /// How far it got.
 #[derive(Clone, Copy, ValueEnum)]
-enum Status {
+pub enum Status {
     New,
     Attempted,
     Contacted,
@@ -85,7 +86,7 @@ enum Status {
 
 /// Where it came from.
 #[derive(Clone, Copy, ValueEnum)]
-enum Source {
+pub enum Source {
     Api,
     Import,
     Run,
@@ -93,7 +94,7 @@ enum Source {
 }
 
 impl Filter {
-    fn to_wire(&self) -> LeadFilter {
+    pub(in crate::cli) fn to_wire(&self) -> LeadFilter {
         let status = |status: &Status| match status {
             Status::New => pb::LeadStatus::New,
             Status::Attempted => pb::LeadStatus::Attempted,

@@ -28,6 +28,7 @@ fn ready() -> Facts {
         zone: window::zone("UTC").unwrap(),
         caps: Vec::new(),
         attempts: Vec::new(),
+        suppressed_since: None,
         phone_call: None,
         call: None,
     }
@@ -78,6 +79,9 @@ fn each_rule_alone() {
     };
     assert_eq!(reasons(put_off), [Reason::FrequencyCap { cap, until: later }]);
     assert_eq!(reasons(|f| f.phone_call = Some(id)), [Reason::PhoneHasLiveCall { call_id: id }]);
+    assert_eq!(reasons(|f| f.suppressed_since = Some(now)), [Reason::Suppressed { since: now }]);
+    let suppressed = Facts { suppressed_since: Some(now), ..ready() };
+    assert_eq!(explain(&suppressed).next_eligible_at, None, "it is never dialed");
     assert_eq!(reasons(|f| f.job.eligible_at = later), [Reason::NotYetEligible { at: later }]);
     let retry = |f: &mut Facts| (f.job.eligible_at, f.job.attempts_used) = (later, 1);
     assert_eq!(reasons(retry), [Reason::WaitingForRetry { at: later }]);

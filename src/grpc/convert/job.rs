@@ -11,6 +11,7 @@ twins!(state, state_of: JobState => pb::JobState {
 });
 twins!(outcome, outcome_of: Outcome => pb::Outcome {
     Answered, Machine, Busy, NoAnswer, Failed, LeadDead, PolicyBlock, Unknown, Canceled, Expired,
+    Suppressed,
 });
 
 /// A job from the wire; fields are named from the job on. `region` is the tenant's.
@@ -38,10 +39,11 @@ pub(in crate::grpc) fn read(new: pb::NewJob, region: Option<&str>) -> Result<New
 /// What became of a job to be added, for the wire. `path` is the job's in the request.
 pub(in crate::grpc) fn added(path: &str, added: JobAdded) -> pb::NewJobResult {
     match added {
-        JobAdded::Job { job_id, lead_id, duplicate } => pb::NewJobResult {
+        JobAdded::Job { job_id, lead_id, duplicate, suppressed } => pb::NewJobResult {
             job_id: job_id.to_string(),
             lead_id: lead_id.to_string(),
             duplicate,
+            suppressed,
             error: String::new(),
         },
         JobAdded::Rejected { field, reason } => pb::NewJobResult {

@@ -21,12 +21,8 @@ twins!(source, source_of: LeadSource => pb::LeadSource { Api, Import, Run, Call 
 /// A person from the wire; fields are named from the person on. `region` is for a phone that names none.
 pub(in crate::grpc) fn read(facts: pb::LeadFacts, region: Option<&str>) -> Result<LeadFacts, Violation> {
     let own = non_empty(facts.default_region);
-    let phone = Phone::parse(&facts.phone, own.as_deref().or(region)).map_err(|violation| {
-        let region_is_wrong = violation.field == "region";
-        Violation::new(if region_is_wrong { "default_region" } else { "phone" }, violation.reason)
-    })?;
     let facts = LeadFacts {
-        phone,
+        phone: phone(&facts.phone, own.as_deref().or(region))?,
         name: facts.name,
         time_zone: non_empty(facts.time_zone),
         attributes: attributes(facts.attributes)?,
@@ -34,6 +30,26 @@ pub(in crate::grpc) fn read(facts: pb::LeadFacts, region: Option<&str>) -> Resul
     };
     facts.check()?;
     Ok(facts)
+}
+
+/// A phone from the wire; a violation names `phone` or `default_region`.
+pub(in crate::grpc) fn phone(text: &str, region: Option<&str>) -> Result<Phone, Violation> {
+    Phone::parse(text, region).map_err(|violation| {
+        let region_is_wrong = violation.field == "region";
+        Violation::new(if region_is_wrong { "default_region" } else { "phone" }, violation.reason)
+    })
+}
+
+/// The beginning of phones that are looked for; none for an empty one.
+pub(in crate::grpc) fn phone_prefix(text: String) -> Result<Option<String>, Violation> {
+    let prefix = non_empty(text);
+    if let Some(prefix) = &prefix {
+        let digits = prefix.strip_prefix('+').unwrap_or("x");
+        if digits.len() > 15 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Violation::new("phone_prefix", "must be + and at most 15 digits"));
+        }
+    }
+    Ok(prefix)
 }
 
 fn attributes(from: Option<prost_types::Struct>) -> Result<Map<String, serde_json::Value>, Violation> {
@@ -66,13 +82,7 @@ pub(in crate::grpc) fn write(lead: LeadView) -> pb::Lead {
 
 /// Which leads; names fields from the filter on.
 pub(in crate::grpc) fn filter(from: pb::LeadFilter) -> Result<LeadFilter, Violation> {
-    let phone_prefix = non_empty(from.phone_prefix);
-    if let Some(prefix) = &phone_prefix {
-        let digits = prefix.strip_prefix('+').unwrap_or("x");
-        if digits.len() > 15 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Violation::new("phone_prefix", "must be + and at most 15 digits"));
-        }
-    }
+    let phone_prefix = phone_prefix(from.phone_prefix)?;
     if from.text.chars().count() > TEXT_MAX_CHARS {
         return Err(Violation::new("text", "is longer than 100 characters"));
     }

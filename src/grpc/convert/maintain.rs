@@ -75,6 +75,10 @@ fn reason(reason: Reason) -> JobReason {
             time: time::write(opens_at),
             ..of(Kind::OutsideWindow, "the callee may not be called at this hour")
         },
+        Reason::Suppressed { since } => JobReason {
+            time: time::write(since),
+            ..of(Kind::Suppressed, "the phone is suppressed; it is skipped when its turn comes")
+        },
         Reason::FrequencyCap { cap, until } => JobReason {
             limit: cap.max_attempts,
             time: time::write(until),

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::Timestamp;
 use crate::domain::cap::{self, FrequencyCap};
+use crate::domain::opt_out::OptOut;
 use crate::domain::rule::Rule;
 use crate::grpc::pb::frequency_cap::Span;
 
@@ -160,7 +161,9 @@ prop_compose! {
         windows in prop::collection::vec((0u16..700, 701u16..=1_440, 1..=ALL_DAYS), 0..3),
         holidays in prop::collection::vec(1i16..=12, 0..3),
         retry in any_retry(),
-        caller in prop::option::of(Just("+14158672671")),
+        (caller, opt_out) in (
+            prop::option::of(Just("+14158672671")), prop::option::of(prop::sample::select(vec!['9', '#'])),
+        ),
         rules in prop::sample::subsequence(Rule::ALL.to_vec(), 0..=3),
         caps in prop::collection::vec((1u32..=100, 1u32..=90, any::<bool>()), 0..3),
         starts_at in prop::option::of(0i64..2_000_000_000_000_000),
@@ -170,6 +173,7 @@ prop_compose! {
         RunSettings {
             amd: None,
             frequency_caps: caps.into_iter().map(|(max_attempts, n, days)| cap_of(max_attempts, n, days)).collect(),
+            opt_out: opt_out.map(OptOut::on),
             name, script, retry, rules,
             concurrency: numbers.0, weight: numbers.1, priority: numbers.2,
             windows: windows.into_iter().map(|(opens_minute, closes_minute, weekdays)| CallingWindow {

@@ -2,6 +2,7 @@
 
 use super::{non_empty, required};
 use crate::domain::Violation;
+use crate::domain::opt_out::OptOut;
 use crate::domain::script::Script;
 use crate::grpc::pb;
 use crate::grpc::pb::script::Kind;
@@ -24,6 +25,28 @@ pub(in crate::grpc) fn read(script: Option<pb::Script>) -> Result<Script, Violat
             Script::FetchTwiml { url: fetch.url, fallback_url: non_empty(fetch.fallback_url) }
         }
     })
+}
+
+/// An opt-out from the wire, with our words for what is left out.
+pub(in crate::grpc) fn read_opt_out(from: pb::OptOut) -> Result<OptOut, Violation> {
+    let mut keys = from.digit.chars();
+    let key = match (keys.next(), keys.next()) {
+        (None, _) => OptOut::default().digit,
+        (Some(key), None) => key,
+        (Some(_), Some(_)) => return Err(Violation::new("opt_out.digit", "must be one key")),
+    };
+    let ours = OptOut::on(key);
+    Ok(OptOut {
+        prompt: non_empty(from.prompt).unwrap_or(ours.prompt),
+        confirmation: non_empty(from.confirmation).unwrap_or(ours.confirmation),
+        ..ours
+    })
+}
+
+/// An opt-out for the wire.
+pub(in crate::grpc) fn write_opt_out(opt_out: OptOut) -> pb::OptOut {
+    let OptOut { digit, prompt, confirmation } = opt_out;
+    pb::OptOut { digit: digit.to_string(), prompt, confirmation }
 }
 
 /// A script for the wire.

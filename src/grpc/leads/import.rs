@@ -14,7 +14,7 @@ use crate::grpc::pb::import_leads_response::Rejection;
 use crate::grpc::service::{Call, Shared};
 use crate::grpc::status::{self, Refusal};
 use crate::grpc::{convert, pb};
-use crate::store::{ImportStep, LeadImportStand, LeadImported};
+use crate::store::{ImportStand, ImportStep, LeadImported};
 
 /// The most rejections told one by one.
 const REJECTIONS_MAX: usize = 100;
@@ -32,7 +32,7 @@ struct Common {
 struct Import {
     call: Call,
     id: String,
-    stand: LeadImportStand,
+    stand: ImportStand,
 }
 
 /// A batch to be stored: what is not stored yet of one that came.
@@ -69,7 +69,7 @@ pub(super) async fn import(
         rejections.extend(refused.into_iter().take(room));
         ready = following.transpose()?;
     }
-    let LeadImportStand { offset, created, updated, unchanged, rejected } = import.stand;
+    let ImportStand { offset, created, updated, unchanged, rejected } = import.stand;
     Ok(Response::new(pb::ImportLeadsResponse {
         offset,
         created_count: created,
@@ -94,17 +94,18 @@ async fn next(
 
 async fn begin(call: Call, header: wire::Header) -> Result<(Import, Common), Refusal> {
     check_import_id(&header.import_id)?;
-    let region = match convert::non_empty(header.default_region) {
-        None => call.region.clone(),
-        Some(region) => {
-            let named = |violation: Violation| Violation::new("header.default_region", violation.reason);
-            phone::check_region(&region).map_err(named)?;
-            Some(region)
-        }
-    };
+    let region = region(header.default_region, &call)?;
     let tags = tags(header.tags).map_err(|violation| violation.under("header"))?;
     let stand = call.store.lead_import_stand(&call.tenant, &header.import_id).await?;
     Ok((Import { call, id: header.import_id, stand }, Common { region, tags }))
+}
+
+/// What national phones of an import are read with: what its header says, or else the tenant's.
+pub(super) fn region(given: String, call: &Call) -> Result<Option<String>, Violation> {
+    let Some(region) = convert::non_empty(given) else { return Ok(call.region.clone()) };
+    phone::check_region(&region)
+        .map_err(|violation| Violation::new("header.default_region", violation.reason))?;
+    Ok(Some(region))
 }
 
 /// The batches of the stream in order, read ahead.

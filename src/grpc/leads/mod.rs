@@ -2,6 +2,8 @@
 
 mod export;
 mod import;
+mod suppression_import;
+mod suppressions;
 
 use tonic::{Request, Response, Status, Streaming};
 
@@ -68,6 +70,34 @@ impl Leads for Service {
         request: Request<Streaming<pb::ImportLeadsRequest>>,
     ) -> Answer<pb::ImportLeadsResponse> {
         import::import(&self.0, request).await
+    }
+
+    async fn add_suppressions(
+        &self,
+        request: Request<pb::AddSuppressionsRequest>,
+    ) -> Answer<pb::AddSuppressionsResponse> {
+        self.0.unary(request, suppressions::add).await
+    }
+
+    async fn remove_suppressions(
+        &self,
+        request: Request<pb::RemoveSuppressionsRequest>,
+    ) -> Answer<pb::RemoveSuppressionsResponse> {
+        self.0.unary(request, suppressions::remove).await
+    }
+
+    async fn list_suppressions(
+        &self,
+        request: Request<pb::ListSuppressionsRequest>,
+    ) -> Answer<pb::ListSuppressionsResponse> {
+        self.0.unary(request, suppressions::list).await
+    }
+
+    async fn import_suppressions(
+        &self,
+        request: Request<Streaming<pb::ImportSuppressionsRequest>>,
+    ) -> Answer<pb::ImportSuppressionsResponse> {
+        suppression_import::import(&self.0, request).await
     }
 
     type ExportLeadsStream = export::Pages;

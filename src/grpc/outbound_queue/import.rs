@@ -102,6 +102,7 @@ impl Stored {
         answer.added_count += u64::from(self.tally.added);
         answer.duplicate_count += u64::from(self.tally.duplicate);
         answer.rejected_count += u64::from(self.tally.rejected);
+        answer.suppressed_count += u64::from(self.tally.suppressed);
         let room = REJECTIONS_MAX - answer.rejections.len().min(REJECTIONS_MAX);
         answer.rejections.extend(self.rejections.into_iter().take(room));
     }

@@ -14,13 +14,18 @@ pub(super) struct Tally {
     pub added: u32,
     pub duplicate: u32,
     pub rejected: u32,
+    /// Of those added.
+    pub suppressed: u32,
 }
 
 impl Tally {
     /// Counts one.
     pub(super) fn count(&mut self, job: &JobAdded) {
         match job {
-            JobAdded::Job { duplicate: false, .. } => self.added += 1,
+            JobAdded::Job { duplicate: false, suppressed, .. } => {
+                self.added += 1;
+                self.suppressed += u32::from(*suppressed);
+            }
             JobAdded::Job { duplicate: true, .. } => self.duplicate += 1,
             JobAdded::Rejected { .. } => self.rejected += 1,
         }
@@ -52,6 +57,7 @@ pub(super) async fn add(call: Call, request: pb::AddJobsRequest) -> Result<pb::A
         added_count: tally.added,
         duplicate_count: tally.duplicate,
         rejected_count: tally.rejected,
+        suppressed_count: tally.suppressed,
     })
 }
 

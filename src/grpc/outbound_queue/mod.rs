@@ -1,6 +1,7 @@
 //! The `OutboundQueue` service: one line per RPC; the work is in the modules below.
 
 mod calls;
+mod forecast;
 mod halt;
 pub(super) mod import;
 mod jobs;
@@ -23,6 +24,13 @@ type Answer<A> = Result<Response<A>, Status>;
 impl OutboundQueue for Service {
     async fn create_run(&self, request: Request<pb::CreateRunRequest>) -> Answer<pb::CreateRunResponse> {
         self.0.unary(request, runs::create).await
+    }
+
+    async fn forecast_run(
+        &self,
+        request: Request<pb::ForecastRunRequest>,
+    ) -> Answer<pb::ForecastRunResponse> {
+        self.0.unary(request, forecast::forecast).await
     }
 
     async fn update_run(&self, request: Request<pb::UpdateRunRequest>) -> Answer<pb::UpdateRunResponse> {

@@ -23,7 +23,12 @@ pub(super) async fn create(
     let Batch { good, places } =
         Batch::read(request.jobs, |job| convert::job::read(job, call.region.as_deref()));
     let new = NewRun { settings, jobs: good, start: request.start, seal: request.seal, parent: None };
-    let created = call.store.create_run(&call.tenant, new, key).await.map_err(in_settings)?;
+    let created = match request.from_leads.map(convert::lead::filter).transpose() {
+        Ok(None) => call.store.create_run(&call.tenant, new, key).await,
+        Ok(Some(filter)) => call.store.create_run_from_leads(&call.tenant, new, filter, key).await,
+        Err(violation) => return Err(violation.under("from_leads").into()),
+    };
+    let created = created.map_err(in_settings)?;
     let (results, _) = jobs::results(batch::join(places, created.jobs)?);
     Ok(pb::CreateRunResponse { run: Some(convert::run::write(created.run)), results })
 }

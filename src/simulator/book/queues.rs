@@ -85,6 +85,7 @@ impl Book {
         }
         let sid = format!("QU{}", unique(self.clock.started_at, at));
         self.queues.all.push(Queue {
+            // 32 hexadecimal digits, as the type demands.
             sid: sid.parse().expect("QU and 32 hexadecimal digits"),
             account: account.clone(),
             name: name.to_owned(),

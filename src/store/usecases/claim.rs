@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::queue::{self, Candidate};
 use crate::domain::call::CallState;
 use crate::domain::event::Event;
-use crate::domain::job::{Job, JobState, PHONE_BUSY_DEFER};
+use crate::domain::job::{self, Job, JobState, PHONE_BUSY_DEFER};
 use crate::domain::pace::{self, Meter};
 use crate::domain::run::RunState;
 use crate::domain::script::Script;
@@ -21,7 +21,7 @@ use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Rows, Sql, args};
-use crate::store::usecases::access;
+use crate::store::usecases::{access, suppressions};
 use crate::store::{Claim, ClaimLimits, ClaimedCall, Error, Result, TenantView};
 
 /// Runs of a tenant that one claim looks at.
@@ -240,7 +240,8 @@ struct Picked {
     gone: Vec<ReadyKey>,
 }
 
-/// Takes up to `wanted` of the run's eligible jobs; those that may not be dialed now move once to when they may.
+/// Takes up to `wanted` of the run's eligible jobs; those that may not be dialed now move once to when they may, and
+/// those whose phone is suppressed end.
 /// `phones` are those that this claim dials already, whatever the run.
 async fn pick_jobs(
     engine: &Engine,
@@ -255,11 +256,12 @@ async fn pick_jobs(
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
     let caps = &run.settings.caps();
     let attempts = queue::attempts(tx, &tenant.id, caps, &scan.candidates, now).await?;
+    let suppressed = suppressions::among(tx, &tenant.id, queue::phones(&scan.candidates), now).await?;
     let schedule = run.settings.schedule(tenant.window);
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
     let (mut passed_over, mut busy_jobs) = (false, 0_u32);
-    let mut erased = Vec::new();
+    let (mut erased, mut unwanted) = (Vec::new(), Vec::new());
     for candidate in scan.candidates {
         let zone = window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, &tenant.time_zone)?;
         let tried = attempts.get(&candidate.phone).map_or(&[][..], Vec::as_slice);
@@ -269,6 +271,8 @@ async fn pick_jobs(
         if candidate.phone.expose().is_empty() {
             // Its lead was deleted while a call of the job's went on, which was to be followed by another.
             erased.push(candidate);
+        } else if suppressed.contains_key(&candidate.phone) {
+            unwanted.push(candidate);
         } else if opening > now {
             deferred.push((candidate, opening));
         } else if busy.contains(&candidate.phone) || phones.contains(&candidate.phone) {
@@ -291,7 +295,8 @@ async fn pick_jobs(
         tracing::info!(event = "dedup_conflict", key = "phone", %tenant, %run_id, jobs = busy_jobs, "put off");
     }
     queue::defer(tx, &tenant.id, run, deferred, now).await?;
-    queue::skip(tx, &tenant.id, run, erased, now).await?;
+    queue::skip(tx, &tenant.id, run, erased, |job| job::called_off(job, JobState::Skipped), now).await?;
+    queue::skip(tx, &tenant.id, run, unwanted, job::suppressed, now).await?;
     Ok(picked)
 }
 
@@ -341,6 +346,7 @@ async fn commit_intents(
             to: candidate.phone,
             from: caller_id(tenant, run, caller_turn)?,
             script: scripts[&run.id].clone(),
+            opt_out: run.settings.opt_out.clone().map(Arc::new),
             amd: run.settings.amd.as_ref().map(|amd| amd.mode),
             account: tenant.account_sid.clone(),
             ring_timeout_s: run.settings.ring_timeout_s,

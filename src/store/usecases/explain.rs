@@ -1,6 +1,6 @@
 //! Why a job is where it is: the facts in a few statements, the answer from the domain.
 
-use super::{access, queue, runs};
+use super::{access, queue, runs, suppressions};
 use crate::domain::explain::{self, Facts, LastCall, RunFacts, TenantFacts};
 use crate::domain::job::Job;
 use crate::domain::{CallId, JobId, Phone, TenantId, Timestamp, window};
@@ -28,6 +28,7 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
     let live = live(&mut tx, tenant, &job, phone.expose()).await?;
     let caps = run.settings.caps();
     let attempts = queue::attempts_to(&mut tx, tenant, &caps, vec![phone.expose().to_owned()], now).await?;
+    let suppressed = suppressions::among(&mut tx, tenant, vec![phone.expose().to_owned()], now).await?;
     let (call, calls) = calls(&mut tx, tenant, id).await?;
     let ahead = ahead(&mut tx, tenant, &job, now).await?;
     let facts = Facts {
@@ -46,6 +47,7 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
         caps,
         // One phone was asked about.
         attempts: attempts.into_values().next().unwrap_or_default(),
+        suppressed_since: suppressed.into_values().next(),
         phone_call: live.of_phone,
         call,
     };

@@ -1,11 +1,11 @@
 //! Jobs: added, imported, canceled, read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{audit, leads, requests};
+use super::{audit, leads, requests, suppressions};
 use crate::domain::event::Event;
 use crate::domain::job::{self, JobState};
 use crate::domain::run::RunState;
@@ -146,6 +146,8 @@ pub async fn add_in(
         }
     }
     let new = insert(tx, tenant, run, &rows, now).await?;
+    let suppressed: HashSet<LeadId> =
+        new.iter().filter(|row| row.job.state == JobState::Skipped).map(|row| row.lead_id).collect();
     let mut ids: HashMap<LeadId, JobId> = new.iter().map(|row| (row.lead_id, row.id)).collect();
     let missing: Vec<Uuid> =
         rows.iter().map(|(_, lead, _)| lead.id.0).filter(|id| !ids.contains_key(&LeadId(*id))).collect();
@@ -164,6 +166,7 @@ pub async fn add_in(
             job_id: ids[&lead.id],
             lead_id: lead.id,
             duplicate: first[&lead.id] != i || there.contains_key(&lead.id),
+            suppressed: first[&lead.id] == i && suppressed.contains(&lead.id),
         },
     });
     Ok(added.collect())
@@ -173,19 +176,25 @@ pub async fn add_in(
 ///
 /// Runs are counted as they are committed, not locked: what is added to other runs at the same moment does not count.
 pub async fn check_queue(tx: &mut Tx, engine: &Engine, tenant: &TenantId, added: &[JobAdded]) -> Result<()> {
+    let is_new = |job: &&JobAdded| matches!(job, JobAdded::Job { duplicate: false, suppressed: false, .. });
+    let new = added.iter().filter(is_new).count();
+    if new == 0 {
+        return Ok(());
+    }
+    let (room, max) = room(tx, engine, tenant).await?;
+    if new as u64 > room { Err(Error::QueueFull { max }) } else { Ok(()) }
+}
+
+/// How many jobs still fit into the tenant's queue, and how many it may hold.
+pub async fn room(tx: &mut Tx, engine: &Engine, tenant: &TenantId) -> Result<(u64, u64)> {
     static QUEUED: Sql = Sql::new(
         "SELECT t.plan, (SELECT CAST(COALESCE(sum(r.queued), 0) AS BIGINT) FROM runs r
              WHERE r.tenant_id = $1 AND r.ended_at IS NULL) AS queued
          FROM tenants t WHERE t.tenant_id = $1",
     );
-    let new = added.iter().filter(|job| matches!(job, JobAdded::Job { duplicate: false, .. })).count();
-    if new == 0 {
-        return Ok(());
-    }
     let row = tx.fetch_one(&QUEUED, args![tenant]).await?;
-    let queued: u64 = row.narrow("queued")?;
     let max = engine.plans.of(&row.text("plan")?).queued_jobs_max;
-    if queued.saturating_add(new as u64) > max { Err(Error::QueueFull { max }) } else { Ok(()) }
+    Ok((max.saturating_sub(row.narrow("queued")?), max))
 }
 
 async fn insert(
@@ -217,19 +226,49 @@ async fn insert(
         .ints(rows.iter().map(|(_, _, job)| job.eligible_at.unwrap_or(now).max(now).0))
         .texts(metadata);
     let inserted = tx.fetch(&INSERT, args![tenant, run.id.0, now, values]).await?;
-    let new: Vec<JobRow> = inserted.iter().map(JobRow::read).collect::<Result<_>>()?;
+    let mut new: Vec<JobRow> = inserted.iter().map(JobRow::read).collect::<Result<_>>()?;
     if new.is_empty() {
         return Ok(new);
-    }
-    let keys: Vec<ReadyKey> = new.iter().map(ReadyKey::of).collect();
-    job_row::enqueue(tx, tenant, &keys).await?;
-    for row in &new {
-        run.has_queued(row.priority, row.job.eligible_at);
     }
     let count = u32::try_from(new.len()).unwrap_or(u32::MAX);
     run.counts.queued += i64::from(count);
     run.log(Event::JobsAdded { count });
+    skip_suppressed(tx, tenant, run, rows, &mut new, now).await?;
+    let queued = || new.iter().filter(|row| row.job.state == JobState::Queued);
+    let keys: Vec<ReadyKey> = queued().map(ReadyKey::of).collect();
+    job_row::enqueue(tx, tenant, &keys).await?;
+    for row in queued() {
+        run.has_queued(row.priority, row.job.eligible_at);
+    }
     Ok(new)
+}
+
+/// Ends those of new jobs whose phone is suppressed. A claim looks again: what is suppressed later counts as well.
+async fn skip_suppressed(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &mut RunRow,
+    rows: &[(JobId, &leads::Dialable, &NewJob)],
+    new: &mut [JobRow],
+    now: Timestamp,
+) -> Result<()> {
+    let phones = rows.iter().map(|(_, lead, _)| lead.phone.expose().to_owned()).collect();
+    let suppressed = suppressions::among(tx, tenant, phones, now).await?;
+    if suppressed.is_empty() {
+        return Ok(());
+    }
+    let leads: HashSet<LeadId> = rows
+        .iter()
+        .filter(|(_, lead, _)| suppressed.contains_key(&lead.phone))
+        .map(|(_, lead, _)| lead.id)
+        .collect();
+    let mut skipped = Vec::new();
+    for row in new.iter_mut().filter(|row| leads.contains(&row.lead_id)) {
+        let ended = job::suppressed(&row.job);
+        row.move_to(run, ended);
+        skipped.push(&*row);
+    }
+    job_row::save(tx, tenant, &skipped, now).await
 }
 
 /// The run's jobs for these leads.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{audit, leads, requests, runs, tasks};
+use super::{audit, leads, requests, runs, suppressions, tasks};
 use crate::domain::job::{self, JobState};
 use crate::domain::task::TaskKind;
 use crate::domain::{LeadId, TenantId, Timestamp};
@@ -39,6 +39,7 @@ pub async fn delete(
     let lead = leads::lock(&mut tx, tenant, id).await?;
     leads::check_seen(&lead, seen)?;
     erased.calls_erased += erase_inbound(&mut tx, tenant, lead.facts.phone.expose()).await?;
+    suppressions::forget_note(&mut tx, tenant, lead.facts.phone.expose()).await?;
     tx.execute(&FORGET, args![tenant, id.0]).await?;
     tx.execute(&DELETE, args![tenant, id.0]).await?;
     let now = tx.now().await?;

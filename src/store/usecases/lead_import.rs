@@ -12,26 +12,29 @@ use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::lead_row::{self, NewEvent};
 use crate::store::sql::{Sql, args};
-use crate::store::{BATCH_MAX, Error, ImportStep, LeadImportStand, LeadImported, LeadView, Result};
+use crate::store::{BATCH_MAX, Error, ImportStand, ImportStep, LeadImported, LeadView, Result};
 
 /// The history's word for an import.
 const ACTOR: &str = "import";
+/// What an import of leads has in place of a run: see the table.
+const IMPORTS: Uuid = Uuid::nil();
 
 /// See [`crate::store::Store::lead_import_stand`].
-pub async fn stand(engine: &Engine, tenant: &TenantId, import_id: &str) -> Result<LeadImportStand> {
+pub async fn stand(engine: &Engine, tenant: &TenantId, import_id: &str) -> Result<ImportStand> {
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    read(&mut tx, tenant, import_id).await
+    read(&mut tx, tenant, IMPORTS, import_id).await
 }
 
-async fn read(tx: &mut Tx, tenant: &TenantId, import_id: &str) -> Result<LeadImportStand> {
+/// How far an import got; `of` is what it has in place of a run.
+pub(super) async fn read(tx: &mut Tx, tenant: &TenantId, of: Uuid, import_id: &str) -> Result<ImportStand> {
     static SELECT: Sql = Sql::new(
         "SELECT next_offset, created, updated, unchanged, rejected FROM imports
          WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3",
     );
-    let Some(row) = tx.fetch_optional(&SELECT, args![tenant, Uuid::nil(), import_id]).await? else {
-        return Ok(LeadImportStand::default());
+    let Some(row) = tx.fetch_optional(&SELECT, args![tenant, of, import_id]).await? else {
+        return Ok(ImportStand::default());
     };
-    Ok(LeadImportStand {
+    Ok(ImportStand {
         offset: row.narrow("next_offset")?,
         created: row.narrow("created")?,
         updated: row.narrow("updated")?,
@@ -46,13 +49,13 @@ pub async fn import(
     tenant: &TenantId,
     step: ImportStep<'_>,
     leads: Vec<LeadFacts>,
-) -> Result<(Vec<LeadImported>, LeadImportStand)> {
+) -> Result<(Vec<LeadImported>, ImportStand)> {
     if leads.len() > BATCH_MAX {
         return Err(Error::Invalid(Violation::new("leads", "has more than 1,000 items")));
     }
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let now = tx.now().await?;
-    let mut stand = take_turn(&mut tx, tenant, step, now).await?;
+    let mut stand = take_turn(&mut tx, tenant, IMPORTS, step, now).await?;
     let told = store(&mut tx, tenant, &leads, now).await?;
     stand.offset = step.offset.saturating_add(step.taken);
     stand.rejected += step.taken.saturating_sub(leads.len() as u64);
@@ -64,7 +67,7 @@ pub async fn import(
             LeadImported::Rejected(_) => &mut stand.rejected,
         } += 1;
     }
-    save(&mut tx, tenant, step.import_id, stand, now).await?;
+    save(&mut tx, tenant, IMPORTS, step.import_id, stand, now).await?;
     let detail = json!({ "leads": step.taken, "offset": stand.offset });
     audit::write(&mut tx, &engine.actor, tenant, "leads".to_owned(), &detail, now).await?;
     tx.commit(&engine.wakes).await?;
@@ -72,18 +75,19 @@ pub async fn import(
 }
 
 /// Locks the import's row, so that two streams of one import take turns; the one that is late learns so.
-async fn take_turn(
+pub(super) async fn take_turn(
     tx: &mut Tx,
     tenant: &TenantId,
+    of: Uuid,
     step: ImportStep<'_>,
     now: Timestamp,
-) -> Result<LeadImportStand> {
+) -> Result<ImportStand> {
     static LOCK: Sql = Sql::new(
         "INSERT INTO imports (tenant_id, run_id, import_id, next_offset, updated_at) VALUES ($1, $2, $3, 0, $4)
          ON CONFLICT (tenant_id, run_id, import_id) DO UPDATE SET updated_at = excluded.updated_at",
     );
-    tx.execute(&LOCK, args![tenant, Uuid::nil(), step.import_id, now]).await?;
-    let stand = read(tx, tenant, step.import_id).await?;
+    tx.execute(&LOCK, args![tenant, of, step.import_id, now]).await?;
+    let stand = read(tx, tenant, of, step.import_id).await?;
     if stand.offset != step.offset {
         return Err(Error::Invalid(Violation::new(
             "batch.offset",
@@ -93,11 +97,13 @@ async fn take_turn(
     Ok(stand)
 }
 
-async fn save(
+/// Saves how far an import got whose turn it is.
+pub(super) async fn save(
     tx: &mut Tx,
     tenant: &TenantId,
+    of: Uuid,
     import_id: &str,
-    stand: LeadImportStand,
+    stand: ImportStand,
     now: Timestamp,
 ) -> Result<()> {
     static UPDATE: Sql = Sql::new(
@@ -105,10 +111,10 @@ async fn save(
          WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3",
     );
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let LeadImportStand { offset, created, updated, unchanged, rejected } = stand;
+    let ImportStand { offset, created, updated, unchanged, rejected } = stand;
     let values = args![
         tenant,
-        Uuid::nil(),
+        of,
         import_id,
         number(offset),
         number(created),

@@ -7,16 +7,37 @@ use crate::domain::{TenantId, Timestamp};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::lead_row::{self, first_id, lead_columns};
-use crate::store::sql::{Row, Sql, args};
+use crate::store::sql::{Row, Sql, Value, args};
 use crate::store::{LeadFilter, LeadView, Page, Paged, Result};
 
 /// Leads that one page of a filtered list looks at. A filter that few pass gives short pages, maybe empty ones, with
 /// a token to go on: each costs about the same however many leads there are.
 const SCAN_MAX: i64 = 20_000;
 
+/// What a filter asks of a lead `l`, with parameters 4 to 10: see [`filter_values`].
+macro_rules! filtered {
+    () => {
+        "AND l.status {any 4 text} AND l.source {any 5 text} AND l.tags LIKE $6 ESCAPE '\\'
+             AND l.phone LIKE $7 AND (lower(l.name) LIKE $8 ESCAPE '\\' OR lower(l.attributes) LIKE $8 ESCAPE '\\')
+             AND l.created_at >= $9 AND l.created_at < $10"
+    };
+}
+pub(super) use filtered;
+
 /// See [`crate::store::Store::list_leads`].
 pub async fn list(
     engine: &Engine,
+    tenant: &TenantId,
+    filter: &LeadFilter,
+    page: Page,
+) -> Result<Paged<LeadView>> {
+    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+    list_in(&mut tx, tenant, filter, page).await
+}
+
+/// A page, in a transaction.
+pub async fn list_in(
+    tx: &mut Tx,
     tenant: &TenantId,
     filter: &LeadFilter,
     page: Page,
@@ -31,7 +52,6 @@ pub async fn list(
         lead_columns!(),
         " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.phone = $4 ORDER BY l.lead_id LIMIT $3"
     ));
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
     let after = page.after.unwrap_or(Uuid::nil()).max(bound(filter.created_from, Uuid::nil()));
     let until = bound(filter.created_until.map(next_milli), Uuid::max());
     if let Some(phone) = &filter.phone {
@@ -43,8 +63,8 @@ pub async fn list(
         let rows = tx.fetch(&ALL, args![tenant, after, until, page.limit()]).await?;
         return Ok(page.cut(rows.iter().map(lead_row::read).collect::<Result<_>>()?, key));
     }
-    let edge = edge(&mut tx, tenant, after, until).await?;
-    let rows = scan(&mut tx, tenant, filter, after, edge.unwrap_or(until), page.limit()).await?;
+    let edge = edge(tx, tenant, after, until).await?;
+    let rows = scan(tx, tenant, filter, after, edge.unwrap_or(until), page.limit()).await?;
     let found = page.cut(rows.iter().map(lead_row::read).collect::<Result<_>>()?, key);
     Ok(Paged { next: found.next.or(edge), ..found })
 }
@@ -83,31 +103,33 @@ async fn scan(
     static SCAN: Sql = Sql::new(concat!(
         "SELECT ",
         lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.lead_id <= $3
-             AND l.status {any 4 text} AND l.source {any 5 text} AND l.tags LIKE $6 ESCAPE '\\'
-             AND l.phone LIKE $7 AND (lower(l.name) LIKE $8 ESCAPE '\\' OR lower(l.attributes) LIKE $8 ESCAPE '\\')
-             AND l.created_at >= $9 AND l.created_at < $10
-         ORDER BY l.lead_id LIMIT $11"
+        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.lead_id <= $3 ",
+        filtered!(),
+        " ORDER BY l.lead_id LIMIT $11"
     ));
+    let mut values: Vec<Value> = args![tenant, after, to];
+    values.extend(filter_values(filter));
+    values.extend(args![limit]);
+    tx.fetch(&SCAN, values).await
+}
+
+/// The parameters of [`filtered`].
+pub fn filter_values(filter: &LeadFilter) -> Vec<Value> {
     let words = |words: Vec<&str>| words.into_iter().map(str::to_owned).collect::<Vec<String>>();
     let statuses = if filter.statuses.is_empty() { LeadStatus::ALL } else { &filter.statuses };
     let sources = if filter.sources.is_empty() { LeadSource::ALL } else { &filter.sources };
     let tag = filter.tag.as_ref().map_or("%".to_owned(), |tag| format!("%\"{}\"%", escaped(tag)));
     let text = filter.text.as_ref().map(|text| escaped(&text.to_ascii_lowercase()));
-    let values = args![
-        tenant,
-        after,
-        to,
+    let prefix = format!("{}%", filter.phone_prefix.as_deref().unwrap_or_default());
+    args![
         words(statuses.iter().map(|status| status.as_str()).collect()),
         words(sources.iter().map(|source| source.as_str()).collect()),
         tag,
-        format!("{}%", filter.phone_prefix.as_deref().unwrap_or_default()),
+        filter.phone.as_ref().map_or(prefix, |phone| phone.expose().to_owned()),
         text.map_or("%".to_owned(), |text| format!("%{text}%")),
         filter.created_from.unwrap_or(Timestamp(i64::MIN)),
         filter.created_until.unwrap_or(Timestamp::NEVER),
-        limit,
-    ];
-    tx.fetch(&SCAN, values).await
+    ]
 }
 
 /// A text for LIKE that stands for itself.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::domain::cap::{self, FrequencyCap};
-use crate::domain::job::{self, Job, JobState, PRIORITY_MAX};
+use crate::domain::job::{Job, PRIORITY_MAX};
 use crate::domain::{Phone, RunId, TenantId, Timestamp};
 use crate::store::Result;
 use crate::store::database::Tx;
@@ -155,13 +155,16 @@ pub async fn live_phones(tx: &mut Tx, tenant: &TenantId, candidates: &[Candidate
         "SELECT phone_to FROM call_log
          WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}",
     );
-    let phones: Vec<String> =
-        candidates.iter().map(|candidate| candidate.phone.expose().to_owned()).collect();
-    if phones.is_empty() {
+    if candidates.is_empty() {
         return Ok(HashSet::new());
     }
-    let rows = tx.fetch(&LIVE, args![tenant, phones]).await?;
+    let rows = tx.fetch(&LIVE, args![tenant, phones(candidates)]).await?;
     rows.iter().map(|row| Ok(Phone::from_stored(row.text("phone_to")?))).collect()
+}
+
+/// The candidates' phones.
+pub fn phones(candidates: &[Candidate]) -> Vec<String> {
+    candidates.iter().map(|candidate| candidate.phone.expose().to_owned()).collect()
 }
 
 /// When the candidates' phones were tried, the newest first, as far back as a cap looks. Asks nothing where there is
@@ -173,8 +176,7 @@ pub async fn attempts(
     candidates: &[Candidate],
     now: Timestamp,
 ) -> Result<HashMap<Phone, Vec<Timestamp>>> {
-    let phones = candidates.iter().map(|candidate| candidate.phone.expose().to_owned());
-    attempts_to(tx, tenant, caps, phones.collect(), now).await
+    attempts_to(tx, tenant, caps, phones(candidates), now).await
 }
 
 /// The same for any phones.
@@ -227,12 +229,13 @@ pub async fn defer(
     job_row::save(tx, tenant, &jobs.iter().collect::<Vec<_>>(), now).await
 }
 
-/// Ends queued jobs undialed.
+/// Ends queued jobs undialed, as `ended` says.
 pub async fn skip(
     tx: &mut Tx,
     tenant: &TenantId,
     run: &mut RunRow,
     skipped: Vec<Candidate>,
+    ended: impl Fn(&Job) -> Job,
     now: Timestamp,
 ) -> Result<()> {
     if skipped.is_empty() {
@@ -242,8 +245,8 @@ pub async fn skip(
     let mut jobs = Vec::with_capacity(skipped.len());
     for candidate in skipped {
         let mut row = candidate.row;
-        let ended = job::called_off(&row.job, JobState::Skipped);
-        row.move_to(run, ended);
+        let next = ended(&row.job);
+        row.move_to(run, next);
         jobs.push(row);
     }
     run.settle(now);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{access, audit, jobs, requests};
+use super::{access, audit, jobs, populate, requests};
 use crate::domain::breaker;
 use crate::domain::event::Event;
 use crate::domain::job;
@@ -16,8 +16,8 @@ use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow, read_worker, run_columns};
 use crate::store::sql::{Row, Sql, args};
 use crate::store::{
-    BATCH_MAX, Error, InFlight, JobAdded, NewRun, Page, Paged, RequestKey, Result, RunCreated, RunPatch,
-    RunView,
+    BATCH_MAX, Error, InFlight, JobAdded, LeadFilter, NewRun, Page, Paged, RequestKey, Result, RunCreated,
+    RunPatch, RunView,
 };
 
 /// What is kept of an answer: ids, no personal data.
@@ -32,6 +32,7 @@ pub async fn create(
     engine: &Engine,
     tenant: &TenantId,
     new: NewRun,
+    from_leads: Option<LeadFilter>,
     key: Option<RequestKey>,
 ) -> Result<RunCreated> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
@@ -51,14 +52,19 @@ pub async fn create(
     run.log(Event::RunCreated { state: run.state });
     let jobs = jobs::add_in(&mut tx, tenant, &mut run, new.jobs, now).await?;
     jobs::check_queue(&mut tx, engine, tenant, &jobs).await?;
-    if new.seal {
+    let detail = json!({
+        "start": new.start, "seal": new.seal, "jobs": jobs.len(), "from_leads": from_leads.is_some(),
+    });
+    if let Some(filter) = from_leads {
+        // Sealed with its last page.
+        populate::begin(&mut tx, tenant, run.id, filter, new.seal, now).await?;
+    } else if new.seal {
         run.sealed = true;
         run.log(Event::RunSealed);
     }
     run.settle(now);
     let run_id = run.id;
     finish(&mut tx, tenant, run, now).await?;
-    let detail = json!({ "start": new.start, "seal": new.seal, "jobs": jobs.len() });
     audit::write(&mut tx, &engine.actor, tenant, format!("run {run_id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &Created { run_id, jobs: jobs.clone() }, now).await?;
     let run = view(&mut tx, tenant, run_id).await?;
@@ -181,7 +187,10 @@ macro_rules! run_view {
             ", w.heartbeat_at, w.expires_at AS worker_expires_at, {now} AS now,
                  (SELECT a.breaker_open_until FROM tenants t JOIN carrier_accounts a ON a.account_sid = t.account_sid
                   WHERE t.tenant_id = r.tenant_id) AS breaker_open_until
-              FROM runs r LEFT JOIN workers w ON w.worker_id = r.worker_id "
+              , p.done AS population_done, p.added, p.duplicates, p.suppressed AS of_added,
+                 p.last_error AS population_error
+              FROM runs r LEFT JOIN workers w ON w.worker_id = r.worker_id
+                  LEFT JOIN run_populations p ON p.tenant_id = r.tenant_id AND p.run_id = r.run_id "
         )
     };
 }
@@ -189,7 +198,8 @@ macro_rules! run_view {
 fn read_view(row: &Row) -> Result<RunView> {
     let open_until = row.opt_int("breaker_open_until")?.map(Timestamp);
     let breaker = breaker::seen(open_until, Timestamp(row.int("now")?));
-    Ok(RunRow::read(row)?.view(read_worker(row)?, breaker))
+    let view = RunRow::read(row)?.view(read_worker(row)?, breaker);
+    Ok(RunView { population: populate::view(row)?, ..view })
 }
 
 /// The run, with its revision, from one statement.

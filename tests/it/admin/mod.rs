@@ -2,6 +2,7 @@
 
 mod accounts;
 mod keys;
+mod suppressions;
 mod tenants;
 mod walk;
 mod walk_transfers;

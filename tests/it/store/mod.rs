@@ -1,5 +1,6 @@
 //! The conformance suite: every use case, the same on both stores.
 
+mod audience;
 mod breaker;
 mod claims;
 mod leads;
@@ -7,6 +8,7 @@ mod logs;
 mod news;
 mod people;
 mod runs;
+mod suppressions;
 mod tasks;
 mod transfers;
 

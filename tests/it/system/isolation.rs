@@ -55,6 +55,13 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
                  VALUES ('{tenant}', gen_random_uuid(), 'direct', 'requested', '', '', 1, 0, 0)"
             ),
             format!("transfer_events VALUES ('{tenant}', gen_random_uuid(), 1, 0, 'requested', '[]')"),
+            format!(
+                "suppressions VALUES ('{tenant}', '', gen_random_uuid(), 'asked', 'api', '', NULL, NULL, 0, '')"
+            ),
+            format!(
+                "run_populations (tenant_id, run_id, filter, seal, after_lead_id)
+                 VALUES ('{tenant}', gen_random_uuid(), '', false, gen_random_uuid())"
+            ),
             format!("maintenance VALUES ('{tenant}', 'reconcile_runs', 0)"),
             format!(
                 "run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
@@ -154,8 +161,10 @@ async fn a_tenant_writes_its_own_rows_only() {
         assert_eq!(code(run(&mut sql, give).await), REFUSED, "{table}");
         let delete = run(&mut sql, format!("DELETE FROM {table} WHERE tenant_id = '{yours}'")).await;
         match table.as_str() {
-            // Queue entries, tasks that are done, and people who asked for it.
-            "ready_jobs" | "tasks" | "leads" | "lead_events" => assert_eq!(delete.unwrap(), 0, "{table}"),
+            // Queue entries, tasks that are done, people who asked for it, and phones that may be dialed again.
+            "ready_jobs" | "tasks" | "leads" | "lead_events" | "suppressions" => {
+                assert_eq!(delete.unwrap(), 0, "{table}")
+            }
             _ => assert_eq!(code(delete), REFUSED, "rows of {table} are never deleted"),
         }
     }
@@ -193,6 +202,8 @@ async fn the_scheduler_reads_no_person() {
         ("jobs", &["phone", "metadata", "job_id"]),
         ("run_events", &["events", "progress"]),
         ("lead_events", &["lead_id", "detail"]),
+        ("suppressions", &["phone", "note"]),
+        ("run_populations", &["filter", "run_id"]),
         ("tasks", &["last_error", "claimed_by"]),
         ("tenants", &["caller_ids", "calling_window", "greeting"]),
         ("carrier_accounts", &["secrets_sealed", "hints"]),

@@ -3,12 +3,14 @@
 pub mod child;
 mod dial;
 mod drain;
+mod forecast;
 mod halt;
 mod inbound;
 mod isolation;
 mod lost;
 mod machines;
 mod metrics;
+mod opt_out;
 mod rejections;
 mod scripts;
 mod secrets;

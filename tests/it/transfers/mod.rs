@@ -1,6 +1,8 @@
 //! Transfers over the wire: clients over gRPC, the simulated carrier over HTTP, its ledger as the judge.
 
+mod crash;
 mod direct;
+mod page;
 mod trouble;
 mod warm;
 
