@@ -9,9 +9,7 @@ use trunkline::grpc::pb::{self, import_jobs_request as import, list_calls_reques
 use super::walk_transfers;
 use super::{audited, client, make_key, make_tenant, sealing, tenant_settings};
 use crate::support::{ACCOUNT, TestDatabase, on_both_databases, phone};
-use crate::system::world::{
-    TENANT, TOKEN, World, create, ended, job_to, jobs, list_calls, list_jobs, settings, until,
-};
+use crate::system::world::{World, create, ended, job_to, jobs, list_calls, list_jobs, settings};
 
 on_both_databases!(nobody_reaches_anothers_and_every_change_is_audited);
 
