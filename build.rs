@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "trunkline/v1/forecast.proto",
     "trunkline/v1/runs.proto",
     "trunkline/v1/suppressions.proto",
@@ -11,11 +11,17 @@ const PROTOS: [&str; 8] = [
     "trunkline/v1/outbound_queue.proto",
     "trunkline/v1/tenants.proto",
     "trunkline/v1/transfers.proto",
+    "trunkline/v1/webhooks.proto",
 ];
 
 /// Messages that hold a secret; grpc/pb.rs prints them without it.
-const SECRET: [&str; 3] =
-    [".trunkline.v1.CarrierApiKey", ".trunkline.v1.CarrierSecrets", ".trunkline.v1.CreateApiKeyResponse"];
+const SECRET: [&str; 5] = [
+    ".trunkline.v1.CarrierApiKey",
+    ".trunkline.v1.CarrierSecrets",
+    ".trunkline.v1.CreateApiKeyResponse",
+    ".trunkline.v1.CreateWebhookResponse",
+    ".trunkline.v1.RotateWebhookSecretResponse",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -10,7 +10,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::carrier::{self, Client};
+use crate::carrier::guard::Guard;
+use crate::carrier::{self, Client, outbound};
 use crate::config::{self, Account, Problem, Serve};
 use crate::dialer;
 use crate::grpc;
@@ -28,8 +29,16 @@ use crate::tasks;
 use crate::webhooks;
 
 /// What a tenant's first key may do.
-const FIRST_KEY_SCOPES: [&str; 6] =
-    ["outbound:read", "outbound:write", "leads:read", "leads:write", "transfers:read", "transfers:write"];
+const FIRST_KEY_SCOPES: [&str; 8] = [
+    "outbound:read",
+    "outbound:write",
+    "leads:read",
+    "leads:write",
+    "transfers:read",
+    "transfers:write",
+    "webhooks:read",
+    "webhooks:write",
+];
 /// What the very first key may do as well: without it nobody could let anybody in.
 const ADMIN: &str = "admin";
 
@@ -122,6 +131,7 @@ pub struct App {
     store: Arc<dyn Store>,
     carrier: carrier::Config,
     grpc: grpc::Config,
+    hooks: outbound::Client,
     recorded: Option<metrics::Recorded>,
     /// Printed once: the first API key of a tenant that had none, `<key id>.<secret>`.
     pub first_key: Option<SecretString>,
@@ -141,7 +151,10 @@ impl App {
             config.metrics_listen.map(|_| metrics::install()).transpose().map_err(Error::Metrics)?;
         let keyring = Keyring::parse(&config.sealing_keys)
             .map_err(|violation| config::Error::from(Problem::of(&violation.field, violation.reason)))?;
-        let grpc = grpc_config(&config).await?;
+        let guard = Guard::parse(&config.hooks.allow)
+            .map_err(|violation| config::Error::from(Problem::of(&violation.field, violation.reason)))?;
+        let hooks = outbound::Client::new(outbound::Config { guard, timeout: config.hooks.timeout })?;
+        let grpc = grpc::Config { hooks: Some(hooks.clone()), ..grpc_config(&config).await? };
         let store = Engine::open_with(config.database_url.expose_secret(), keyring).await?;
         let store = store.with_plans(config.limits.plans.clone());
         let tenant = &config.tenant.id;
@@ -152,13 +165,13 @@ impl App {
             tracing::info!(%tenant, "changed over the API: the settings under [tenant] are not used");
         }
         let first_key = store.first_key(tenant, &FIRST_KEY_SCOPES, ADMIN).await?;
-        Ok(Self { config, store: Arc::new(store), carrier, grpc, recorded, first_key })
+        Ok(Self { config, store: Arc::new(store), carrier, grpc, hooks, recorded, first_key })
     }
 
     /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is finished and
     /// recorded, streams are told, all within the drain timeout.
     pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, store, carrier, grpc: grpc_config, recorded, .. } = self;
+        let Self { config, store, carrier, grpc: grpc_config, hooks, recorded, .. } = self;
         let accounts = AccountBook::new(store.clone(), config.account.sid.clone(), access(&config.account));
         let recorder = Recorder::new(store.clone());
         let dialing = shutdown.child_token();
@@ -173,14 +186,22 @@ impl App {
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
         let working = shutdown.child_token();
-        let (dialer, tasks) = if config.roles.dialer {
+        let (dialer, tasks, outside) = if config.roles.dialer {
             let dialer = dialer::run(store.clone(), recorder.clone(), dialer_config, dialing);
+            let (disable_after, public_url) = (config.hooks.disable_after, config.public_url.clone());
+            let timing = tasks::Config::default;
+            let inside = tasks::run(store.clone(), timing(), working.clone());
+            let sender = tasks::Sender { client: hooks, disable_after };
+            let outside = tasks::run_outside(store.clone(), sender, timing(), working.clone());
             let reach = Reach::new(accounts.clone(), carrier);
-            let deps = tasks::Deps::new(store.clone(), recorder.clone(), reach, &config.public_url);
-            let tasks = tasks::run(deps, tasks::Config::default(), working);
-            (Some(tokio::spawn(dialer)), Some(tokio::spawn(tasks)))
+            let saga = tasks::Saga::new(store.clone(), recorder.clone(), reach, &public_url);
+            let transfers = tasks::run_transfers(saga, timing(), working);
+            let tasks = async {
+                tokio::join!(inside, transfers);
+            };
+            (Some(tokio::spawn(dialer)), Some(tokio::spawn(tasks)), Some(tokio::spawn(outside)))
         } else {
-            (None, None)
+            (None, None, None)
         };
         if let Some(listener) = listeners.grpc {
             let (store, stop) = (store.clone(), shutdown.child_token());
@@ -213,7 +234,7 @@ impl App {
         shutdown.cancel();
         let drained = tokio::time::timeout(config.drain_timeout, async {
             // A panic of either was logged where it happened; draining goes on.
-            for worker in [dialer, tasks].into_iter().flatten() {
+            for worker in [dialer, tasks, outside].into_iter().flatten() {
                 let _ = worker.await;
             }
             hearing.cancel();

@@ -50,6 +50,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Where metrics are told.
     pub metrics: Metrics,
+    /// Webhooks that go out to tenants.
+    pub hooks: Hooks,
     /// The carrier account.
     pub twilio: Twilio,
     /// The tenant that `serve` makes sure exists.
@@ -76,6 +78,7 @@ impl Default for Config {
             limits: Limits::default(),
             webhooks: Webhooks::default(),
             metrics: Metrics::default(),
+            hooks: Hooks::default(),
             twilio: Twilio::default(),
             tenant: Tenant::default(),
             sealing: Sealing::default(),
@@ -287,6 +290,24 @@ impl Default for Window {
 pub struct Metrics {
     /// Address and port of `GET /metrics`; without it nothing is recorded.
     pub listen: Option<String>,
+}
+
+/// Webhooks that go out to tenants.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// Targets beside the public internet: addresses, networks in CIDR notation and host names, separated by commas.
+    pub allow: String,
+    /// How long a receiver may take to answer, in milliseconds, 100 to 20,000.
+    pub timeout_ms: u64,
+    /// An endpoint to which nothing could be delivered for so long is disabled, in seconds, 1 to 2,592,000.
+    pub disable_after_s: u64,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { allow: String::new(), timeout_ms: 10_000, disable_after_s: 3 * 24 * 3_600 }
+    }
 }
 
 /// How secrets in the store are sealed.

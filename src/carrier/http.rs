@@ -33,6 +33,16 @@ pub(crate) fn build(
     pool_max_idle_per_host: usize,
     roots: Roots,
 ) -> Result<reqwest::Client, String> {
+    builder(connect_timeout, request_timeout, pool_max_idle_per_host, roots).build().map_err(describe)
+}
+
+/// The same, to be added to.
+pub(crate) fn builder(
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    pool_max_idle_per_host: usize,
+    roots: Roots,
+) -> reqwest::ClientBuilder {
     install_tls_provider();
     let builder = match roots {
         Roots::System => reqwest::Client::builder(),
@@ -49,8 +59,6 @@ pub(crate) fn build(
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(pool_max_idle_per_host)
         .user_agent(concat!("trunkline/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(describe)
 }
 
 /// The body, unless it is longer than `max` bytes or breaks off.

@@ -8,6 +8,8 @@ pub mod breaker;
 pub mod callback;
 pub mod client;
 pub mod error;
+pub mod guard;
+pub mod outbound;
 pub mod signature;
 pub mod transfer;
 pub mod twiml;

@@ -163,7 +163,7 @@ pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Resu
     // Read once before anything is sent: a broken file leaves no half-made run behind.
     let total = args.leads.as_deref().map(csv::count).transpose()?.unwrap_or(0);
     let (leads, start, watch) = (args.leads.clone(), args.start, args.watch);
-    let from_leads = args.from_leads()?;
+    let from_leads = args.lead_filter()?;
     let seal = args.seal.unwrap_or(leads.is_some() || from_leads.is_some());
     let request = CreateRunRequest {
         request_id: request_id(),
@@ -201,7 +201,7 @@ pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Resu
 
 impl Args {
     /// Which leads the run is made of, if it is.
-    pub(super) fn from_leads(&self) -> Result<Option<LeadFilter>, Error> {
+    pub(super) fn lead_filter(&self) -> Result<Option<LeadFilter>, Error> {
         let filter = self.filter.to_wire();
         match self.from_leads {
             true => Ok(Some(filter)),

@@ -10,7 +10,7 @@ use crate::grpc::pb::{ExclusionReason, ForecastLimit, ForecastRunRequest, Foreca
 
 /// Of a run as `run create --from-leads` would make it.
 pub(super) async fn of_new(client: &Client, new: create::Args, output: Output) -> Result<(), Error> {
-    let filter = new.from_leads()?.ok_or_else(|| Error::Usage("--from-leads is missing".into()))?;
+    let filter = new.lead_filter()?.ok_or_else(|| Error::Usage("--from-leads is missing".into()))?;
     carry_out(client, Some(create::settings(new)), Of::Leads(filter), output).await
 }
 

@@ -25,6 +25,7 @@ pub mod task;
 pub mod tenant;
 mod transfer;
 pub mod watch;
+mod webhook;
 pub mod window;
 mod words;
 
@@ -106,6 +107,9 @@ pub enum Command {
     /// Works with transfers of live callers.
     #[command(subcommand)]
     Transfer(transfer::Command),
+    /// Works with endpoints for webhooks.
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     /// Administers tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
@@ -136,6 +140,7 @@ impl Cli {
             | Command::Suppression(_)
             | Command::Task(_)
             | Command::Transfer(_)
+            | Command::Webhook(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -152,6 +157,7 @@ impl Cli {
             | Command::Suppression(_)
             | Command::Task(_)
             | Command::Transfer(_)
+            | Command::Webhook(_)
             | Command::Tenant(_)
             | Command::Key(_)
             | Command::Account(_)
@@ -215,6 +221,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
         Command::Transfer(command) => {
             let client = Client::connect(&config.check_client()?).await?;
             transfer::execute(&client, command, output).await
+        }
+        Command::Webhook(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            webhook::execute(&client, command, output).await
         }
         Command::Tenant(command) => {
             let client = Client::connect(&config.check_client()?).await?;

@@ -56,6 +56,29 @@ pub fn lead_source(source: pb::LeadSource) -> String {
     lower(source.as_str_name(), "LEAD_SOURCE_")
 }
 
+/// For example `enabled`.
+pub fn webhook_state(state: pb::WebhookState) -> String {
+    lower(state.as_str_name(), "WEBHOOK_STATE_")
+}
+
+/// For example `failing`; empty for none.
+pub fn webhook_disabled_reason(reason: pb::WebhookDisabledReason) -> String {
+    match reason {
+        pb::WebhookDisabledReason::Unspecified => String::new(),
+        reason => lower(reason.as_str_name(), "WEBHOOK_DISABLED_REASON_"),
+    }
+}
+
+/// For example `delivered`.
+pub fn webhook_delivery_state(state: pb::WebhookDeliveryState) -> String {
+    lower(state.as_str_name(), "WEBHOOK_DELIVERY_STATE_")
+}
+
+/// Whole milliseconds.
+pub fn millis(duration: Option<&Duration>) -> i64 {
+    duration.map_or(0, |duration| duration.seconds * 1_000 + i64::from(duration.nanos / 1_000_000))
+}
+
 /// For example `wrong_number`.
 pub fn suppression_reason(reason: pb::SuppressionReason) -> String {
     lower(reason.as_str_name(), "SUPPRESSION_REASON_")

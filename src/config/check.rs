@@ -21,6 +21,10 @@ const PERMITS: RangeInclusive<u32> = 1..=1_000;
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=15_000;
 /// Milliseconds.
 const HORIZON_MS: RangeInclusive<u64> = 0..=1_000;
+/// Milliseconds; the upper end is what a claim of a task leaves room for.
+const HOOK_TIMEOUT_MS: RangeInclusive<u64> = 100..=20_000;
+/// Seconds, up to 30 days.
+const DISABLE_AFTER_S: RangeInclusive<u64> = 1..=2_592_000;
 /// Milliseconds.
 const DRAIN_TIMEOUT_MS: RangeInclusive<u64> = 0..=600_000;
 /// The longest API key, in bytes.
@@ -45,6 +49,8 @@ pub struct Serve {
     pub webhooks_listen: SocketAddr,
     /// Where metrics are told; nowhere without it.
     pub metrics_listen: Option<SocketAddr>,
+    /// Webhooks that go out to tenants.
+    pub hooks: Hooks,
     /// Where Twilio reaches the webhooks; `https` unless the host is loopback; no query, no fragment.
     pub public_url: Url,
     /// The carrier account.
@@ -128,6 +134,17 @@ pub struct Pool {
     pub horizon: Duration,
 }
 
+/// Webhooks that go out to tenants.
+#[derive(Debug, Clone)]
+pub struct Hooks {
+    /// Exceptions as they were given; whoever builds the guard checks them.
+    pub allow: String,
+    /// How long a receiver may take to answer, up to 20 s.
+    pub timeout: Duration,
+    /// An endpoint to which nothing could be delivered for so long is disabled.
+    pub disable_after: Duration,
+}
+
 /// A server and the key to it.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
@@ -184,6 +201,8 @@ impl Config {
         problems.within("dialer.permits", self.dialer.permits, &PERMITS);
         problems.within("dialer.request_timeout_ms", self.dialer.request_timeout_ms, &REQUEST_TIMEOUT_MS);
         problems.within("dialer.horizon_ms", self.dialer.horizon_ms, &HORIZON_MS);
+        problems.within("hooks.timeout_ms", self.hooks.timeout_ms, &HOOK_TIMEOUT_MS);
+        problems.within("hooks.disable_after_s", self.hooks.disable_after_s, &DISABLE_AFTER_S);
         problems.within("drain_timeout_ms", self.drain_timeout_ms, &DRAIN_TIMEOUT_MS);
         let all = (database_url, roles, grpc_listen, webhooks_listen, public_url, account, tenant);
         let (
@@ -210,6 +229,11 @@ impl Config {
             limits,
             webhooks_listen,
             metrics_listen,
+            hooks: Hooks {
+                allow: self.hooks.allow.clone(),
+                timeout: Duration::from_millis(self.hooks.timeout_ms),
+                disable_after: Duration::from_secs(self.hooks.disable_after_s),
+            },
             public_url,
             account,
             tenant,

@@ -28,7 +28,7 @@ pub fn this_program() -> std::io::Result<std::path::PathBuf> {
 }
 
 /// Every key there is, and the flag that sets it, or "".
-pub(super) const SETTINGS: [(&str, &str); 56] = [
+pub(super) const SETTINGS: [(&str, &str); 59] = [
     ("database_url", "--database-url"),
     ("public_url", "--public-url"),
     ("drain_timeout_ms", ""),
@@ -58,6 +58,9 @@ pub(super) const SETTINGS: [(&str, &str); 56] = [
     ("limits.high_volume.queued_jobs_max", ""),
     ("webhooks.listen", "--webhooks-listen"),
     ("metrics.listen", "--metrics-listen"),
+    ("hooks.allow", ""),
+    ("hooks.timeout_ms", ""),
+    ("hooks.disable_after_s", ""),
     ("twilio.base_url", ""),
     ("twilio.account_sid", ""),
     ("twilio.auth_token", ""),

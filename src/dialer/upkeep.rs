@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Shared, follow_up, submit};
 use crate::carrier::{CodeClass, Error, UpdateCall};
 use crate::domain::unknown::{ABANDONED_AFTER, STALE_AFTER};
-use crate::metrics;
 use crate::store::{Hangup, Result};
 
 /// How often hang-ups and overdue calls are looked for.
@@ -56,10 +55,7 @@ async fn every<F: Future<Output = Result<()>>>(
 
 async fn sweep(shared: &Shared, shutdown: &CancellationToken) -> Result<()> {
     let store = &shared.store;
-    let lost = store.lose_abandoned_intents(ABANDONED_AFTER).await?;
-    if lost > 0 {
-        metrics::takeover(lost);
-    }
+    store.lose_abandoned_intents(ABANDONED_AFTER).await?;
     store.presume_stale(STALE_AFTER).await?;
     while store.sweep().await? && !shutdown.is_cancelled() {}
     Ok(())

@@ -67,6 +67,14 @@ uuid_id!(
     /// What a warm transfer is about; the client's own id.
     IncidentId, "incident_id"
 );
+uuid_id!(
+    /// A tenant's endpoint that is told what happens.
+    WebhookId, "webhook_id"
+);
+uuid_id!(
+    /// One event to be told to one endpoint.
+    DeliveryId, "delivery_id"
+);
 
 /// The longest tenant id.
 pub const TENANT_ID_MAX_LEN: usize = 40;

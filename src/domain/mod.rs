@@ -69,12 +69,13 @@ pub mod tenant;
 pub mod time;
 pub mod transfer;
 pub mod unknown;
+pub mod webhook;
 pub mod window;
 
 pub use breaker::OpenBreaker;
 pub use ids::{
-    AccountSid, CallId, CallSid, IncidentId, JobId, LeadId, QueueSid, RunId, SuppressionId, TaskId, TenantId,
-    TransferId, WorkerId,
+    AccountSid, CallId, CallSid, DeliveryId, IncidentId, JobId, LeadId, QueueSid, RunId, SuppressionId,
+    TaskId, TenantId, TransferId, WebhookId, WorkerId,
 };
 pub use phone::Phone;
 pub use time::Timestamp;

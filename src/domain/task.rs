@@ -24,6 +24,8 @@ super::state_words! {
         EraseLead = "erase_lead",
         /// Goes on with a transfer, if there is something to go on with.
         TransferStep = "transfer_step",
+        /// Tells an endpoint what waits for it.
+        DeliverWebhooks = "deliver_webhooks",
         /// Adds the next page of jobs to a run that is made of leads.
         PopulateRun = "populate_run",
     }
@@ -36,6 +38,29 @@ super::state_words! {
         Queued = "queued",
         /// Given up; nothing happens to it unless somebody asks.
         Dead = "dead",
+    }
+}
+
+super::state_words! {
+    /// What a task waits for, so that what waits for somebody else's server holds up nothing of ours.
+    pub enum Lane {
+        /// The database.
+        Inside = "inside",
+        /// Tenants' own servers.
+        Outside = "outside",
+        /// The carrier, while a caller waits.
+        Transfers = "transfers",
+    }
+}
+
+impl TaskKind {
+    /// Where it is done.
+    pub const fn lane(self) -> Lane {
+        match self {
+            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun => Lane::Inside,
+            Self::DeliverWebhooks => Lane::Outside,
+            Self::TransferStep => Lane::Transfers,
+        }
     }
 }
 

@@ -14,6 +14,11 @@ impl Timestamp {
     /// Later than every instant that occurs: "not until something changes".
     pub const NEVER: Self = Self(i64::MAX);
 
+    /// Whole seconds since the Unix epoch.
+    pub const fn secs(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
     /// The instant `micros` after the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)

@@ -58,6 +58,10 @@ keyed! {
     CreateApiKeyRequest = "CreateApiKey";
     RevokeApiKeyRequest = "RevokeApiKey";
     ExpireApiKeyRequest = "ExpireApiKey";
+    CreateWebhookRequest = "CreateWebhook";
+    UpdateWebhookRequest = "UpdateWebhook";
+    DeleteWebhookRequest = "DeleteWebhook";
+    RotateWebhookSecretRequest = "RotateWebhookSecret";
 }
 
 /// The key of `request`; none if the client gave no id.

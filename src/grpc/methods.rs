@@ -17,6 +17,10 @@ pub enum Scope {
     TransfersRead,
     /// Change them; reading is included.
     TransfersWrite,
+    /// Read endpoints for webhooks, and what was sent to them.
+    WebhooksRead,
+    /// Change them; reading is included.
+    WebhooksWrite,
     /// Everything, and what concerns all tenants.
     Admin,
 }
@@ -30,13 +34,15 @@ impl Method {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::OutboundRead,
         Self::OutboundWrite,
         Self::LeadsRead,
         Self::LeadsWrite,
         Self::TransfersRead,
         Self::TransfersWrite,
+        Self::WebhooksRead,
+        Self::WebhooksWrite,
         Self::Admin,
     ];
 
@@ -54,6 +60,8 @@ impl Scope {
             Self::LeadsWrite => "leads:write",
             Self::TransfersRead => "transfers:read",
             Self::TransfersWrite => "transfers:write",
+            Self::WebhooksRead => "webhooks:read",
+            Self::WebhooksWrite => "webhooks:write",
             Self::Admin => "admin",
         }
     }
@@ -64,7 +72,12 @@ impl Scope {
             Self::OutboundRead => Some(Self::OutboundWrite),
             Self::LeadsRead => Some(Self::LeadsWrite),
             Self::TransfersRead => Some(Self::TransfersWrite),
-            Self::OutboundWrite | Self::LeadsWrite | Self::TransfersWrite | Self::Admin => None,
+            Self::WebhooksRead => Some(Self::WebhooksWrite),
+            Self::OutboundWrite
+            | Self::LeadsWrite
+            | Self::TransfersWrite
+            | Self::WebhooksWrite
+            | Self::Admin => None,
         };
         word == self.as_str()
             || word == Self::Admin.as_str()
@@ -88,8 +101,12 @@ pub struct Method {
 /// A unary method; what asks for a read scope reads.
 const fn method(path: &'static str, scope: Scope) -> Method {
     let class = match scope {
-        Scope::OutboundRead | Scope::LeadsRead | Scope::TransfersRead => Class::Read,
-        Scope::OutboundWrite | Scope::LeadsWrite | Scope::TransfersWrite | Scope::Admin => Class::Write,
+        Scope::OutboundRead | Scope::LeadsRead | Scope::TransfersRead | Scope::WebhooksRead => Class::Read,
+        Scope::OutboundWrite
+        | Scope::LeadsWrite
+        | Scope::TransfersWrite
+        | Scope::WebhooksWrite
+        | Scope::Admin => Class::Write,
     };
     Method { path, scope, streams: false, class }
 }
@@ -108,7 +125,7 @@ const fn maintenance(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 61] = [
+pub const METHODS: [Method; 70] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     maintenance("/trunkline.v1.OutboundQueue/ForecastRun", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
@@ -170,6 +187,15 @@ pub const METHODS: [Method; 61] = [
     method("/trunkline.v1.Tenants/RevokeApiKey", Scope::Admin),
     method("/trunkline.v1.Tenants/ExpireApiKey", Scope::Admin),
     reading("/trunkline.v1.Tenants/ListAuditEvents", Scope::Admin),
+    method("/trunkline.v1.Webhooks/CreateWebhook", Scope::WebhooksWrite),
+    reading("/trunkline.v1.Webhooks/GetWebhook", Scope::WebhooksRead),
+    reading("/trunkline.v1.Webhooks/ListWebhooks", Scope::WebhooksRead),
+    method("/trunkline.v1.Webhooks/UpdateWebhook", Scope::WebhooksWrite),
+    method("/trunkline.v1.Webhooks/DeleteWebhook", Scope::WebhooksWrite),
+    method("/trunkline.v1.Webhooks/RotateWebhookSecret", Scope::WebhooksWrite),
+    method("/trunkline.v1.Webhooks/TestWebhook", Scope::WebhooksWrite),
+    reading("/trunkline.v1.Webhooks/ListWebhookDeliveries", Scope::WebhooksRead),
+    method("/trunkline.v1.Webhooks/RedeliverWebhook", Scope::WebhooksWrite),
 ];
 
 /// Services of the server itself. They say nothing of any tenant; settings say who may call them.
@@ -248,6 +274,7 @@ mod tests {
                 "/trunkline.v1.OutboundQueue" => "outbound",
                 "/trunkline.v1.Leads" => "leads",
                 "/trunkline.v1.Transfers" => "transfers",
+                "/trunkline.v1.Webhooks" => "webhooks",
                 "/trunkline.v1.Tenants" => {
                     assert_eq!(method.scope, Scope::Admin, "{name}");
                     continue;

@@ -24,5 +24,6 @@ pub mod tls;
 pub mod trace;
 mod transfers;
 mod watch;
+mod webhooks;
 
 pub use server::{Config, Error, serve};

@@ -16,4 +16,10 @@ macro_rules! redacted {
         }
     )+};
 }
-redacted!(CarrierApiKey, CarrierSecrets, CreateApiKeyResponse);
+redacted!(
+    CarrierApiKey,
+    CarrierSecrets,
+    CreateApiKeyResponse,
+    CreateWebhookResponse,
+    RotateWebhookSecretResponse
+);

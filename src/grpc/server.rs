@@ -22,10 +22,12 @@ use super::pb::leads_server::{LeadsServer, SERVICE_NAME as LEADS};
 use super::pb::outbound_queue_server::{OutboundQueueServer, SERVICE_NAME as OUTBOUND_QUEUE};
 use super::pb::tenants_server::{SERVICE_NAME as TENANTS, TenantsServer};
 use super::pb::transfers_server::{SERVICE_NAME as TRANSFERS, TransfersServer};
+use super::pb::webhooks_server::{SERVICE_NAME as WEBHOOKS, WebhooksServer};
 use super::service::Shared;
 use super::tls::Tls;
 use super::trace::Trace;
-use super::{leads, outbound_queue, pb, tenants, transfers};
+use super::{leads, outbound_queue, pb, tenants, transfers, webhooks};
+use crate::carrier::outbound;
 use crate::domain::access::Exposure;
 use crate::domain::plan;
 use crate::progress::Hub;
@@ -36,7 +38,7 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// A store that takes longer does not serve.
 const PING_MAX: Duration = Duration::from_secs(3);
 /// What health is told of: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 5] = ["", OUTBOUND_QUEUE, LEADS, TENANTS, TRANSFERS];
+const HEALTH_NAMES: [&str; 6] = ["", OUTBOUND_QUEUE, LEADS, TENANTS, TRANSFERS, WEBHOOKS];
 
 /// How the server listens.
 #[derive(Clone)]
@@ -64,6 +66,8 @@ pub struct Config {
     pub limits: plan::Limits,
     /// None serves plain text.
     pub tls: Option<Tls>,
+    /// How tenants' endpoints for webhooks are reached; none leaves the service out.
+    pub hooks: Option<outbound::Client>,
 }
 
 impl Default for Config {
@@ -80,6 +84,7 @@ impl Default for Config {
             rules: Rules::default(),
             limits: plan::Limits::default(),
             tls: None,
+            hooks: None,
         }
     }
 }
@@ -196,12 +201,21 @@ fn router(config: &Config, shared: Shared, auth: Auth) -> Result<Router<Layers>,
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
-    let tenants = TenantsServer::new(tenants::Service(shared))
+    let tenants = TenantsServer::new(tenants::Service(shared.clone()))
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
     let router = server.add_service(outbound_queue).add_service(leads).add_service(transfers);
     let router = router.add_service(tenants);
+    let router = match &config.hooks {
+        None => router,
+        Some(client) => router.add_service(
+            WebhooksServer::new(webhooks::Service { shared, client: client.clone() })
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip)
+                .max_decoding_message_size(config.max_message_bytes),
+        ),
+    };
     if config.rules.reflection == Exposure::Off {
         return Ok(router);
     }

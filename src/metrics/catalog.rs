@@ -87,7 +87,7 @@ catalog! {
     TASK_SECONDS: Histogram "trunkline_task_seconds" in Seconds by ["kind"],
         "How long an attempt at a task took.";
     DELIVERIES: Counter "trunkline_webhook_deliveries_total" in Count by ["result"],
-        "Attempts to deliver webhooks to tenants: delivered, failed, refused, gone, dead.";
+        "Attempts to deliver webhooks to tenants: delivered, failed, refused, gone; and, dead, deliveries given up.";
     DELIVERY_SECONDS: Histogram "trunkline_webhook_delivery_seconds" in Seconds by [],
         "How long a tenant's server took to answer a webhook, or to fail.";
     TRANSFERS_STARTED: Counter "trunkline_transfers_started_total" in Count by ["kind"],

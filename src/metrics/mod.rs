@@ -25,7 +25,7 @@ pub use census::{BreakerState, Census, census, store_is_down};
 pub use door::{Heard, HeardOf, callback, grpc_ended, grpc_limited};
 pub use server::serve;
 pub use transfers::{StepResult, transfer_bridged, transfer_ended, transfer_started, transfer_step};
-pub use work::{Delivered, TaskEnd, delivery, task};
+pub use work::{Delivered, TaskEnd, deliveries_dead, delivery, task};
 
 /// Upper bounds of the buckets of all durations, in seconds: from a statement to a stream.
 const SECONDS: [f64; 14] =

@@ -24,6 +24,7 @@ fn everything() -> String {
         grpc_limited("RATE_LIMIT");
         task(TaskKind::EraseLead, TaskEnd::Done, took);
         delivery(Delivered::Delivered, took);
+        deliveries_dead(1);
         transfer_started("cold");
         transfer_ended("redirect", "bridged");
         transfer_step("redirect", StepResult::Done);

@@ -33,7 +33,7 @@ state_words! {
         Refused = "refused",
         /// The receiver answered 410: nothing more is sent.
         Gone = "gone",
-        /// It did not, for the last time.
+        /// Given up.
         Dead = "dead",
     }
 }
@@ -42,6 +42,11 @@ state_words! {
 pub fn task(kind: TaskKind, end: TaskEnd, took: Duration) {
     counter!(catalog::TASKS, "kind" => kind.as_str(), "result" => end.as_str()).increment(1);
     histogram!(catalog::TASK_SECONDS, "kind" => kind.as_str()).record(took);
+}
+
+/// So many deliveries were given up: each after a last attempt that is counted as what it was.
+pub fn deliveries_dead(count: u32) {
+    counter!(catalog::DELIVERIES, "result" => Delivered::Dead.as_str()).increment(count.into());
 }
 
 /// An attempt to deliver a webhook ended after `took`.

@@ -2,8 +2,9 @@
 
 use super::sql::{Dialect, Row, Sql, Value};
 use super::wake::{Changes, Wakes};
-use super::{Error, Result, postgres, sqlite};
+use super::{Error, Result, outbox, postgres, sqlite};
 use crate::domain::call::{CallState, Direction};
+use crate::domain::webhook::Told;
 use crate::domain::{RunId, TenantId, Timestamp, TransferId};
 use crate::metrics;
 
@@ -131,6 +132,16 @@ impl Tx {
         self.changes.calls_ended.push((direction, state));
     }
 
+    /// Tells the tenant's endpoints, in this transaction: at its end, so that what it tells is written at once and
+    /// locks nothing before. A transaction tells of one tenant only.
+    pub fn tell(&mut self, tenant: &TenantId, told: impl IntoIterator<Item = Told>) {
+        let told = told.into_iter();
+        match &mut self.changes.told {
+            Some((_, before)) => before.extend(told),
+            none => *none = Some((tenant.clone(), told.collect())),
+        }
+    }
+
     /// There are new tasks, once committed.
     pub fn has_tasks(&mut self) {
         self.changes.tasks = true;
@@ -142,6 +153,9 @@ impl Tx {
     /// which comes first in the lock order and belongs to dialers. If the process dies in between, the sweep
     /// finds the work.
     pub async fn commit(mut self, wakes: &Wakes) -> Result<()> {
+        if let Some((tenant, told)) = self.changes.told.take().filter(|(_, told)| !told.is_empty()) {
+            outbox::write(&mut self, &tenant, told).await?;
+        }
         let ended = std::mem::take(&mut self.changes.calls_ended);
         match self.inner {
             Inner::Sqlite(mut tx) => {

@@ -310,8 +310,14 @@ impl Store for Engine {
         inbound::record(self, tenant, call, news).await
     }
 
-    async fn claim_tasks(&self, worker: &WorkerId, limit: u32, holds: Duration) -> Result<TasksClaimed> {
-        tasks::claim(self, worker, limit, holds).await
+    async fn claim_tasks(
+        &self,
+        worker: &WorkerId,
+        lane: Lane,
+        limit: u32,
+        holds: Duration,
+    ) -> Result<TasksClaimed> {
+        tasks::claim(self, worker, lane, limit, holds).await
     }
 
     async fn fail_task(&self, task: &Task, error: &str, draw: f64) -> Result<TaskFate> {

@@ -9,6 +9,7 @@ use super::sql::{Row, Rows, Sql, args, to_json};
 use super::{LeadView, Result};
 use crate::domain::call::{CallState, Direction};
 use crate::domain::lead::{Contact, LastCall, LeadChange, LeadFacts, LeadSource, LeadStatus};
+use crate::domain::webhook::Told;
 use crate::domain::{CallId, LeadId, Phone, TenantId, Timestamp};
 
 macro_rules! lead_columns {
@@ -101,6 +102,8 @@ pub async fn insert(
         .texts(facts().map(|lead| to_json(&lead.attributes)).collect::<Result<Vec<_>>>()?)
         .texts(facts().map(|lead| to_json(&lead.tags)).collect::<Result<Vec<_>>>()?);
     let inserted = tx.fetch(&INSERT, args![tenant, source.as_str(), now, rows]).await?;
+    let ids = inserted.iter().map(|row| row.uuid("lead_id").map(LeadId)).collect::<Result<Vec<_>>>()?;
+    tx.tell(tenant, ids.into_iter().map(|id| Told::lead_created(id, source)));
     if inserted.len() == unique.len() {
         return Ok(unique.values().map(|(id, lead)| (LeadId(*id), lead.phone.clone())).collect());
     }

@@ -13,11 +13,13 @@ pub mod dispatch;
 pub mod engine;
 pub mod error;
 pub mod group;
+pub mod hook;
 mod job_row;
 pub mod lead;
 mod lead_row;
 pub mod maintain;
 pub mod model;
+mod outbox;
 mod postgres;
 mod run_row;
 pub mod seal;
@@ -43,6 +45,7 @@ pub use dispatch::*;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use group::Recorder;
+pub use hook::*;
 pub use lead::*;
 pub use maintain::*;
 pub use model::*;
@@ -55,7 +58,7 @@ use crate::domain::call::News;
 use crate::domain::event::Commit;
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{Command, RunState};
-use crate::domain::task::TaskState;
+use crate::domain::task::{Lane, TaskState};
 use crate::domain::tenant::Tenant;
 use crate::domain::unknown::{Candidate, Verdict};
 use crate::domain::{
@@ -71,7 +74,7 @@ pub const PAGE_MAX: u32 = 1_000;
 /// The use cases. Every method that names a tenant sees and touches that tenant's rows only; what belongs
 /// to another is [`Error::NotFound`].
 #[async_trait]
-pub trait Store: Admin + Audience + Transfers {
+pub trait Store: Admin + Audience + Hooks + Transfers {
     /// The same store on behalf of `actor`, whom the audit log names for each change.
     fn acting(&self, actor: Actor) -> Arc<dyn Store>;
 
@@ -253,10 +256,11 @@ pub trait Store: Admin + Audience + Transfers {
 
     // ── Tasks ───────────────────────────────────────────────────────────────────────────────────────
 
-    /// Takes up to `limit` due tasks, of all tenants. Nobody else is given them for as long as the claim `holds`.
+    /// Takes up to `limit` due tasks of a lane, of all tenants. Nobody else is given them for as long as the claim `holds`.
     async fn claim_tasks(
         &self,
         worker: &WorkerId,
+        lane: Lane,
         limit: u32,
         holds: std::time::Duration,
     ) -> Result<TasksClaimed>;

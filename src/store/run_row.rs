@@ -8,6 +8,7 @@ use super::{Error, Result, RunView, WorkerView};
 use crate::domain::event::{Event, Progress};
 use crate::domain::job::JobState;
 use crate::domain::run::{self, JobCounts, OutcomeCounts, RunSettings, RunState};
+use crate::domain::webhook::Told;
 use crate::domain::{OpenBreaker, RunId, TenantId, Timestamp, WorkerId};
 
 /// A run, locked.
@@ -270,6 +271,7 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, runs: &mut [RunRow], now: Time
     for run in &mut changed {
         run.revision += 1;
         run.updated_at = now;
+        tx.tell(tenant, run.events.iter().filter_map(|event| Told::of_run(run.id, run.revision, event)));
         progress.push(to_json(&run.progress())?);
         events.push(to_json(&std::mem::take(&mut run.events))?);
         tx.run_changed(tenant, run.id);

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, broadcast};
 
 use super::Wake;
 use crate::domain::call::{CallState, Direction};
+use crate::domain::webhook::Told;
 use crate::domain::{RunId, TenantId, Timestamp, TransferId};
 
 /// Wake-ups that a slow listener may fall behind by before it is told to look at everything.
@@ -24,6 +25,8 @@ pub struct Changes {
     pub ready: BTreeMap<TenantId, Timestamp>,
     /// Calls that ended, for the metrics: they count once committed.
     pub calls_ended: Vec<(Direction, CallState)>,
+    /// What is to be told to the tenant's endpoints, written with the rest.
+    pub told: Option<(TenantId, Vec<Told>)>,
     /// Whether there are new tasks. Other processes find them by their poll: one executor is enough.
     pub tasks: bool,
 }

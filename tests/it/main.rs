@@ -4,6 +4,7 @@ mod admin;
 mod caps;
 mod crash;
 mod grpc;
+mod hooks;
 mod interleavings;
 mod maintenance;
 mod security;

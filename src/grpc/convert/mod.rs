@@ -18,6 +18,7 @@ pub(super) mod suppression;
 pub(super) mod tenant;
 pub(super) mod time;
 pub(super) mod transfer;
+pub(super) mod webhook;
 
 use std::str::FromStr;
 

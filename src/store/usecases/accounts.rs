@@ -5,7 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{audit, requests};
+use super::{audit, requests, webhooks};
 use crate::domain::{AccountSid, Timestamp, Violation, pace};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -245,7 +245,7 @@ pub async fn reseal(engine: &Engine) -> Result<Resealed> {
         let mut tx = engine.db.begin(Scope::Owner).await?;
         let rows = tx.fetch(&PAGE, args![after.as_str(), RESEALED_PER_PAGE]).await?;
         let now = tx.now().await?;
-        let Some(last) = rows.last() else { return Ok(done) };
+        let Some(last) = rows.last() else { break };
         after = last.text("account_sid")?;
         for row in &rows {
             let account = read(row)?;
@@ -271,4 +271,6 @@ pub async fn reseal(engine: &Engine) -> Result<Resealed> {
         }
         tx.commit(&engine.wakes).await?;
     }
+    webhooks::reseal(engine, &mut done).await?;
+    Ok(done)
 }

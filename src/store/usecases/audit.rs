@@ -14,7 +14,7 @@ use crate::store::{Actor, AuditEvent, AuditFilter, Error, MAINTENANCE_INTERVAL, 
 
 /// Writes, in the transaction of what it tells, that the actor did something to `subject` (its kind and id).
 /// `detail` holds ids and facts, like a log line: never a phone or a secret. What the system does by itself is not
-/// written.
+/// written, but for [`write_system`].
 pub async fn write<D: Serialize>(
     tx: &mut Tx,
     actor: &Actor,
@@ -39,6 +39,26 @@ pub async fn write<D: Serialize>(
         subject,
         to_json(detail)?,
     ];
+    tx.execute(&INSERT, values).await?;
+    Ok(())
+}
+
+/// The same of what the system did by itself to a tenant, where its administrators have to know of it. `method` says
+/// what, in the form of an RPC's name.
+pub async fn write_system<D: Serialize>(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    method: &'static str,
+    subject: String,
+    detail: &D,
+    now: Timestamp,
+) -> Result<()> {
+    static INSERT: Sql = Sql::new(
+        "INSERT INTO audit_log (tenant_id, audit_id, at, actor, method, subject, detail)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    );
+    let actor = Actor::System;
+    let values = args![tenant, Uuid::now_v7(), now, actor.name(), method, subject, to_json(detail)?];
     tx.execute(&INSERT, values).await?;
     Ok(())
 }

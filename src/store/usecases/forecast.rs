@@ -16,21 +16,20 @@ use crate::store::engine::Engine;
 use crate::store::sql::{Row, Rows, Sql, Value, args};
 use crate::store::{Error, ForecastFacts, ForecastOf, Result, TenantView};
 
-/// The most rows that people are counted in. A tenant's leads are in a few hundred zones by their prefixes, and held
-/// until a few hundred hours; what is beyond is not forecast, but refused.
+/// The most rows that people are counted in. A tenant's leads are in some hundred areas, and held until one of some
+/// hundred quarters of a day, or hours; what is beyond is not forecast, but refused.
 const ROWS_MAX: i64 = 50_000;
 /// The latest calls that are looked at.
 const CALLS_OBSERVED: i64 = 10_000;
 /// Fewer say nothing.
 const CALLS_MIN: u64 = 20;
-const HOUR_US: i64 = 3_600_000_000;
 
-/// People counted: `$1` the tenant, `$2` now, `$3` when the run expires. A number's first digits say where it is:
-/// six characters hold a country and its area.
+/// People counted: `$1` the tenant, `$2` now, `$3` when the run expires. Who names no zone is counted by the first
+/// characters of the number: five hold a country and its area, or as good as.
 macro_rules! counted {
-    ($waits:literal, $held:literal, $join:literal, $of:literal) => {
+    ($bucket:literal, $waits:literal, $held:literal, $join:literal, $of:literal) => {
         concat!(
-            "SELECT l.time_zone, substr(l.phone, 1, 6) AS head, min(l.phone) AS sample, count(*) AS people,
+            "SELECT l.time_zone, CASE WHEN l.time_zone IS NULL THEN substr(l.phone, 1, 5) ELSE '' END AS head, min(l.phone) AS sample, count(*) AS people,
                  CASE WHEN s.phone IS NOT NULL THEN 'suppressed' WHEN ",
             $held,
             " >= $3 THEN 'capped' ELSE 'free' END AS fate,
@@ -42,7 +41,11 @@ macro_rules! counted {
             $held,
             " ELSE ",
             $waits,
-            " END / 3600000000 AS hour
+            " END / ",
+            $bucket,
+            " AS bucket, ",
+            $bucket,
+            " AS bucket_us
              FROM ",
             $of,
             " LEFT JOIN suppressions s ON s.tenant_id = $1 AND s.phone = l.phone
@@ -147,36 +150,36 @@ async fn count(
 ) -> Result<Vec<Row>> {
     // Where there is no cap the log of calls is not read at all.
     static LEADS: Sql = Sql::new(concat!(
-        counted!("$2", "0", "", "leads l"),
+        counted!("21600000000", "$2", "0", "", "leads l"),
         "WHERE l.tenant_id = $1 ",
         lead_list::filtered!(),
         grouped!()
     ));
     static CAPPED_LEADS: Sql = Sql::new(concat!(
-        counted!("$2", "COALESCE(t.until, 0)", "", "leads l"),
+        counted!("21600000000", "$2", "COALESCE(t.until, 0)", "", "leads l"),
         held!("11", "12"),
         "WHERE l.tenant_id = $1 ",
         lead_list::filtered!(),
         grouped!()
     ));
     static IDS: Sql = Sql::new(concat!(
-        counted!("$2", "0", "", "leads l"),
+        counted!("21600000000", "$2", "0", "", "leads l"),
         "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
         grouped!()
     ));
     static CAPPED_IDS: Sql = Sql::new(concat!(
-        counted!("$2", "COALESCE(t.until, 0)", "", "leads l"),
+        counted!("21600000000", "$2", "COALESCE(t.until, 0)", "", "leads l"),
         held!("5", "6"),
         "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
         grouped!()
     ));
     static JOBS: Sql = Sql::new(concat!(
-        counted!("l.eligible_at", "0", "", "jobs l"),
+        counted!("3600000000", "l.eligible_at", "0", "", "jobs l"),
         "WHERE l.tenant_id = $1 AND l.run_id = $4 AND l.state = 'queued'",
         grouped!()
     ));
     static CAPPED_JOBS: Sql = Sql::new(concat!(
-        counted!("l.eligible_at", "COALESCE(t.until, 0)", "", "jobs l"),
+        counted!("3600000000", "l.eligible_at", "COALESCE(t.until, 0)", "", "jobs l"),
         held!("5", "6"),
         "WHERE l.tenant_id = $1 AND l.run_id = $4 AND l.state = 'queued'",
         grouped!()
@@ -231,10 +234,10 @@ fn sort(rows: &[Row], owner: &TenantView) -> Result<Counted> {
             _ => {
                 let zone =
                     window::zone_of(row.opt_text("time_zone")?.as_deref(), &phone, &owner.tenant.time_zone)?;
-                let hour = row.int("hour")?;
+                let bucket = row.int("bucket")?;
                 let name = zone.iana_name().unwrap_or_default().to_owned();
-                let from = Timestamp(hour.saturating_mul(HOUR_US));
-                let group = groups.entry((name, hour)).or_insert(Group { zone, people: 0, from });
+                let from = Timestamp(bucket.saturating_mul(row.int("bucket_us")?));
+                let group = groups.entry((name, bucket)).or_insert(Group { zone, people: 0, from });
                 group.people += people;
             }
         }

@@ -7,13 +7,15 @@ use uuid::Uuid;
 
 use super::{audit, tasks};
 use crate::domain::call::{AnsweredBy, CallState, Direction};
-use crate::domain::lead::{Contact, LastCall, LeadChange, LeadFacts, LeadSource};
+use crate::domain::lead::{Contact, LastCall, LeadChange, LeadFacts, LeadField, LeadSource};
+use crate::domain::webhook::{CallTold, Told};
 use crate::domain::{CallId, CallSid, LeadId, Phone, TenantId, Timestamp};
+use crate::store::call_row::{self, CallRow};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::lead_row::{self, NewEvent};
 use crate::store::sql::{Row, Sql, args};
-use crate::store::{Error, LeadCreated, Result, Task};
+use crate::store::{Error, LeadCreated, Result, Task, outbox};
 
 /// A call, as far as its lead is concerned.
 struct Called {
@@ -63,8 +65,26 @@ pub async fn from_calls(engine: &Engine, task: &Task) -> Result<()> {
     let rows = tx.fetch(&SELECT, args![tenant, tasks::ids(task)?]).await?;
     let called: Vec<Called> = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_>>()?;
     bring(&mut tx, tenant, &called).await?;
+    tell_ended(&mut tx, tenant, tasks::ids(task)?).await?;
     tasks::finish(&mut tx, task).await?;
     tx.commit(&engine.wakes).await
+}
+
+/// Tells the tenant's endpoints that the calls ended. Here and not where the news comes in, which has more to do: the
+/// task is as durable as a delivery.
+async fn tell_ended(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<()> {
+    if !outbox::is_heard(tx, tenant).await? {
+        return Ok(());
+    }
+    let now = tx.now().await?;
+    let calls = call_row::by_ids(tx, tenant, calls).await?;
+    let ended = calls.iter().filter(|row| !row.call.state.is_live()).map(|row| {
+        let CallRow { id, direction, run_id, job_id, attempt, call, .. } = row;
+        let (id, direction, attempt) = (*id, *direction, *attempt);
+        Told::call_ended(&CallTold { id, direction, run_id: *run_id, job_id: *job_id, attempt, call }, now)
+    });
+    tx.tell(tenant, ended);
+    Ok(())
 }
 
 /// See [`crate::store::Store::lead_from_call`].
@@ -112,6 +132,9 @@ async fn bring(tx: &mut Tx, tenant: &TenantId, called: &[Called]) -> Result<Hash
         let Some(lead) = known.get(phone) else { continue };
         let contact =
             calls.iter().fold(lead.contact, |contact, call| contact.after(&call.call, call.answered_by));
+        if contact.status != lead.contact.status {
+            tx.tell(tenant, [Told::lead_updated(lead.id, lead.revision + 1, &[LeadField::Status])]);
+        }
         if contact != lead.contact {
             moved.push((lead.id, contact));
         }

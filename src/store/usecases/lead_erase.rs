@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{audit, leads, requests, runs, suppressions, tasks};
 use crate::domain::job::{self, JobState};
 use crate::domain::task::TaskKind;
+use crate::domain::webhook::Told;
 use crate::domain::{LeadId, TenantId, Timestamp};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -42,6 +43,7 @@ pub async fn delete(
     suppressions::forget_note(&mut tx, tenant, lead.facts.phone.expose()).await?;
     tx.execute(&FORGET, args![tenant, id.0]).await?;
     tx.execute(&DELETE, args![tenant, id.0]).await?;
+    tx.tell(tenant, [Told::lead_deleted(id)]);
     let now = tx.now().await?;
     let new = tasks::NewTask {
         kind: TaskKind::EraseLead,

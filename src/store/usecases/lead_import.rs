@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::audit;
 use crate::domain::lead::{LeadChange, LeadFacts, LeadSource};
+use crate::domain::webhook::Told;
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -189,5 +190,12 @@ async fn save_changed(
     };
     let events: Vec<NewEvent> = changed.iter().map(event).collect();
     lead_row::save(tx, tenant, &changed, now).await?;
+    tx.tell(
+        tenant,
+        changed.iter().map(|lead| {
+            let before = &before[&lead.facts.phone];
+            Told::lead_updated(lead.id, before.revision + 1, &before.facts.differing(&lead.facts))
+        }),
+    );
     lead_row::log(tx, tenant, &events).await
 }

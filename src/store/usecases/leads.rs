@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{audit, requests};
 use crate::domain::lead::{LeadChange, LeadFacts, LeadField, LeadSource};
+use crate::domain::webhook::Told;
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation, lead};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -176,6 +177,7 @@ pub async fn update(
         let now = tx.now().await?;
         if !fields.is_empty() {
             lead_row::save(&mut tx, tenant, &[&next], now).await?;
+            tx.tell(tenant, [Told::lead_updated(id, known.revision + 1, &fields)]);
             let words: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
             let detail = json!({ "fields": words });
             audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;

@@ -10,6 +10,7 @@ use super::apply;
 use crate::domain::call::{News, SEND_WITHIN, STALE_NO_CALL_SID};
 use crate::domain::time::micros;
 use crate::domain::{CallId, TenantId};
+use crate::metrics;
 use crate::store::database::Scope;
 use crate::store::engine::Engine;
 use crate::store::sql::{Row, Sql, Value, args};
@@ -154,6 +155,9 @@ async fn tell(engine: &Engine, left: &[Left], end: &End) -> Result<u32> {
     }
     for (from_worker, calls) in &of_worker {
         tracing::warn!(event = end.event, %tenant, from_worker, calls, "calls of a worker that is gone, or was lost");
+        if matches!(end.news, News::Lost { .. }) {
+            metrics::takeover(u64::from(*calls));
+        }
     }
     Ok(of_worker.values().sum())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::audit;
-use crate::domain::task::{self, ATTEMPTS_MAX, TaskKind, TaskState};
+use crate::domain::task::{self, ATTEMPTS_MAX, Lane, TaskKind, TaskState};
 use crate::domain::{TaskId, TenantId, Timestamp, WorkerId};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -38,7 +38,13 @@ pub async fn enqueue(tx: &mut Tx, tenant: &TenantId, new: NewTask, now: Timestam
 }
 
 /// See [`crate::store::Store::claim_tasks`].
-pub async fn claim(engine: &Engine, worker: &WorkerId, limit: u32, holds: Duration) -> Result<TasksClaimed> {
+pub async fn claim(
+    engine: &Engine,
+    worker: &WorkerId,
+    lane: Lane,
+    limit: u32,
+    holds: Duration,
+) -> Result<TasksClaimed> {
     static DUE: Sql = Sql::new(
         "SELECT tenant_id, task_id, kind, subject, payload, attempts, claims FROM tasks
          WHERE state = 'queued' AND run_at <= {now} AND kind {any 1 text}
@@ -55,13 +61,14 @@ pub async fn claim(engine: &Engine, worker: &WorkerId, limit: u32, holds: Durati
          FROM {rows 2 r: tenant_id text, task_id uuid}
          WHERE tasks.tenant_id = r.tenant_id AND tasks.task_id = r.task_id",
     );
+    // A kind that only a newer version knows is left to it.
+    let kinds = TaskKind::ALL.iter().filter(|kind| kind.lane() == lane);
+    let kinds: Vec<String> = kinds.map(|kind| kind.as_str().to_owned()).collect();
     // Read first: on SQLite an idle executor must not take turns with the writer.
-    if let Some(next_in) = idle_for(engine).await? {
+    if let Some(next_in) = idle_for(engine, kinds.clone()).await? {
         return Ok(TasksClaimed { next_in: Some(next_in), ..TasksClaimed::default() });
     }
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
-    // A kind that only a newer version knows is left to it.
-    let kinds: Vec<String> = TaskKind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect();
     let rows = tx.fetch(&DUE, args![kinds, i64::from(limit)]).await?;
     let due = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
     let (tasks, buried): (Vec<_>, Vec<_>) = due.into_iter().partition(|task| task.attempt <= ATTEMPTS_MAX);
@@ -77,17 +84,18 @@ pub async fn claim(engine: &Engine, worker: &WorkerId, limit: u32, holds: Durati
         tx.execute(&BURY, args!["its executor died, every time", keys(&buried)]).await?;
     }
     tx.commit(&engine.wakes).await?;
-    // What is due may be somebody else's, or of a kind that only a newer version knows: that is no reason to spin.
+    // What is due may be somebody else's: that is no reason to spin.
     let nothing = tasks.is_empty() && buried.is_empty();
     Ok(TasksClaimed { tasks, buried, next_in: nothing.then_some(Duration::MAX) })
 }
 
 /// How long until something is due; none if something is. Without any task, as long as there is.
-async fn idle_for(engine: &Engine) -> Result<Option<Duration>> {
-    static NEXT: Sql =
-        Sql::new("SELECT min(run_at) AS run_at, {now} AS now FROM tasks WHERE state = 'queued'");
+async fn idle_for(engine: &Engine, kinds: Vec<String>) -> Result<Option<Duration>> {
+    static NEXT: Sql = Sql::new(
+        "SELECT min(run_at) AS run_at, {now} AS now FROM tasks WHERE state = 'queued' AND kind {any 1 text}",
+    );
     let mut tx = engine.db.read(Scope::Scheduler).await?;
-    let row = tx.fetch_one(&NEXT, Vec::new()).await?;
+    let row = tx.fetch_one(&NEXT, args![kinds]).await?;
     let next = row.opt_int("run_at")?.map_or(Timestamp::NEVER, Timestamp);
     let wait = next.since(Timestamp(row.int("now")?));
     Ok((!wait.is_zero()).then_some(wait))

@@ -1,5 +1,7 @@
 //! Every RPC of every service, with another tenant's key on a tenant's ids; and what each leaves in the audit log.
 
+mod webhooks;
+
 use prost::Message as _;
 use tonic::{Code, Status};
 use trunkline::cli::client::Client;
@@ -33,14 +35,19 @@ struct Ids {
     /// A transfer, and a call that it could be made of.
     transfer: String,
     caller: String,
+    /// An endpoint for webhooks, and one of its deliveries.
+    webhook: String,
+    delivery: String,
+    /// An endpoint that nothing else here needs.
+    spare_webhook: String,
 }
 
 impl Ids {
     /// What must not be told to others.
     fn secret(&self) -> Vec<String> {
         let ids = [&self.ended, &self.job, &self.call, &self.sid, &self.lead, &self.run, &self.open_job];
-        let ids = ids.into_iter().chain([&self.spare_lead, &self.task, &self.transfer, &self.caller]);
-        let ids = ids.into_iter().filter(|id| !id.is_empty());
+        let ids = ids.into_iter().chain([&self.spare_lead, &self.task, &self.webhook, &self.delivery]);
+        let ids = ids.chain([&self.transfer, &self.caller]).filter(|id| !id.is_empty());
         ids.cloned().chain([phone(1).expose().to_owned()]).collect()
     }
 }
@@ -294,13 +301,16 @@ async fn ask(client: &Client, service: &str, method: &str, ids: &Ids) -> Result<
         "Leads" => leads(client, method, ids).await,
         "Tenants" => tenants(client, method, ids).await,
         "Transfers" => walk_transfers::ask(client, method, &ids.transfer, &ids.caller).await,
+        "Webhooks" => webhooks::ask(client, method, ids).await,
         other => panic!("{other} has no cases here: add them"),
     }
 }
 
 /// Requests that name nothing of anybody's; what they answer to another is looked at instead.
-const NAMELESS: [&str; 10] = [
+const NAMELESS: [&str; 12] = [
     "ListTransfers",
+    "CreateWebhook",
+    "ListWebhooks",
     "CreateRun",
     "ListRuns",
     "CleanupStaleCalls",
@@ -342,9 +352,13 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
     let job = list_jobs(&world.queue(), &ended_run).await.remove(0);
     let call = list_calls(&world.queue(), &ended_run).await.remove(0);
     let (spare_lead, task) = spare_lead_and_task(&world).await;
+    let (webhook, delivery, spare_webhook) = webhooks::make(&world).await;
     let mut ids = Ids {
         spare_lead,
         task,
+        webhook,
+        delivery,
+        spare_webhook,
         job: job.job_id,
         lead: job.lead_id,
         call: call.call_id,
@@ -396,7 +410,7 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
         assert_audited(&world, &method, reads).await;
         seen += 1;
     }
-    assert!(seen >= 50, "hardly any method was seen");
+    assert!(seen >= 59, "hardly any method was seen");
     world.stop().await;
 }
 

@@ -65,7 +65,8 @@ async fn begin(store: &Engine, tenant: &TenantId, new: NewRun, tag: &str) -> Run
 async fn next_page(store: &Engine, holds: Duration) -> Task {
     let end = Instant::now() + PATIENCE;
     loop {
-        let claimed = store.claim_tasks(&worker("a"), 10, holds).await.unwrap();
+        let claimed =
+            store.claim_tasks(&worker("a"), trunkline::domain::task::Lane::Inside, 10, holds).await.unwrap();
         if let Some(task) = claimed.tasks.into_iter().find(|task| task.kind == TaskKind::PopulateRun) {
             return task;
         }

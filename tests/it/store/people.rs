@@ -241,7 +241,11 @@ async fn a_deleted_lead_leaves_no_phone(test: TestStore) {
     assert_eq!((counts.queued, counts.skipped), (1, 1));
     // The task of the call that ended before makes no lead of nobody.
     let holds = std::time::Duration::from_secs(60);
-    let due = store.claim_tasks(&worker("a"), 10, holds).await.unwrap().tasks;
+    let due = store
+        .claim_tasks(&worker("a"), trunkline::domain::task::Lane::Inside, 10, holds)
+        .await
+        .unwrap()
+        .tasks;
     assert_eq!(due.len(), 1, "the look once more comes later");
     store.leads_from_calls(&due[0]).await.unwrap();
     assert_eq!(all(store, &tenant).await.len(), 1);
@@ -277,7 +281,9 @@ async fn a_lead_deleted_while_it_is_called_is_called_no_more(test: TestStore) {
     assert!(store.command_run(&tenant, created.run.id, Command::Pause, None).await.is_err());
     // The look that comes later erases what went on. Nothing here waits a minute for it: it is done as it will be.
     let holds = std::time::Duration::from_secs(60);
-    for task in store.claim_tasks(&worker("a"), 10, holds).await.unwrap().tasks {
+    for task in
+        store.claim_tasks(&worker("a"), trunkline::domain::task::Lane::Inside, 10, holds).await.unwrap().tasks
+    {
         store.leads_from_calls(&task).await.unwrap();
     }
     assert!(all(store, &tenant).await.is_empty());

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use trunkline::domain::call::{CallState, CarrierStatus, Direction, News};
-use trunkline::domain::task::TaskKind;
+use trunkline::domain::task::{Lane, TaskKind};
 use trunkline::domain::transfer::{
     Action, DialEnd, Event, Fact, Miss, Mode, OnFailure, Outcome, Phase, Purpose, RING_TIMEOUT_DEFAULT_S,
     Rejection, Settings, State, Step, StepError,
@@ -83,7 +83,7 @@ async fn start(
 async fn step(store: &Engine) -> Task {
     let end = Instant::now() + PATIENCE;
     loop {
-        let claimed = store.claim_tasks(&worker("t"), 1, HOLDS).await.unwrap();
+        let claimed = store.claim_tasks(&worker("t"), Lane::Transfers, 1, HOLDS).await.unwrap();
         if let Some(task) = claimed.tasks.into_iter().find(|task| task.kind == TaskKind::TransferStep) {
             return task;
         }

@@ -56,6 +56,16 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
             ),
             format!("transfer_events VALUES ('{tenant}', gen_random_uuid(), 1, 0, 'requested', '[]')"),
             format!(
+                "webhooks (tenant_id, webhook_id, url, event_types, description, state, secret_sealed, sealed_with,
+                     created_at, updated_at)
+                 VALUES ('{tenant}', gen_random_uuid(), '', '[]', '', 'enabled', '', 'k', 0, 0)"
+            ),
+            format!(
+                "webhook_deliveries (tenant_id, webhook_id, delivery_id, subject, position, event_type, body, state,
+                     next_at, created_at, updated_at)
+                 VALUES ('{tenant}', gen_random_uuid(), gen_random_uuid(), '', 1, 'x', '', 'dead', 0, 0, 0)"
+            ),
+            format!(
                 "suppressions VALUES ('{tenant}', '', gen_random_uuid(), 'asked', 'api', '', NULL, NULL, 0, '')"
             ),
             format!(
@@ -161,9 +171,11 @@ async fn a_tenant_writes_its_own_rows_only() {
         assert_eq!(code(run(&mut sql, give).await), REFUSED, "{table}");
         let delete = run(&mut sql, format!("DELETE FROM {table} WHERE tenant_id = '{yours}'")).await;
         match table.as_str() {
-            // Queue entries, tasks that are done, people who asked for it, and phones that may be dialed again.
-            "ready_jobs" | "tasks" | "leads" | "lead_events" | "suppressions" => {
-                assert_eq!(delete.unwrap(), 0, "{table}")
+            // Queue entries, tasks that are done, people who asked for it, phones that may be dialed again, and what was
+            // told to others.
+            "ready_jobs" | "tasks" | "leads" | "lead_events" | "suppressions" | "webhooks"
+            | "webhook_deliveries" => {
+                assert_eq!(delete.unwrap(), 0, "{table}");
             }
             _ => assert_eq!(code(delete), REFUSED, "rows of {table} are never deleted"),
         }
@@ -205,6 +217,8 @@ async fn the_scheduler_reads_no_person() {
         ("suppressions", &["phone", "note"]),
         ("run_populations", &["filter", "run_id"]),
         ("tasks", &["last_error", "claimed_by"]),
+        ("webhooks", &["url", "secret_sealed", "webhook_id"]),
+        ("webhook_deliveries", &["body", "subject"]),
         ("tenants", &["caller_ids", "calling_window", "greeting"]),
         ("carrier_accounts", &["secrets_sealed", "hints"]),
     ] {

@@ -23,7 +23,8 @@ const SEALED: &str = "5ea1ed5ea1ed5ea1ed5ea1ed5ea1ed00";
 const SEALED_KEY: &str = "0ddba110ddba110ddba110ddba110dd0";
 
 async fn stored(url: &str) -> Vec<(String, String)> {
-    const QUERIES: [&str; 7] = [
+    const QUERIES: [&str; 8] = [
+        "SELECT body || coalesce(last_error, '') || subject AS text FROM webhook_deliveries",
         "SELECT progress || events AS text FROM run_events",
         "SELECT answer AS text FROM request_ids",
         "SELECT coalesce(last_error, '') AS text FROM runs",
@@ -113,6 +114,7 @@ async fn nothing_personal_is_told(database: TestDatabase) {
     let server = site.serve();
     let key = server.first_key().await;
     let client = site.client(&key).await;
+    let (_, secret) = crate::hooks::create_webhook(&client, "https://localhost:9/", &[]).await;
     let queue = &client.queue;
     let dead = create(queue, settings(), vec![job_to("+15005550001"), job_to("+15005550003")]).await;
     assert_eq!(state(&ended(queue, &dead).await), RunState::Completed);
@@ -168,6 +170,7 @@ async fn nothing_personal_is_told(database: TestDatabase) {
         key.split_once('.').unwrap().1,
         made.split_once('.').unwrap().1,
         "Quentin",
+        secret.strip_prefix("whsec_").unwrap(),
     ]
     .map(str::to_owned)
     .into();
