@@ -188,11 +188,17 @@ impl App {
         let working = shutdown.child_token();
         let (dialer, tasks, outside) = if config.roles.dialer {
             let dialer = dialer::run(store.clone(), recorder.clone(), dialer_config, dialing);
+            let (disable_after, public_url) = (config.hooks.disable_after, config.public_url.clone());
+            let timing = tasks::Config::default;
+            let inside = tasks::run(store.clone(), timing(), working.clone());
+            let sender = tasks::Sender { client: hooks, disable_after };
+            let outside = tasks::run_outside(store.clone(), sender, timing(), working.clone());
             let reach = Reach::new(accounts.clone(), carrier);
-            let deps = tasks::Deps::new(store.clone(), recorder.clone(), reach, &config.public_url);
-            let tasks = tasks::run(deps.clone(), tasks::Config::default(), working.clone());
-            let sender = tasks::Sender { client: hooks, disable_after: config.hooks.disable_after };
-            let outside = tasks::run_outside(deps, sender, tasks::Config::default(), working);
+            let saga = tasks::Saga::new(store.clone(), recorder.clone(), reach, &public_url);
+            let transfers = tasks::run_transfers(saga, timing(), working);
+            let tasks = async {
+                tokio::join!(inside, transfers);
+            };
             (Some(tokio::spawn(dialer)), Some(tokio::spawn(tasks)), Some(tokio::spawn(outside)))
         } else {
             (None, None, None)

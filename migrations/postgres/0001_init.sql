@@ -315,53 +315,6 @@ CREATE TABLE IF NOT EXISTS tasks (
 ) WITH (fillfactor = 60);
 CREATE INDEX IF NOT EXISTS tasks_due ON tasks (run_at) WHERE state = 'queued';
 
--- Where a tenant is told what happens. event_types: a JSON array of filters, empty for everything. secret_sealed: the
--- secret, and the one before until previous_until, encrypted under the master key sealed_with. failures, retry_at: rounds
--- in a row of which every attempt failed, and until when it is left alone for that.
-CREATE TABLE IF NOT EXISTS webhooks (
-    tenant_id       TEXT COLLATE "C" NOT NULL,
-    webhook_id      UUID NOT NULL,
-    url             TEXT COLLATE "C" NOT NULL,
-    event_types     TEXT COLLATE "C" NOT NULL,
-    description     TEXT COLLATE "C" NOT NULL,
-    state           TEXT COLLATE "C" NOT NULL CHECK (state IN ('enabled', 'disabled', 'deleted')),
-    disabled_reason TEXT COLLATE "C" CHECK (disabled_reason IN ('client', 'failing', 'gone', 'overflow')),
-    secret_sealed   BYTEA NOT NULL,
-    sealed_with     TEXT COLLATE "C" NOT NULL,
-    previous_until  BIGINT,
-    failing_since   BIGINT,
-    failures        BIGINT NOT NULL DEFAULT 0,
-    retry_at        BIGINT NOT NULL DEFAULT 0,
-    revision        BIGINT NOT NULL DEFAULT 1,
-    created_at      BIGINT NOT NULL,
-    updated_at      BIGINT NOT NULL,
-    PRIMARY KEY (tenant_id, webhook_id),
-    CONSTRAINT disabled_for_a_reason CHECK ((disabled_reason IS NOT NULL) = (state = 'disabled'))
-) WITH (fillfactor = 60);
-
--- One event for one endpoint, written by the transaction that caused it. position: the order among those of a subject,
--- from the subject's own revision. body: ids and states, nothing personal.
-CREATE TABLE IF NOT EXISTS webhook_deliveries (
-    tenant_id   TEXT COLLATE "C" NOT NULL,
-    webhook_id  UUID NOT NULL,
-    delivery_id UUID NOT NULL,
-    subject     TEXT COLLATE "C" NOT NULL,
-    position    BIGINT NOT NULL,
-    event_type  TEXT COLLATE "C" NOT NULL,
-    body        TEXT COLLATE "C" NOT NULL,
-    state       TEXT COLLATE "C" NOT NULL CHECK (state IN ('queued', 'delivered', 'dead')),
-    attempts    BIGINT NOT NULL DEFAULT 0,
-    status_code BIGINT,
-    latency_ms  BIGINT,
-    last_error  TEXT COLLATE "C",
-    next_at     BIGINT NOT NULL,
-    created_at  BIGINT NOT NULL,
-    updated_at  BIGINT NOT NULL,
-    PRIMARY KEY (tenant_id, webhook_id, delivery_id)
-) WITH (fillfactor = 60);
-CREATE INDEX IF NOT EXISTS webhook_deliveries_queued ON webhook_deliveries
-    (tenant_id, webhook_id, subject, position, delivery_id) WHERE state = 'queued';
-
 -- Moving a live caller to a human. call_id: the caller's call. caller_phone: of a caller who is yet to dial in, until they do.
 -- acting_until: somebody is asking the carrier for something until then. wants_leg: it waits for a slot for a call to its
 -- target. settings, progress: see domain::transfer.
@@ -409,6 +362,53 @@ CREATE TABLE IF NOT EXISTS transfer_events (
     events      TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (tenant_id, transfer_id, revision)
 );
+
+-- Where a tenant is told what happens. event_types: a JSON array of filters, empty for everything. secret_sealed: the
+-- secret, and the one before until previous_until, encrypted under the master key sealed_with. failures, retry_at: rounds
+-- in a row of which every attempt failed, and until when it is left alone for that.
+CREATE TABLE IF NOT EXISTS webhooks (
+    tenant_id       TEXT COLLATE "C" NOT NULL,
+    webhook_id      UUID NOT NULL,
+    url             TEXT COLLATE "C" NOT NULL,
+    event_types     TEXT COLLATE "C" NOT NULL,
+    description     TEXT COLLATE "C" NOT NULL,
+    state           TEXT COLLATE "C" NOT NULL CHECK (state IN ('enabled', 'disabled', 'deleted')),
+    disabled_reason TEXT COLLATE "C" CHECK (disabled_reason IN ('client', 'failing', 'gone', 'overflow')),
+    secret_sealed   BYTEA NOT NULL,
+    sealed_with     TEXT COLLATE "C" NOT NULL,
+    previous_until  BIGINT,
+    failing_since   BIGINT,
+    failures        BIGINT NOT NULL DEFAULT 0,
+    retry_at        BIGINT NOT NULL DEFAULT 0,
+    revision        BIGINT NOT NULL DEFAULT 1,
+    created_at      BIGINT NOT NULL,
+    updated_at      BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, webhook_id),
+    CONSTRAINT disabled_for_a_reason CHECK ((disabled_reason IS NOT NULL) = (state = 'disabled'))
+) WITH (fillfactor = 60);
+
+-- One event for one endpoint, written by the transaction that caused it. position: the order among those of a subject,
+-- from the subject's own revision. body: ids and states, nothing personal.
+CREATE TABLE IF NOT EXISTS webhook_deliveries (
+    tenant_id   TEXT COLLATE "C" NOT NULL,
+    webhook_id  UUID NOT NULL,
+    delivery_id UUID NOT NULL,
+    subject     TEXT COLLATE "C" NOT NULL,
+    position    BIGINT NOT NULL,
+    event_type  TEXT COLLATE "C" NOT NULL,
+    body        TEXT COLLATE "C" NOT NULL,
+    state       TEXT COLLATE "C" NOT NULL CHECK (state IN ('queued', 'delivered', 'dead')),
+    attempts    BIGINT NOT NULL DEFAULT 0,
+    status_code BIGINT,
+    latency_ms  BIGINT,
+    last_error  TEXT COLLATE "C",
+    next_at     BIGINT NOT NULL,
+    created_at  BIGINT NOT NULL,
+    updated_at  BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, webhook_id, delivery_id)
+) WITH (fillfactor = 60);
+CREATE INDEX IF NOT EXISTS webhook_deliveries_queued ON webhook_deliveries
+    (tenant_id, webhook_id, subject, position, delivery_id) WHERE state = 'queued';
 
 -- A retry of an ended run's jobs: the new run's row of its filling, and how far it got (the parent's last job).
 CREATE TABLE IF NOT EXISTS run_retries (
@@ -506,8 +506,8 @@ DECLARE owned TEXT;
 BEGIN
     FOREACH owned IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'leads', 'runs', 'jobs', 'ready_jobs',
                                  'call_log', 'run_events', 'request_ids', 'imports', 'run_retries', 'maintenance',
-                                 'audit_log', 'lead_events', 'tasks', 'suppressions', 'run_populations', 'webhooks',
-                                 'webhook_deliveries', 'transfers', 'transfer_events'] LOOP
+                                 'audit_log', 'lead_events', 'tasks', 'suppressions', 'run_populations', 'transfers',
+                                 'transfer_events', 'webhooks', 'webhook_deliveries'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned);
         EXECUTE format('DROP POLICY IF EXISTS own_rows ON %I', owned);
         EXECUTE format('CREATE POLICY own_rows ON %I TO trunkline_app

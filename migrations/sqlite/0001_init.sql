@@ -308,53 +308,6 @@ CREATE TABLE IF NOT EXISTS tasks (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS tasks_due ON tasks (run_at) WHERE state = 'queued';
 
--- Where a tenant is told what happens. event_types: a JSON array of filters, empty for everything. secret_sealed: the
--- secret, and the one before until previous_until, encrypted under the master key sealed_with. failures, retry_at: rounds
--- in a row of which every attempt failed, and until when it is left alone for that.
-CREATE TABLE IF NOT EXISTS webhooks (
-    tenant_id       TEXT NOT NULL,
-    webhook_id      TEXT NOT NULL,
-    url             TEXT NOT NULL,
-    event_types     TEXT NOT NULL,
-    description     TEXT NOT NULL,
-    state           TEXT NOT NULL CHECK (state IN ('enabled', 'disabled', 'deleted')),
-    disabled_reason TEXT CHECK (disabled_reason IN ('client', 'failing', 'gone', 'overflow')),
-    secret_sealed   BLOB NOT NULL,
-    sealed_with     TEXT NOT NULL,
-    previous_until  INTEGER,
-    failing_since   INTEGER,
-    failures        INTEGER NOT NULL DEFAULT 0,
-    retry_at        INTEGER NOT NULL DEFAULT 0,
-    revision        INTEGER NOT NULL DEFAULT 1,
-    created_at      INTEGER NOT NULL,
-    updated_at      INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, webhook_id),
-    CONSTRAINT disabled_for_a_reason CHECK ((disabled_reason IS NOT NULL) = (state = 'disabled'))
-) STRICT;
-
--- One event for one endpoint, written by the transaction that caused it. position: the order among those of a subject,
--- from the subject's own revision. body: ids and states, nothing personal.
-CREATE TABLE IF NOT EXISTS webhook_deliveries (
-    tenant_id   TEXT NOT NULL,
-    webhook_id  TEXT NOT NULL,
-    delivery_id TEXT NOT NULL,
-    subject     TEXT NOT NULL,
-    position    INTEGER NOT NULL,
-    event_type  TEXT NOT NULL,
-    body        TEXT NOT NULL,
-    state       TEXT NOT NULL CHECK (state IN ('queued', 'delivered', 'dead')),
-    attempts    INTEGER NOT NULL DEFAULT 0,
-    status_code INTEGER,
-    latency_ms  INTEGER,
-    last_error  TEXT,
-    next_at     INTEGER NOT NULL,
-    created_at  INTEGER NOT NULL,
-    updated_at  INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, webhook_id, delivery_id)
-) STRICT;
-CREATE INDEX IF NOT EXISTS webhook_deliveries_queued ON webhook_deliveries
-    (tenant_id, webhook_id, subject, position, delivery_id) WHERE state = 'queued';
-
 -- Moving a live caller to a human. call_id: the caller's call. caller_phone: of a caller who is yet to dial in, until they do.
 -- acting_until: somebody is asking the carrier for something until then. wants_leg: it waits for a slot for a call to its
 -- target. settings, progress: see domain::transfer.
@@ -402,6 +355,53 @@ CREATE TABLE IF NOT EXISTS transfer_events (
     events      TEXT NOT NULL,
     PRIMARY KEY (tenant_id, transfer_id, revision)
 ) STRICT, WITHOUT ROWID;
+
+-- Where a tenant is told what happens. event_types: a JSON array of filters, empty for everything. secret_sealed: the
+-- secret, and the one before until previous_until, encrypted under the master key sealed_with. failures, retry_at: rounds
+-- in a row of which every attempt failed, and until when it is left alone for that.
+CREATE TABLE IF NOT EXISTS webhooks (
+    tenant_id       TEXT NOT NULL,
+    webhook_id      TEXT NOT NULL,
+    url             TEXT NOT NULL,
+    event_types     TEXT NOT NULL,
+    description     TEXT NOT NULL,
+    state           TEXT NOT NULL CHECK (state IN ('enabled', 'disabled', 'deleted')),
+    disabled_reason TEXT CHECK (disabled_reason IN ('client', 'failing', 'gone', 'overflow')),
+    secret_sealed   BLOB NOT NULL,
+    sealed_with     TEXT NOT NULL,
+    previous_until  INTEGER,
+    failing_since   INTEGER,
+    failures        INTEGER NOT NULL DEFAULT 0,
+    retry_at        INTEGER NOT NULL DEFAULT 0,
+    revision        INTEGER NOT NULL DEFAULT 1,
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, webhook_id),
+    CONSTRAINT disabled_for_a_reason CHECK ((disabled_reason IS NOT NULL) = (state = 'disabled'))
+) STRICT;
+
+-- One event for one endpoint, written by the transaction that caused it. position: the order among those of a subject,
+-- from the subject's own revision. body: ids and states, nothing personal.
+CREATE TABLE IF NOT EXISTS webhook_deliveries (
+    tenant_id   TEXT NOT NULL,
+    webhook_id  TEXT NOT NULL,
+    delivery_id TEXT NOT NULL,
+    subject     TEXT NOT NULL,
+    position    INTEGER NOT NULL,
+    event_type  TEXT NOT NULL,
+    body        TEXT NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('queued', 'delivered', 'dead')),
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    status_code INTEGER,
+    latency_ms  INTEGER,
+    last_error  TEXT,
+    next_at     INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,
+    updated_at  INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, webhook_id, delivery_id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS webhook_deliveries_queued ON webhook_deliveries
+    (tenant_id, webhook_id, subject, position, delivery_id) WHERE state = 'queued';
 
 -- A retry of an ended run's jobs: the new run's row of its filling, and how far it got (the parent's last job).
 CREATE TABLE IF NOT EXISTS run_retries (
@@ -503,15 +503,15 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('suppressions', 'suppressions_by_id', '1000000 100000 1'),
     ('tasks', 'sqlite_autoindex_tasks_1', '1000 100 1'),
     ('tasks', 'tasks_due', '1000 1'),
-    ('webhooks', 'sqlite_autoindex_webhooks_1', '1000 2 1'),
-    ('webhook_deliveries', 'sqlite_autoindex_webhook_deliveries_1', '10000000 100000 50000 1'),
-    ('webhook_deliveries', 'webhook_deliveries_queued', '10000 1000 500 2 1 1'),
     ('transfers', 'sqlite_autoindex_transfers_1', '1000000 100000 1'),
     ('transfers', 'transfers_live', '1000 100 1'),
     ('transfers', 'transfers_wanting', '100 10'),
     ('transfers', 'transfers_incident', '100000 10000 1'),
     ('transfers', 'transfers_awaited', '1000 100 2 1'),
     ('transfer_events', 'transfer_events', '10000000 1000000 10 1'),
+    ('webhooks', 'sqlite_autoindex_webhooks_1', '1000 2 1'),
+    ('webhook_deliveries', 'sqlite_autoindex_webhook_deliveries_1', '10000000 100000 50000 1'),
+    ('webhook_deliveries', 'webhook_deliveries_queued', '10000 1000 500 2 1 1'),
     ('leads', 'sqlite_autoindex_leads_1', '10000000 1000000 1'),
     ('leads', 'sqlite_autoindex_leads_2', '10000000 1000000 1'),
     ('runs', 'sqlite_autoindex_runs_1', '100000 10000 1'),

@@ -90,9 +90,9 @@ impl Client {
         Self {
             queue: OutboundQueueClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
             leads: LeadsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
-            tenants: TenantsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
             transfers: TransfersClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
-            webhooks: WebhooksClient::new(service).send_compressed(gzip).accept_compressed(gzip),
+            webhooks: WebhooksClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
+            tenants: TenantsClient::new(service).send_compressed(gzip).accept_compressed(gzip),
         }
     }
 }

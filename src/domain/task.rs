@@ -22,10 +22,10 @@ super::state_words! {
         LeadsFromCalls = "leads_from_calls",
         /// Erases what came up of a lead after it was deleted.
         EraseLead = "erase_lead",
-        /// Tells an endpoint what waits for it.
-        DeliverWebhooks = "deliver_webhooks",
         /// Goes on with a transfer, if there is something to go on with.
         TransferStep = "transfer_step",
+        /// Tells an endpoint what waits for it.
+        DeliverWebhooks = "deliver_webhooks",
         /// Adds the next page of jobs to a run that is made of leads.
         PopulateRun = "populate_run",
     }
@@ -48,6 +48,8 @@ super::state_words! {
         Inside = "inside",
         /// Tenants' own servers.
         Outside = "outside",
+        /// The carrier, while a caller waits.
+        Transfers = "transfers",
     }
 }
 
@@ -55,8 +57,9 @@ impl TaskKind {
     /// Where it is done.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::LeadsFromCalls | Self::EraseLead | Self::TransferStep | Self::PopulateRun => Lane::Inside,
+            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun => Lane::Inside,
             Self::DeliverWebhooks => Lane::Outside,
+            Self::TransferStep => Lane::Transfers,
         }
     }
 }

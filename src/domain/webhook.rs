@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::call::{Call, Direction};
 use super::event::Event;
@@ -391,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_state_has_its_event_and_a_payload_of_ids() {
-        let run = RunId(Uuid::nil());
+        let run = RunId(uuid::Uuid::nil());
         for state in RunState::ALL {
             let event = Event::RunStateChanged { from: RunState::Draft, to: *state, reason: None };
             let told = Told::of_run(run, 3, &event);

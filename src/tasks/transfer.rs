@@ -1,22 +1,25 @@
 //! The steps of transfers: what the saga wants done at the carrier, and what came of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
+use url::Url;
+use uuid::Uuid;
 
-use super::Deps;
 use crate::carrier::transfer::Documents;
 use crate::carrier::twiml::Response;
 use crate::carrier::{
     self, Account, Amd, AmdMode, Answer, Client, CodeClass, CreateCall, UpdateCall, connection_override,
 };
+use crate::domain::WorkerId;
 use crate::domain::call::RejectClass;
 use crate::domain::transfer::{Action, Fact, Purpose, Step, StepError};
-use crate::reach::{self, BootInstant, Intent};
-use crate::store::{Advanced, CallerCall, LegCall, LegIntent, Result, Task, TransferView};
+use crate::reach::{self, BootInstant, Intent, Reach};
+use crate::store::{Advanced, CallerCall, LegCall, LegIntent, Recorder, Result, Store, Task, TransferView};
 
 /// All repetitions of one update together: a task may take 25 s, and there is more to do in it.
 const ACT_WITHIN: Duration = Duration::from_secs(15);
@@ -28,17 +31,42 @@ const STEPS_WITHIN: Duration = Duration::from_secs(5);
 /// The longest that a call waits for its turn by the meters without putting its task off.
 const HORIZON: Duration = Duration::from_millis(250);
 
-/// What the steps of transfers need.
-pub(super) struct Saga<'a> {
-    pub deps: &'a Deps,
+/// What the steps of transfers are done with.
+#[derive(Clone)]
+pub struct Saga {
+    /// Where everything durable lives.
+    pub(super) store: Arc<dyn Store>,
+    recorder: Recorder,
+    reach: Arc<Reach>,
+    /// Where the carrier reaches our webhooks.
+    public_url: String,
+    worker: WorkerId,
     /// Calls being sent: they are finished whatever becomes of their task.
-    pub sending: &'a TaskTracker,
+    sending: TaskTracker,
 }
 
-impl Saga<'_> {
+impl Saga {
+    /// For an executor of this process.
+    pub fn new(store: Arc<dyn Store>, recorder: Recorder, reach: Reach, public_url: &Url) -> Self {
+        Self {
+            store,
+            recorder,
+            reach: Arc::new(reach),
+            public_url: public_url.to_string(),
+            worker: WorkerId(format!("transfers:{}:{}", std::process::id(), Uuid::new_v4())),
+            sending: TaskTracker::new(),
+        }
+    }
+
+    /// Returns once every call is sent and its answer recorded.
+    pub(super) async fn sent(&self) {
+        self.sending.close();
+        self.sending.wait().await;
+    }
+
     /// Does what there is to do.
     pub(super) async fn step(&self, task: &Task) -> Result<()> {
-        let store = &self.deps.store;
+        let store = &self.store;
         let began = Instant::now();
         let mut advanced = store.advance_transfer(task, None).await?;
         let again = loop {
@@ -66,7 +94,7 @@ impl Saga<'_> {
         let Some(caller) = &advanced.caller else {
             return Fact::Refused(action, error("no_call_sid", "configuration"));
         };
-        let (client, account) = match self.deps.reach.carriers.get(&caller.account).await {
+        let (client, account) = match self.reach.carriers.get(&caller.account).await {
             Ok(Some(reached)) => reached,
             Ok(None) => return Fact::Refused(action, error("no_credentials", "configuration")),
             Err(why) => {
@@ -74,7 +102,7 @@ impl Saga<'_> {
                 return Fact::Refused(action, error("account_unusable", "unavailable"));
             }
         };
-        let documents = Documents::new(&self.deps.public_url, &task.tenant, advanced.view.id);
+        let documents = Documents::new(&self.public_url, &task.tenant, advanced.view.id);
         let update = match xml(&documents.caller(&advanced.view.transfer)) {
             Some(xml) => UpdateCall::Twiml(xml),
             None => return Fact::Refused(action, error("bad_twiml", "configuration")),
@@ -96,7 +124,7 @@ impl Saga<'_> {
         if asked.action == Action::Check {
             return asked.check().await;
         }
-        if !self.deps.reach.breakers.may_send(&asked.caller.account) {
+        if !self.reach.breakers.may_send(&asked.caller.account) {
             return Err(carrier::Error::Unavailable { reason: "the circuit breaker is open".to_owned() });
         }
         let mut updated = asked.update().await;
@@ -119,31 +147,31 @@ impl Saga<'_> {
     async fn report(&self, asked: &Asked<'_>, updated: &Result<(), carrier::Error>) {
         let answered = !matches!(updated, Err(carrier::Error::Unavailable { .. }));
         let account = &asked.caller.account;
-        self.deps.reach.breakers.report_update(&*self.deps.store, account, answered).await;
+        self.reach.breakers.report_update(&*self.store, account, answered).await;
     }
 
     /// Has the target called: some time later, if it is not possible now.
     async fn call(&self, task: &Task, view: &TransferView, purpose: Purpose) -> Result<Option<Duration>> {
         let began = BootInstant::now();
-        let intent = self.deps.store.transfer_leg(task, purpose, &self.deps.worker, HORIZON).await?;
+        let intent = self.store.transfer_leg(task, purpose, &self.worker, HORIZON).await?;
         let leg = match intent {
             LegIntent::Later(later) => return Ok(Some(later)),
             LegIntent::Stale => return Ok(None),
             LegIntent::Call(leg) => leg,
         };
-        let documents = Documents::new(&self.deps.public_url, &task.tenant, view.id);
+        let documents = Documents::new(&self.public_url, &task.tenant, view.id);
         let twiml = documents.target(&view.transfer, purpose, leg.call_id).to_xml();
         let request = twiml.map_err(|why| why.to_string()).map(|xml| self.request(task, &leg, purpose, xml));
-        let (deps, tenant, transfer) = (self.deps.clone(), task.tenant.clone(), view.id);
+        let (saga, tenant, transfer) = (self.clone(), task.tenant.clone(), view.id);
         let span = tracing::info_span!("target", %transfer, call_id = %leg.call_id);
         // A task of its own: once the request is on its way, nothing may stop its answer from being recorded.
         self.sending.spawn(
             async move {
-                let reached = deps.reach.carriers.get(&leg.account).await;
+                let reached = saga.reach.carriers.get(&leg.account).await;
                 tokio::time::sleep(leg.send_in).await;
                 let intent = Intent { call_id: leg.call_id, account: &leg.account, probe: leg.probe, began };
-                let news = reach::send(&deps.reach, &*deps.store, intent, reached, request).await;
-                reach::record(&deps.recorder, &tenant, leg.call_id, news).await;
+                let news = reach::send(&saga.reach, &*saga.store, intent, reached, request).await;
+                reach::record(&saga.recorder, &tenant, leg.call_id, news).await;
             }
             .instrument(span),
         );
@@ -151,7 +179,7 @@ impl Saga<'_> {
     }
 
     fn request(&self, task: &Task, leg: &LegCall, purpose: Purpose, xml: String) -> CreateCall {
-        let base = self.deps.public_url.trim_end_matches('/');
+        let base = self.public_url.trim_end_matches('/');
         let callback = |what: &str| {
             connection_override(&format!("{base}/twilio/{what}/{}/{}", task.tenant, leg.call_id))
         };

@@ -32,14 +32,14 @@ struct Ids {
     spare_lead: String,
     /// A task that waits for a minute.
     task: String,
+    /// A transfer, and a call that it could be made of.
+    transfer: String,
+    caller: String,
     /// An endpoint for webhooks, and one of its deliveries.
     webhook: String,
     delivery: String,
     /// An endpoint that nothing else here needs.
     spare_webhook: String,
-    /// A transfer, and a call that it could be made of.
-    transfer: String,
-    caller: String,
 }
 
 impl Ids {
@@ -300,17 +300,17 @@ async fn ask(client: &Client, service: &str, method: &str, ids: &Ids) -> Result<
         "OutboundQueue" => outbound(client, method, ids).await,
         "Leads" => leads(client, method, ids).await,
         "Tenants" => tenants(client, method, ids).await,
-        "Webhooks" => webhooks::ask(client, method, ids).await,
         "Transfers" => walk_transfers::ask(client, method, &ids.transfer, &ids.caller).await,
+        "Webhooks" => webhooks::ask(client, method, ids).await,
         other => panic!("{other} has no cases here: add them"),
     }
 }
 
 /// Requests that name nothing of anybody's; what they answer to another is looked at instead.
 const NAMELESS: [&str; 12] = [
+    "ListTransfers",
     "CreateWebhook",
     "ListWebhooks",
-    "ListTransfers",
     "CreateRun",
     "ListRuns",
     "CleanupStaleCalls",

@@ -83,7 +83,7 @@ async fn start(
 async fn step(store: &Engine) -> Task {
     let end = Instant::now() + PATIENCE;
     loop {
-        let claimed = store.claim_tasks(&worker("t"), Lane::Inside, 1, HOLDS).await.unwrap();
+        let claimed = store.claim_tasks(&worker("t"), Lane::Transfers, 1, HOLDS).await.unwrap();
         if let Some(task) = claimed.tasks.into_iter().find(|task| task.kind == TaskKind::TransferStep) {
             return task;
         }

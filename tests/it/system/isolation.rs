@@ -51,6 +51,11 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
                  VALUES ('{tenant}', gen_random_uuid(), 'erase_lead', '', '[]', 'queued', 0, 0, 0)"
             ),
             format!(
+                "transfers (tenant_id, transfer_id, mode, state, settings, progress, revision, created_at, updated_at)
+                 VALUES ('{tenant}', gen_random_uuid(), 'direct', 'requested', '', '', 1, 0, 0)"
+            ),
+            format!("transfer_events VALUES ('{tenant}', gen_random_uuid(), 1, 0, 'requested', '[]')"),
+            format!(
                 "webhooks (tenant_id, webhook_id, url, event_types, description, state, secret_sealed, sealed_with,
                      created_at, updated_at)
                  VALUES ('{tenant}', gen_random_uuid(), '', '[]', '', 'enabled', '', 'k', 0, 0)"
@@ -60,11 +65,6 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
                      next_at, created_at, updated_at)
                  VALUES ('{tenant}', gen_random_uuid(), gen_random_uuid(), '', 1, 'x', '', 'dead', 0, 0, 0)"
             ),
-            format!(
-                "transfers (tenant_id, transfer_id, mode, state, settings, progress, revision, created_at, updated_at)
-                 VALUES ('{tenant}', gen_random_uuid(), 'direct', 'requested', '', '', 1, 0, 0)"
-            ),
-            format!("transfer_events VALUES ('{tenant}', gen_random_uuid(), 1, 0, 'requested', '[]')"),
             format!(
                 "suppressions VALUES ('{tenant}', '', gen_random_uuid(), 'asked', 'api', '', NULL, NULL, 0, '')"
             ),

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use trunkline::grpc::pb::transfer_event::Kind as EventKind;
 use trunkline::grpc::pb::watch_transfer_response::Kind;
 use trunkline::grpc::pb::{self, TransferMethod, TransferOutcome as O};
-use trunkline::simulator::{Faults, Range, RequestFault, RequestKind, Scripted};
+use trunkline::simulator::{self, Faults, Range, RequestFault, RequestKind, Scripted};
 
 use super::{Caller, answers, presses, to};
 use crate::crash::fleet::Fleet;
@@ -25,11 +25,15 @@ on_both_databases!(
 const PATIENCE: Duration = Duration::from_secs(150);
 /// How long the carrier holds an answer back, in real milliseconds: long enough to be killed before it.
 const SLOW_MS: u32 = 4_000;
+/// How long a phone rings while a server dies and comes back: eight real seconds.
+const RING_S: f64 = 80.0;
 /// Longer than anything here takes, in simulated seconds.
 const LONG_S: f64 = 30_000.0;
 
 async fn on_the_line(database: TestDatabase) -> (Fleet, Caller) {
-    let fleet = Fleet::start(database, 1, quick_carrier(), &[], None).await;
+    // Slower than elsewhere: a phone rings for longer than a server takes to come back.
+    let carrier = simulator::Config { speed: 10.0, ..quick_carrier() };
+    let fleet = Fleet::start(database, 1, carrier, &[], None).await;
     let person = Scripted { talk_s: Some(LONG_S), ..answers(super::CALLER) };
     fleet.carrier.simulator.script(person).unwrap();
     let run = create(&fleet.queue(0), settings(), vec![job_to(phone(super::CALLER).expose())]).await;
@@ -44,7 +48,9 @@ async fn on_the_line(database: TestDatabase) -> (Fleet, Caller) {
 
 async fn start(fleet: &Fleet, caller: &Caller, warm: bool) -> String {
     let mut client = fleet.client(0).transfers;
-    let (call_id, settings) = (caller.call_id.clone(), Some(to(&[500])));
+    let ring_timeout = Some(prost_types::Duration { seconds: 120, nanos: 0 });
+    let settings = Some(pb::TransferSettings { ring_timeout, ..to(&[500]) });
+    let call_id = caller.call_id.clone();
     let transfer = if warm {
         let request = pb::OpenIncidentRequest {
             incident_id: uuid::Uuid::new_v4().to_string(),
@@ -143,7 +149,8 @@ async fn killed_while_the_target_is_being_called(database: TestDatabase) {
     fleet.carrier.simulator.spoil(refused).unwrap();
     let late = Faults { slow_answer_ms: Range::exactly(f64::from(SLOW_MS)), ..Faults::default() };
     fleet.carrier.simulator.set_faults(late).unwrap();
-    fleet.carrier.simulator.script(Scripted { talk_s: Some(LONG_S), ..answers(500) }).unwrap();
+    let target = Scripted { ring_s: Some(RING_S), talk_s: Some(LONG_S), ..answers(500) };
+    fleet.carrier.simulator.script(target).unwrap();
     let id = start(&fleet, &caller, false).await;
     fleet.carrier.accepted(2).await;
     kill(&mut fleet).await;
@@ -156,8 +163,7 @@ async fn killed_while_the_target_is_being_called(database: TestDatabase) {
 async fn killed_while_a_responder_is_told(database: TestDatabase) {
     let (mut fleet, caller) = on_the_line(database).await;
     let [mut told, talks] = presses(500, "1");
-    // Rings for two real seconds.
-    told.ring_s = Some(200.0);
+    told.ring_s = Some(RING_S);
     for person in [told, Scripted { talk_s: Some(LONG_S), times: 3, ..talks }] {
         fleet.carrier.simulator.script(person).unwrap();
     }
