@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "trunkline/v1/forecast.proto",
     "trunkline/v1/runs.proto",
     "trunkline/v1/suppressions.proto",
@@ -10,6 +10,7 @@ const PROTOS: [&str; 8] = [
     "trunkline/v1/maintenance.proto",
     "trunkline/v1/outbound_queue.proto",
     "trunkline/v1/tenants.proto",
+    "trunkline/v1/transfers.proto",
     "trunkline/v1/webhooks.proto",
 ];
 

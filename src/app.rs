@@ -20,6 +20,7 @@ use crate::grpc::methods::Scope;
 use crate::grpc::tls::Tls;
 use crate::metrics;
 use crate::progress::Hub;
+use crate::reach::Reach;
 use crate::store::{
     self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring, Recorder,
     Store,
@@ -28,8 +29,16 @@ use crate::tasks;
 use crate::webhooks;
 
 /// What a tenant's first key may do.
-const FIRST_KEY_SCOPES: [&str; 6] =
-    ["outbound:read", "outbound:write", "leads:read", "leads:write", "webhooks:read", "webhooks:write"];
+const FIRST_KEY_SCOPES: [&str; 8] = [
+    "outbound:read",
+    "outbound:write",
+    "leads:read",
+    "leads:write",
+    "transfers:read",
+    "transfers:write",
+    "webhooks:read",
+    "webhooks:write",
+];
 /// What the very first key may do as well: without it nobody could let anybody in.
 const ADMIN: &str = "admin";
 
@@ -173,15 +182,17 @@ impl App {
             horizon: config.dialer.horizon,
             public_url: config.public_url.clone(),
             accounts: accounts.clone(),
-            carrier,
+            carrier: carrier.clone(),
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
         let working = shutdown.child_token();
         let (dialer, tasks, outside) = if config.roles.dialer {
             let dialer = dialer::run(store.clone(), recorder.clone(), dialer_config, dialing);
-            let tasks = tasks::run(store.clone(), tasks::Config::default(), working.clone());
+            let reach = Reach::new(accounts.clone(), carrier);
+            let deps = tasks::Deps::new(store.clone(), recorder.clone(), reach, &config.public_url);
+            let tasks = tasks::run(deps.clone(), tasks::Config::default(), working.clone());
             let sender = tasks::Sender { client: hooks, disable_after: config.hooks.disable_after };
-            let outside = tasks::run_outside(store.clone(), sender, tasks::Config::default(), working);
+            let outside = tasks::run_outside(deps, sender, tasks::Config::default(), working);
             (Some(tokio::spawn(dialer)), Some(tokio::spawn(tasks)), Some(tokio::spawn(outside)))
         } else {
             (None, None, None)

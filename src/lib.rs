@@ -9,6 +9,7 @@ pub mod domain;
 pub mod grpc;
 pub mod metrics;
 pub mod progress;
+pub mod reach;
 pub mod simulator;
 pub mod store;
 pub mod tasks;

@@ -199,9 +199,10 @@ CREATE TABLE IF NOT EXISTS call_log (
     tenant_id       TEXT COLLATE "C" NOT NULL,
     call_id         UUID NOT NULL,
     call_sid        TEXT COLLATE "C",
-    direction       TEXT COLLATE "C" NOT NULL CHECK (direction IN ('outbound', 'inbound')),
+    direction       TEXT COLLATE "C" NOT NULL CHECK (direction IN ('outbound', 'inbound', 'transfer')),
     run_id          UUID,
     job_id          UUID,
+    transfer_id     UUID,
     attempt         BIGINT NOT NULL DEFAULT 0,
     account_sid     TEXT COLLATE "C" NOT NULL,
     worker_id       TEXT COLLATE "C",
@@ -224,7 +225,7 @@ CREATE TABLE IF NOT EXISTS call_log (
     check_at        BIGINT,
     empty_lookups   BIGINT NOT NULL DEFAULT 0,
     orphaned        BOOLEAN NOT NULL DEFAULT FALSE,
-    intervention    TEXT COLLATE "C" CHECK (intervention IN ('hang_up_orphan', 'hang_up_machine', 'leave_message')),
+    intervention    TEXT COLLATE "C" CHECK (intervention IN ('hang_up_orphan', 'hang_up_machine', 'leave_message', 'hang_up_leg')),
     hangup_asked_at BIGINT,
     PRIMARY KEY (tenant_id, call_id),
     CONSTRAINT ended_when_final CHECK
@@ -246,7 +247,7 @@ CREATE INDEX IF NOT EXISTS call_log_interventions ON call_log (tenant_id, call_i
 -- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
 -- a live call's updates touch no index.
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_live ON call_log (tenant_id, phone_to)
-    WHERE ended_at IS NULL AND direction = 'outbound';
+    WHERE ended_at IS NULL AND direction <> 'inbound';
 
 -- The log of a run: one row a commit, its revision without gaps. Append-only.
 CREATE TABLE IF NOT EXISTS run_events (
@@ -361,6 +362,54 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
 CREATE INDEX IF NOT EXISTS webhook_deliveries_queued ON webhook_deliveries
     (tenant_id, webhook_id, subject, position, delivery_id) WHERE state = 'queued';
 
+-- Moving a live caller to a human. call_id: the caller's call. caller_phone: of a caller who is yet to dial in, until they do.
+-- acting_until: somebody is asking the carrier for something until then. wants_leg: it waits for a slot for a call to its
+-- target. settings, progress: see domain::transfer.
+CREATE TABLE IF NOT EXISTS transfers (
+    tenant_id    TEXT COLLATE "C" NOT NULL,
+    transfer_id  UUID NOT NULL,
+    incident_id  UUID,
+    call_id      UUID,
+    caller_phone TEXT COLLATE "C",
+    mode         TEXT COLLATE "C" NOT NULL CHECK (mode IN ('direct', 'warm')),
+    state        TEXT COLLATE "C" NOT NULL CHECK (state IN ('requested', 'redirecting', 'dequeuing', 'ringing', 'bridged',
+                     'returned', 'failed', 'caller_gone', 'canceled')),
+    outcome      TEXT COLLATE "C" CHECK (outcome IN ('bridged', 'busy', 'no_answer', 'declined', 'target_failed', 'caller_gone',
+                     'returned', 'canceled')),
+    settings     TEXT COLLATE "C" NOT NULL,
+    progress     TEXT COLLATE "C" NOT NULL,
+    revision     BIGINT NOT NULL,
+    acting_until BIGINT,
+    wants_leg    BOOLEAN NOT NULL DEFAULT FALSE,
+    created_at   BIGINT NOT NULL,
+    updated_at   BIGINT NOT NULL,
+    ended_at     BIGINT,
+    PRIMARY KEY (tenant_id, transfer_id),
+    CONSTRAINT ended_when_final CHECK
+        ((ended_at IS NOT NULL) = (state IN ('bridged', 'returned', 'failed', 'caller_gone', 'canceled'))),
+    CONSTRAINT outcome_when_ended CHECK ((ended_at IS NOT NULL) = (outcome IS NOT NULL))
+) WITH (fillfactor = 60);
+-- One live transfer per caller.
+CREATE UNIQUE INDEX IF NOT EXISTS transfers_live ON transfers (tenant_id, call_id)
+    WHERE ended_at IS NULL AND call_id IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS transfers_incident ON transfers (tenant_id, incident_id)
+    WHERE incident_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS transfers_wanting ON transfers (tenant_id) WHERE wants_leg;
+-- Who is expected to dial in.
+CREATE INDEX IF NOT EXISTS transfers_awaited ON transfers (tenant_id, caller_phone, transfer_id)
+    WHERE caller_phone IS NOT NULL;
+
+-- The log of a transfer, like that of a run.
+CREATE TABLE IF NOT EXISTS transfer_events (
+    tenant_id   TEXT COLLATE "C" NOT NULL,
+    transfer_id UUID NOT NULL,
+    revision    BIGINT NOT NULL,
+    at          BIGINT NOT NULL,
+    state       TEXT COLLATE "C" NOT NULL,
+    events      TEXT COLLATE "C" NOT NULL,
+    PRIMARY KEY (tenant_id, transfer_id, revision)
+);
+
 -- A retry of an ended run's jobs: the new run's row of its filling, and how far it got (the parent's last job).
 CREATE TABLE IF NOT EXISTS run_retries (
     tenant_id     TEXT COLLATE "C" NOT NULL,
@@ -458,7 +507,7 @@ BEGIN
     FOREACH owned IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'leads', 'runs', 'jobs', 'ready_jobs',
                                  'call_log', 'run_events', 'request_ids', 'imports', 'run_retries', 'maintenance',
                                  'audit_log', 'lead_events', 'tasks', 'suppressions', 'run_populations', 'webhooks',
-                                 'webhook_deliveries'] LOOP
+                                 'webhook_deliveries', 'transfers', 'transfer_events'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', owned);
         EXECUTE format('DROP POLICY IF EXISTS own_rows ON %I', owned);
         EXECUTE format('CREATE POLICY own_rows ON %I TO trunkline_app
@@ -467,7 +516,7 @@ BEGIN
     END LOOP;
 END $$;
 GRANT DELETE ON ready_jobs, leads, lead_events, tasks, suppressions, webhooks, webhook_deliveries TO trunkline_app;
-REVOKE UPDATE ON run_events FROM trunkline_app;
+REVOKE UPDATE ON run_events, transfer_events FROM trunkline_app;
 REVOKE UPDATE, DELETE ON audit_log FROM trunkline_app;
 -- Tenants and keys are the administration's.
 REVOKE INSERT, UPDATE ON tenants, api_keys FROM trunkline_app;

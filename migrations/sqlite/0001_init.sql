@@ -199,9 +199,10 @@ CREATE TABLE IF NOT EXISTS call_log (
     tenant_id       TEXT NOT NULL,
     call_id         TEXT NOT NULL,
     call_sid        TEXT,
-    direction       TEXT NOT NULL CHECK (direction IN ('outbound', 'inbound')),
+    direction       TEXT NOT NULL CHECK (direction IN ('outbound', 'inbound', 'transfer')),
     run_id          TEXT,
     job_id          TEXT,
+    transfer_id     TEXT,
     attempt         INTEGER NOT NULL DEFAULT 0,
     account_sid     TEXT NOT NULL,
     worker_id       TEXT,
@@ -224,7 +225,7 @@ CREATE TABLE IF NOT EXISTS call_log (
     check_at        INTEGER,
     empty_lookups   INTEGER NOT NULL DEFAULT 0,
     orphaned        INTEGER NOT NULL DEFAULT 0,
-    intervention    TEXT CHECK (intervention IN ('hang_up_orphan', 'hang_up_machine', 'leave_message')),
+    intervention    TEXT CHECK (intervention IN ('hang_up_orphan', 'hang_up_machine', 'leave_message', 'hang_up_leg')),
     hangup_asked_at INTEGER,
     PRIMARY KEY (tenant_id, call_id),
     CONSTRAINT ended_when_final CHECK
@@ -246,7 +247,7 @@ CREATE INDEX IF NOT EXISTS call_log_interventions ON call_log (tenant_id, call_i
 -- One live call per phone; live counts are derived from it. The predicate names ended_at, not state, so that
 -- a live call's updates touch no index.
 CREATE UNIQUE INDEX IF NOT EXISTS call_log_live ON call_log (tenant_id, phone_to)
-    WHERE ended_at IS NULL AND direction = 'outbound';
+    WHERE ended_at IS NULL AND direction <> 'inbound';
 
 -- The log of a run: one row a commit, its revision without gaps. Append-only.
 CREATE TABLE IF NOT EXISTS run_events (
@@ -354,6 +355,54 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
 CREATE INDEX IF NOT EXISTS webhook_deliveries_queued ON webhook_deliveries
     (tenant_id, webhook_id, subject, position, delivery_id) WHERE state = 'queued';
 
+-- Moving a live caller to a human. call_id: the caller's call. caller_phone: of a caller who is yet to dial in, until they do.
+-- acting_until: somebody is asking the carrier for something until then. wants_leg: it waits for a slot for a call to its
+-- target. settings, progress: see domain::transfer.
+CREATE TABLE IF NOT EXISTS transfers (
+    tenant_id    TEXT NOT NULL,
+    transfer_id  TEXT NOT NULL,
+    incident_id  TEXT,
+    call_id      TEXT,
+    caller_phone TEXT,
+    mode         TEXT NOT NULL CHECK (mode IN ('direct', 'warm')),
+    state        TEXT NOT NULL CHECK (state IN ('requested', 'redirecting', 'dequeuing', 'ringing', 'bridged',
+                     'returned', 'failed', 'caller_gone', 'canceled')),
+    outcome      TEXT CHECK (outcome IN ('bridged', 'busy', 'no_answer', 'declined', 'target_failed', 'caller_gone',
+                     'returned', 'canceled')),
+    settings     TEXT NOT NULL,
+    progress     TEXT NOT NULL,
+    revision     INTEGER NOT NULL,
+    acting_until INTEGER,
+    wants_leg    INTEGER NOT NULL DEFAULT 0,
+    created_at   INTEGER NOT NULL,
+    updated_at   INTEGER NOT NULL,
+    ended_at     INTEGER,
+    PRIMARY KEY (tenant_id, transfer_id),
+    CONSTRAINT ended_when_final CHECK
+        ((ended_at IS NOT NULL) = (state IN ('bridged', 'returned', 'failed', 'caller_gone', 'canceled'))),
+    CONSTRAINT outcome_when_ended CHECK ((ended_at IS NOT NULL) = (outcome IS NOT NULL))
+) STRICT;
+-- One live transfer per caller.
+CREATE UNIQUE INDEX IF NOT EXISTS transfers_live ON transfers (tenant_id, call_id)
+    WHERE ended_at IS NULL AND call_id IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS transfers_incident ON transfers (tenant_id, incident_id)
+    WHERE incident_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS transfers_wanting ON transfers (tenant_id) WHERE wants_leg;
+-- Who is expected to dial in.
+CREATE INDEX IF NOT EXISTS transfers_awaited ON transfers (tenant_id, caller_phone, transfer_id)
+    WHERE caller_phone IS NOT NULL;
+
+-- The log of a transfer, like that of a run.
+CREATE TABLE IF NOT EXISTS transfer_events (
+    tenant_id   TEXT NOT NULL,
+    transfer_id TEXT NOT NULL,
+    revision    INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    state       TEXT NOT NULL,
+    events      TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, transfer_id, revision)
+) STRICT, WITHOUT ROWID;
+
 -- A retry of an ended run's jobs: the new run's row of its filling, and how far it got (the parent's last job).
 CREATE TABLE IF NOT EXISTS run_retries (
     tenant_id     TEXT NOT NULL,
@@ -457,6 +506,12 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('webhooks', 'sqlite_autoindex_webhooks_1', '1000 2 1'),
     ('webhook_deliveries', 'sqlite_autoindex_webhook_deliveries_1', '10000000 100000 50000 1'),
     ('webhook_deliveries', 'webhook_deliveries_queued', '10000 1000 500 2 1 1'),
+    ('transfers', 'sqlite_autoindex_transfers_1', '1000000 100000 1'),
+    ('transfers', 'transfers_live', '1000 100 1'),
+    ('transfers', 'transfers_wanting', '100 10'),
+    ('transfers', 'transfers_incident', '100000 10000 1'),
+    ('transfers', 'transfers_awaited', '1000 100 2 1'),
+    ('transfer_events', 'transfer_events', '10000000 1000000 10 1'),
     ('leads', 'sqlite_autoindex_leads_1', '10000000 1000000 1'),
     ('leads', 'sqlite_autoindex_leads_2', '10000000 1000000 1'),
     ('runs', 'sqlite_autoindex_runs_1', '100000 10000 1'),

@@ -11,6 +11,7 @@ pub mod error;
 pub mod guard;
 pub mod outbound;
 pub mod signature;
+pub mod transfer;
 pub mod twiml;
 pub mod webhook_client;
 pub mod wire;

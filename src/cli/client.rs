@@ -20,6 +20,7 @@ use crate::config::Endpoint;
 use crate::grpc::pb::leads_client::LeadsClient;
 use crate::grpc::pb::outbound_queue_client::OutboundQueueClient;
 use crate::grpc::pb::tenants_client::TenantsClient;
+use crate::grpc::pb::transfers_client::TransfersClient;
 use crate::grpc::pb::webhooks_client::WebhooksClient;
 
 /// How long a connection may take to come up.
@@ -50,6 +51,8 @@ pub struct Client {
     pub leads: LeadsClient<Service>,
     /// Tenants, carrier accounts, keys.
     pub tenants: TenantsClient<Service>,
+    /// Live callers, to humans.
+    pub transfers: TransfersClient<Service>,
     /// Endpoints for webhooks.
     pub webhooks: WebhooksClient<Service>,
 }
@@ -87,8 +90,9 @@ impl Client {
         Self {
             queue: OutboundQueueClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
             leads: LeadsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
-            webhooks: WebhooksClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
-            tenants: TenantsClient::new(service).send_compressed(gzip).accept_compressed(gzip),
+            tenants: TenantsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
+            transfers: TransfersClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
+            webhooks: WebhooksClient::new(service).send_compressed(gzip).accept_compressed(gzip),
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod simulate;
 pub mod suppression;
 pub mod task;
 pub mod tenant;
+mod transfer;
 pub mod watch;
 mod webhook;
 pub mod window;
@@ -103,6 +104,9 @@ pub enum Command {
     /// Works with background tasks.
     #[command(subcommand)]
     Task(task::Command),
+    /// Works with transfers of live callers.
+    #[command(subcommand)]
+    Transfer(transfer::Command),
     /// Works with endpoints for webhooks.
     #[command(subcommand)]
     Webhook(webhook::Command),
@@ -135,6 +139,7 @@ impl Cli {
             | Command::Lead(_)
             | Command::Suppression(_)
             | Command::Task(_)
+            | Command::Transfer(_)
             | Command::Webhook(_)
             | Command::Tenant(_)
             | Command::Key(_)
@@ -151,6 +156,7 @@ impl Cli {
             | Command::Lead(_)
             | Command::Suppression(_)
             | Command::Task(_)
+            | Command::Transfer(_)
             | Command::Webhook(_)
             | Command::Tenant(_)
             | Command::Key(_)
@@ -211,6 +217,10 @@ async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
         Command::Task(command) => {
             let client = Client::connect(&config.check_client()?).await?;
             task::execute(&client, command, output).await
+        }
+        Command::Transfer(command) => {
+            let client = Client::connect(&config.check_client()?).await?;
+            transfer::execute(&client, command, output).await
         }
         Command::Webhook(command) => {
             let client = Client::connect(&config.check_client()?).await?;

@@ -1,9 +1,6 @@
 //! The worker: claims what may be dialed now, sends each intent once, records what became of it.
 
-mod breakers;
-mod carriers;
 mod follow_up;
-mod lease;
 mod pool;
 mod submit;
 mod upkeep;
@@ -18,10 +15,8 @@ use uuid::Uuid;
 
 use crate::carrier::{self, Account, Client};
 use crate::domain::{AccountSid, WorkerId};
+use crate::reach::Reach;
 use crate::store::{AccountBook, Recorder, Store};
-
-use breakers::Breakers;
-use carriers::Carriers;
 
 /// What the worker runs on.
 pub struct Config {
@@ -41,16 +36,15 @@ pub struct Config {
 struct Shared {
     store: Arc<dyn Store>,
     recorder: Recorder,
-    carriers: Carriers,
     worker: WorkerId,
-    breakers: Breakers,
+    reach: Reach,
     config: Config,
 }
 
 impl Shared {
     /// The account and its client, for what may as well be done later; the log says why there is none.
     async fn reach(&self, sid: &AccountSid) -> Option<(Client, Account)> {
-        match self.carriers.get(sid).await {
+        match self.reach.carriers.get(sid).await {
             Ok(reached) => reached,
             Err(error) => {
                 tracing::warn!(account = %sid, %error, "cannot use the carrier account");
@@ -66,9 +60,8 @@ pub async fn run(store: Arc<dyn Store>, recorder: Recorder, config: Config, shut
     // Everything that this worker logs names it.
     let span = tracing::info_span!("worker", worker_id = %worker);
     tracing::info!(parent: &span, permits = config.permits, "dialing");
-    let carriers = Carriers::new(config.accounts.clone(), config.carrier.clone());
-    let shared =
-        Arc::new(Shared { store, recorder, carriers, worker, breakers: Breakers::default(), config });
+    let reach = Reach::new(config.accounts.clone(), config.carrier.clone());
+    let shared = Arc::new(Shared { store, recorder, worker, reach, config });
     let upkeep = tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()).instrument(span.clone()));
     pool::run(shared, shutdown).instrument(span).await;
     // It has nothing to finish; an error would be its panic, which is logged where it happens.

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::lease::BootInstant;
 use super::{Shared, submit};
 use crate::domain::Timestamp;
 use crate::metrics;
+use crate::reach::BootInstant;
 use crate::store::{Claim, ClaimLimits, Wake};
 
 /// The floor: without any wake-up the worker looks this often.
@@ -100,7 +100,7 @@ async fn sleep_or_wake(wait: Duration, wakes: &mut broadcast::Receiver<Wake>) {
         loop {
             match wakes.recv().await {
                 Ok(Wake::Work | Wake::Everything) | Err(RecvError::Lagged(_)) => return,
-                Ok(Wake::Run(..) | Wake::Tasks) => {}
+                Ok(Wake::Run(..) | Wake::Transfer(..) | Wake::Tasks) => {}
                 // The store is gone, and with it the reason to hurry.
                 Err(RecvError::Closed) => std::future::pending().await,
             }

@@ -1,28 +1,20 @@
 //! One intent: wait for its turn, send it once, record what became of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::lease::BootInstant;
-use super::{Shared, carriers};
+use super::Shared;
 use crate::carrier::twiml::Response;
-use crate::carrier::{self, Account, Amd, Answer, Client, CreateCall, Created, connection_override};
+use crate::carrier::{self, Amd, Answer, CreateCall, connection_override};
 use crate::domain::TenantId;
 use crate::domain::amd::AmdMode;
-use crate::domain::call::{NOT_SENT, News, RejectClass, WITHDRAWN};
 use crate::domain::opt_out::OptOut;
 use crate::domain::script::Script;
-use crate::metrics::{self, Submitted};
-use crate::store::{Applied, ClaimedCall, Error};
-
-/// How long recording an answer is tried while the database is away. After that the intent is found abandoned
-/// and resolved as unknown.
-const RECORD_FOR: Duration = Duration::from_secs(60);
+use crate::reach::{self, BootInstant, Intent};
+use crate::store::ClaimedCall;
 
 /// Carries out one claimed call. The permit comes back when it is done, however it ends.
 pub async fn submit(
@@ -39,98 +31,17 @@ pub async fn submit(
     );
     async {
         // Before the turn, so that looking the account up delays nothing.
-        let account = shared.carriers.get(&call.account).await;
+        let reached = shared.reach.carriers.get(&call.account).await;
         tokio::time::sleep_until(turn).await;
-        let news = send(&shared, &tenant, &call, account, began).await;
+        let intent = Intent { call_id: call.call_id, account: &call.account, probe: call.probe, began };
+        let request = request(&shared, &tenant, &call);
+        let news = reach::send(&shared.reach, &*shared.store, intent, reached, request).await;
         // The request is answered: its place belongs to the next one, whatever the database does.
         drop(permit);
-        record(&shared, &tenant, &call, news).await;
+        reach::record(&shared.recorder, &tenant, call.call_id, news).await;
     }
     .instrument(span)
     .await;
-}
-
-fn withdrawn() -> News {
-    metrics::submitted(Submitted::NotSent, None);
-    tracing::warn!("claimed too long ago; not sent");
-    metrics::submitted(Submitted::NotSent, None);
-    News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() }
-}
-
-async fn send(
-    shared: &Shared,
-    tenant: &TenantId,
-    call: &ClaimedCall,
-    account: Result<Option<(Client, Account)>, carriers::Error>,
-    began: BootInstant,
-) -> News {
-    let not_sent = |message: &str| {
-        metrics::submitted(Submitted::NotSent, None);
-        News::NotSent { code: NOT_SENT, message: message.to_owned() }
-    };
-    // First of all: to a process that slept, nothing else that is wrong now matters.
-    if !began.may_send() {
-        return withdrawn();
-    }
-    let (client, account) = match account {
-        Ok(Some(account)) => account,
-        Ok(None) => {
-            let message = "there are no credentials for the carrier account".to_owned();
-            let (class, code) = (RejectClass::Configuration, "no_credentials".to_owned());
-            return News::Rejected { class, code, message };
-        }
-        Err(error) => {
-            tracing::error!(account = %call.account, %error, "cannot use the carrier account");
-            return not_sent("the carrier account's credentials cannot be read now");
-        }
-    };
-    let request = match request(shared, tenant, call) {
-        Ok(request) => request,
-        Err(why) => {
-            return News::Rejected {
-                class: RejectClass::Configuration,
-                code: "bad_script".to_owned(),
-                message: why,
-            };
-        }
-    };
-    if !began.may_send() {
-        return withdrawn();
-    }
-    if !shared.breakers.may_send(&call.account) {
-        return not_sent("the carrier account's circuit breaker is open");
-    }
-    let asked = Instant::now();
-    let created = client.create_call(&account, &request).await;
-    let result = match created {
-        Created::Submitted { .. } => Submitted::Created,
-        Created::Rejected { .. } => Submitted::Rejected,
-        Created::NotSent { .. } => Submitted::NotSent,
-        Created::Unknown { .. } => Submitted::Lost,
-    };
-    metrics::submitted(result, Some(asked.elapsed()));
-    // A refusal is an answer, too.
-    let answered = matches!(created, Created::Submitted { .. } | Created::Rejected { .. });
-    shared.breakers.report(&*shared.store, call, answered).await;
-    match created {
-        Created::Submitted { sid, .. } => {
-            tracing::debug!(call_sid = %sid, "submitted");
-            News::Submitted { sid }
-        }
-        Created::Rejected { class, code, http_status, message } => {
-            tracing::info!(?class, code, http_status, "rejected");
-            let code = code.map_or_else(|| format!("http_{http_status}"), |code| code.to_string());
-            News::Rejected { class, code, message }
-        }
-        Created::NotSent { reason } => {
-            tracing::warn!(reason, "not sent");
-            News::NotSent { code: NOT_SENT, message: reason }
-        }
-        Created::Unknown { reason } => {
-            tracing::warn!(reason, "the answer was lost; the call may exist");
-            News::Lost { message: reason }
-        }
-    }
 }
 
 fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<CreateCall, String> {
@@ -178,23 +89,4 @@ fn listening(script: &Script, opt_out: &OptOut, address: &str) -> Result<String,
     let action = connection_override(&format!("{address}?key={key}"));
     let response = Response::for_script_with_opt_out(script, opt_out, &action);
     response.ok_or("the script cannot be listened to")?.to_xml().map_err(|error| error.to_string())
-}
-
-async fn record(shared: &Shared, tenant: &TenantId, call: &ClaimedCall, news: News) {
-    let patience = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(2))
-        .without_max_times()
-        .with_total_delay(Some(RECORD_FOR))
-        .with_jitter();
-    let recorded = (|| shared.recorder.record(tenant, call.call_id, news.clone()))
-        .retry(patience)
-        .when(Error::is_transient)
-        .await;
-    match recorded {
-        Ok(Applied::Changed(_) | Applied::Unchanged(_)) => {}
-        Ok(Applied::OtherSid) => tracing::error!("a second call SID for one call"),
-        Ok(Applied::NoSuchCall) => tracing::error!("the intent is gone"),
-        Err(error) => tracing::error!(%error, "cannot record what became of the call"),
-    }
 }

@@ -47,6 +47,8 @@ super::state_words! {
         HangUpMachine = "hang_up_machine",
         /// Leave the run's message for the machine that answered.
         LeaveMessage = "leave_message",
+        /// Hang it up: the transfer that it was made for goes on without it.
+        HangUpLeg = "hang_up_leg",
     }
 }
 

@@ -80,6 +80,8 @@ super::state_words! {
         Outbound = "outbound",
         /// To us.
         Inbound = "inbound",
+        /// From us, to the target of a transfer.
+        Transfer = "transfer",
     }
 }
 

@@ -60,6 +60,14 @@ uuid_id!(
 );
 
 uuid_id!(
+    /// The moving of one live caller to a human.
+    TransferId, "transfer_id"
+);
+uuid_id!(
+    /// What a warm transfer is about; the client's own id.
+    IncidentId, "incident_id"
+);
+uuid_id!(
     /// A tenant's endpoint that is told what happens.
     WebhookId, "webhook_id"
 );

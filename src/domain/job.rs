@@ -139,7 +139,7 @@ fn completed(job: &Job, call: &Call, context: Context<'_>) -> Job {
     };
     let intervention = context.amd.zip(call.answered_by).and_then(|(amd, by)| amd.intervention(by));
     match intervention {
-        None | Some(Intervention::HangUpOrphan) => done(Outcome::Answered),
+        None | Some(Intervention::HangUpOrphan | Intervention::HangUpLeg) => done(Outcome::Answered),
         Some(Intervention::LeaveMessage) => done(Outcome::Machine),
         Some(Intervention::HangUpMachine) => ended(job, Outcome::Machine, Some(RetryOn::Machine), context),
     }

@@ -67,14 +67,15 @@ pub mod suppression;
 pub mod task;
 pub mod tenant;
 pub mod time;
+pub mod transfer;
 pub mod unknown;
 pub mod webhook;
 pub mod window;
 
 pub use breaker::OpenBreaker;
 pub use ids::{
-    AccountSid, CallId, CallSid, DeliveryId, JobId, LeadId, QueueSid, RunId, SuppressionId, TaskId, TenantId,
-    WebhookId, WorkerId,
+    AccountSid, CallId, CallSid, DeliveryId, IncidentId, JobId, LeadId, QueueSid, RunId, SuppressionId,
+    TaskId, TenantId, TransferId, WebhookId, WorkerId,
 };
 pub use phone::Phone;
 pub use time::Timestamp;

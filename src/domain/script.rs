@@ -162,7 +162,7 @@ fn check_token(field: &str, value: Option<&str>) -> Result<(), Violation> {
     }
 }
 
-fn check_url(field: &str, text: &str, schemes: &[&str]) -> Result<(), Violation> {
+pub(super) fn check_url(field: &str, text: &str, schemes: &[&str]) -> Result<(), Violation> {
     if text.len() > URL_MAX_BYTES {
         return Err(Violation::new(field, "is longer than 2,000 bytes"));
     }

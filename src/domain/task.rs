@@ -24,6 +24,8 @@ super::state_words! {
         EraseLead = "erase_lead",
         /// Tells an endpoint what waits for it.
         DeliverWebhooks = "deliver_webhooks",
+        /// Goes on with a transfer, if there is something to go on with.
+        TransferStep = "transfer_step",
         /// Adds the next page of jobs to a run that is made of leads.
         PopulateRun = "populate_run",
     }
@@ -53,7 +55,7 @@ impl TaskKind {
     /// Where it is done.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun => Lane::Inside,
+            Self::LeadsFromCalls | Self::EraseLead | Self::TransferStep | Self::PopulateRun => Lane::Inside,
             Self::DeliverWebhooks => Lane::Outside,
         }
     }

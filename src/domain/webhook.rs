@@ -10,7 +10,7 @@ use super::call::{Call, Direction};
 use super::event::Event;
 use super::lead::{LeadField, LeadSource};
 use super::run::RunState;
-use super::{CallId, JobId, LeadId, RunId, Timestamp, Violation};
+use super::{CallId, JobId, LeadId, RunId, Timestamp, TransferId, Violation};
 
 /// Endpoints that a tenant may have.
 pub const ENDPOINTS_MAX: i64 = 10;
@@ -198,7 +198,7 @@ impl Told {
     /// A transfer came to its one ending. `state` and `outcome` are the words of its state and outcome, `revision` its
     /// last.
     pub fn transfer_ended(
-        transfer_id: Uuid,
+        transfer_id: TransferId,
         call_id: Option<CallId>,
         (state, outcome): (&'static str, &'static str),
         revision: i64,

@@ -44,6 +44,9 @@ keyed! {
     BatchCreateLeadsRequest = "BatchCreateLeads";
     UpdateLeadRequest = "UpdateLead";
     DeleteLeadRequest = "DeleteLead";
+    StartTransferRequest = "StartTransfer";
+    OpenIncidentRequest = "OpenIncident";
+    CancelTransferRequest = "CancelTransfer";
     AddSuppressionsRequest = "AddSuppressions";
     RemoveSuppressionsRequest = "RemoveSuppressions";
     CreateTenantRequest = "CreateTenant";

@@ -13,6 +13,10 @@ pub enum Scope {
     LeadsRead,
     /// Change them; reading is included.
     LeadsWrite,
+    /// Read transfers, and watch.
+    TransfersRead,
+    /// Change them; reading is included.
+    TransfersWrite,
     /// Read endpoints for webhooks, and what was sent to them.
     WebhooksRead,
     /// Change them; reading is included.
@@ -30,11 +34,13 @@ impl Method {
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::OutboundRead,
         Self::OutboundWrite,
         Self::LeadsRead,
         Self::LeadsWrite,
+        Self::TransfersRead,
+        Self::TransfersWrite,
         Self::WebhooksRead,
         Self::WebhooksWrite,
         Self::Admin,
@@ -52,6 +58,8 @@ impl Scope {
             Self::OutboundWrite => "outbound:write",
             Self::LeadsRead => "leads:read",
             Self::LeadsWrite => "leads:write",
+            Self::TransfersRead => "transfers:read",
+            Self::TransfersWrite => "transfers:write",
             Self::WebhooksRead => "webhooks:read",
             Self::WebhooksWrite => "webhooks:write",
             Self::Admin => "admin",
@@ -63,8 +71,13 @@ impl Scope {
         let includes = match self {
             Self::OutboundRead => Some(Self::OutboundWrite),
             Self::LeadsRead => Some(Self::LeadsWrite),
+            Self::TransfersRead => Some(Self::TransfersWrite),
             Self::WebhooksRead => Some(Self::WebhooksWrite),
-            Self::OutboundWrite | Self::LeadsWrite | Self::WebhooksWrite | Self::Admin => None,
+            Self::OutboundWrite
+            | Self::LeadsWrite
+            | Self::TransfersWrite
+            | Self::WebhooksWrite
+            | Self::Admin => None,
         };
         word == self.as_str()
             || word == Self::Admin.as_str()
@@ -88,8 +101,12 @@ pub struct Method {
 /// A unary method; what asks for a read scope reads.
 const fn method(path: &'static str, scope: Scope) -> Method {
     let class = match scope {
-        Scope::OutboundRead | Scope::LeadsRead | Scope::WebhooksRead => Class::Read,
-        Scope::OutboundWrite | Scope::LeadsWrite | Scope::WebhooksWrite | Scope::Admin => Class::Write,
+        Scope::OutboundRead | Scope::LeadsRead | Scope::TransfersRead | Scope::WebhooksRead => Class::Read,
+        Scope::OutboundWrite
+        | Scope::LeadsWrite
+        | Scope::TransfersWrite
+        | Scope::WebhooksWrite
+        | Scope::Admin => Class::Write,
     };
     Method { path, scope, streams: false, class }
 }
@@ -108,7 +125,7 @@ const fn maintenance(path: &'static str, scope: Scope) -> Method {
 }
 
 /// All of them.
-pub const METHODS: [Method; 64] = [
+pub const METHODS: [Method; 70] = [
     method("/trunkline.v1.OutboundQueue/CreateRun", Scope::OutboundWrite),
     maintenance("/trunkline.v1.OutboundQueue/ForecastRun", Scope::OutboundRead),
     method("/trunkline.v1.OutboundQueue/UpdateRun", Scope::OutboundWrite),
@@ -144,6 +161,12 @@ pub const METHODS: [Method; 64] = [
     method("/trunkline.v1.Leads/CreateLeadFromCall", Scope::LeadsWrite),
     stream("/trunkline.v1.Leads/ImportLeads", Scope::LeadsWrite),
     stream("/trunkline.v1.Leads/ExportLeads", Scope::LeadsRead),
+    method("/trunkline.v1.Transfers/StartTransfer", Scope::TransfersWrite),
+    method("/trunkline.v1.Transfers/OpenIncident", Scope::TransfersWrite),
+    method("/trunkline.v1.Transfers/GetTransfer", Scope::TransfersRead),
+    method("/trunkline.v1.Transfers/ListTransfers", Scope::TransfersRead),
+    method("/trunkline.v1.Transfers/CancelTransfer", Scope::TransfersWrite),
+    stream("/trunkline.v1.Transfers/WatchTransfer", Scope::TransfersRead),
     method("/trunkline.v1.Leads/AddSuppressions", Scope::LeadsWrite),
     method("/trunkline.v1.Leads/RemoveSuppressions", Scope::LeadsWrite),
     reading("/trunkline.v1.Leads/ListSuppressions", Scope::LeadsRead),
@@ -250,6 +273,7 @@ mod tests {
             let kind = match service {
                 "/trunkline.v1.OutboundQueue" => "outbound",
                 "/trunkline.v1.Leads" => "leads",
+                "/trunkline.v1.Transfers" => "transfers",
                 "/trunkline.v1.Webhooks" => "webhooks",
                 "/trunkline.v1.Tenants" => {
                     assert_eq!(method.scope, Scope::Admin, "{name}");

@@ -22,6 +22,7 @@ mod status;
 mod tenants;
 pub mod tls;
 pub mod trace;
+mod transfers;
 mod watch;
 mod webhooks;
 

@@ -74,7 +74,8 @@ macro_rules! paging {
 }
 paging! {
     Uuid: ListRunsRequest, ListJobsRequest, ListCallsRequest, ListTasksRequest, ListLeadsRequest, ListLeadEventsRequest,
-        ListAuditEventsRequest, ListSuppressionsRequest, ListWebhooksRequest, ListWebhookDeliveriesRequest;
+        ListAuditEventsRequest, ListSuppressionsRequest, ListTransfersRequest, ListWebhooksRequest,
+        ListWebhookDeliveriesRequest;
     String: ListTenantsRequest, ListCarrierAccountsRequest, ListApiKeysRequest;
 }
 

@@ -21,11 +21,12 @@ use super::limits::{Limits, PeerLimit, TenantLimit};
 use super::pb::leads_server::{LeadsServer, SERVICE_NAME as LEADS};
 use super::pb::outbound_queue_server::{OutboundQueueServer, SERVICE_NAME as OUTBOUND_QUEUE};
 use super::pb::tenants_server::{SERVICE_NAME as TENANTS, TenantsServer};
+use super::pb::transfers_server::{SERVICE_NAME as TRANSFERS, TransfersServer};
 use super::pb::webhooks_server::{SERVICE_NAME as WEBHOOKS, WebhooksServer};
 use super::service::Shared;
 use super::tls::Tls;
 use super::trace::Trace;
-use super::{leads, outbound_queue, pb, tenants, webhooks};
+use super::{leads, outbound_queue, pb, tenants, transfers, webhooks};
 use crate::carrier::outbound;
 use crate::domain::access::Exposure;
 use crate::domain::plan;
@@ -37,7 +38,7 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// A store that takes longer does not serve.
 const PING_MAX: Duration = Duration::from_secs(3);
 /// What health is told of: the server as a whole, and each service.
-const HEALTH_NAMES: [&str; 5] = ["", OUTBOUND_QUEUE, LEADS, TENANTS, WEBHOOKS];
+const HEALTH_NAMES: [&str; 6] = ["", OUTBOUND_QUEUE, LEADS, TENANTS, TRANSFERS, WEBHOOKS];
 
 /// How the server listens.
 #[derive(Clone)]
@@ -196,11 +197,16 @@ fn router(config: &Config, shared: Shared, auth: Auth) -> Result<Router<Layers>,
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
+    let transfers = TransfersServer::new(transfers::Service(shared.clone()))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(config.max_message_bytes);
     let tenants = TenantsServer::new(tenants::Service(shared.clone()))
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message_bytes);
-    let router = server.add_service(outbound_queue).add_service(leads).add_service(tenants);
+    let router = server.add_service(outbound_queue).add_service(leads).add_service(transfers);
+    let router = router.add_service(tenants);
     let router = match &config.hooks {
         None => router,
         Some(client) => router.add_service(

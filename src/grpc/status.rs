@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, PreconditionViolation, QuotaViolation, StatusExt
 
 use crate::domain::Violation;
 use crate::domain::run::WrongState;
+use crate::domain::transfer;
 use crate::{metrics, progress, store};
 
 /// `ErrorInfo.domain` of every error of ours.
@@ -121,6 +122,7 @@ pub(super) fn of_store(error: &store::Error) -> Status {
         ),
         store::Error::Invalid(violation) => of_violation(violation),
         store::Error::WrongState(wrong) => of_wrong_state(wrong),
+        store::Error::Transfer(why) => of_transfer(*why),
         store::Error::Closed(why) => {
             let message = error.to_string();
             let mut details = details("RUN_CLOSED", &[("state", why)]);
@@ -173,6 +175,19 @@ pub(super) fn of_store(error: &store::Error) -> Status {
         store::Error::Locked(cause) | store::Error::Internal(cause) => internal(cause),
         store::Error::Lapsed => internal(error),
     }
+}
+
+/// The status for a transfer that is refused.
+fn of_transfer(why: transfer::Rejection) -> Status {
+    use transfer::Rejection as R;
+    let (reason, precondition) = match why {
+        R::CallerGone => ("CALLER_GONE", "CALL_IS_LIVE"),
+        R::NotAnswered => ("CALL_NOT_ANSWERED", "CALL_IS_ANSWERED"),
+        R::PartOfTransfer => ("CALL_OF_TRANSFER", "CALL_IS_A_CALLERS"),
+        R::InTransfer | R::HasCaller => ("CALL_IN_TRANSFER", "CALL_IS_NOT_TRANSFERRED"),
+        R::Ended | R::Ending => ("TRANSFER_OVER", "TRANSFER_IS_LIVE"),
+    };
+    failed_precondition(reason, &[], PreconditionViolation::new(precondition, "transfer", why.to_string()))
 }
 
 /// The status for an end of a watch.

@@ -91,7 +91,7 @@ catalog! {
     DELIVERY_SECONDS: Histogram "trunkline_webhook_delivery_seconds" in Seconds by [],
         "How long a tenant's server took to answer a webhook, or to fail.";
     TRANSFERS_STARTED: Counter "trunkline_transfers_started_total" in Count by ["kind"],
-        "Transfers begun: cold or warm.";
+        "Transfers begun: direct or warm.";
     TRANSFERS_ENDED: Counter "trunkline_transfers_ended_total" in Count by ["mode", "outcome"],
         "Transfers that ended, by the way tried last and the outcome.";
     TRANSFER_STEPS: Counter "trunkline_transfer_steps_total" in Count by ["mode", "result"],

@@ -19,7 +19,7 @@ state_words! {
     }
 }
 
-/// A transfer was asked for. `kind` is `cold`, or `warm` for one that belongs to an incident.
+/// A transfer was asked for. `kind` is `direct`, or `warm` for one that belongs to an incident.
 pub fn transfer_started(kind: &'static str) {
     counter!(catalog::TRANSFERS_STARTED, "kind" => kind).increment(1);
 }

@@ -15,11 +15,11 @@ use crate::domain::{RunId, TenantId};
 use crate::store::{self, LogPage, RunView, Store};
 
 /// Commits read at once.
-const PAGE_LEN: u32 = 64;
+pub(super) const PAGE_LEN: u32 = 64;
 /// A watcher that was not woken reads the log after this long; longer each time nothing came …
-const POLL_MIN: Duration = Duration::from_secs(1);
+pub(super) const POLL_MIN: Duration = Duration::from_secs(1);
 /// … up to this long.
-const POLL_MAX: Duration = Duration::from_secs(5);
+pub(super) const POLL_MAX: Duration = Duration::from_secs(5);
 /// The least time between two snapshots of the progress view.
 const COALESCE: Duration = Duration::from_millis(100);
 /// Timers are spread by up to this share, either way, so that watchers do not march in step.
@@ -217,7 +217,7 @@ impl Follower {
     }
 }
 
-fn jittered(duration: Duration) -> Duration {
+pub(super) fn jittered(duration: Duration) -> Duration {
     duration.mul_f64(1.0 + JITTER * (2.0 * rand::random::<f64>() - 1.0))
 }
 
@@ -268,7 +268,7 @@ impl Log {
     }
 }
 
-fn backoff() -> ExponentialBuilder {
+pub(super) fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::new()
         .with_min_delay(RETRY_MIN)
         .with_max_delay(RETRY_MAX)

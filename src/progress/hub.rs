@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument as _;
 
 use super::follow::{Follower, Message};
+use super::transfer::{self, TransferWatch, TransferWatcher};
 use super::{Error, Update, Watch};
 use crate::domain::{RunId, TenantId};
 use crate::store::{Store, Wake};
@@ -20,7 +21,7 @@ use crate::store::{Store, Wake};
 /// The most watchers of one process.
 pub const WATCHERS_MAX: usize = 10_000;
 /// The most updates that wait for one slow client.
-const CHANNEL_LEN: usize = 16;
+pub(super) const CHANNEL_LEN: usize = 16;
 
 /// Where watchers come from; cheap to clone. Its task ends with the last clone.
 #[derive(Clone)]
@@ -54,6 +55,17 @@ impl Hub {
         let follower = Follower::new(Arc::clone(&self.store), watch, wakes, updates);
         tokio::spawn(hold(permit, follower.run(shutdown)).in_current_span());
         Ok(Watcher { receiver, ended: false })
+    }
+
+    /// Follows a transfer in the same way.
+    pub fn watch_transfer(
+        &self,
+        watch: TransferWatch,
+        shutdown: CancellationToken,
+    ) -> Result<TransferWatcher, Error> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| Error::TooMany)?;
+        let wakes = self.wakers.subscribe((watch.tenant.clone(), RunId(watch.transfer.0)));
+        Ok(transfer::follow(Arc::clone(&self.store), watch, wakes, permit, shutdown))
     }
 }
 
@@ -89,6 +101,7 @@ impl Stream for Watcher {
     }
 }
 
+/// Whose log: a run's, or a transfer's under the same kind of id; no two things have the same.
 type Key = (TenantId, RunId);
 
 /// One sender per watched run; gone with its last watcher.
@@ -164,6 +177,8 @@ async fn listen(mut wakes: broadcast::Receiver<Wake>, wakers: Weak<Wakers>, end:
         let Some(wakers) = wakers.upgrade() else { return };
         if let Ok(Wake::Run(tenant, run)) = wake {
             wakers.wake(&(tenant, run));
+        } else if let Ok(Wake::Transfer(tenant, transfer)) = wake {
+            wakers.wake(&(tenant, RunId(transfer.0)));
         } else if wake == Err(RecvError::Closed) {
             // The store is gone; watchers go on with their poll until it tells them so.
             return;

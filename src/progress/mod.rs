@@ -6,6 +6,7 @@ pub mod cursor;
 mod follow;
 pub mod hub;
 mod page;
+pub mod transfer;
 
 use std::time::Duration;
 
@@ -137,6 +138,7 @@ impl From<store::Error> for Error {
             | store::Error::NoMasterKey
             | store::Error::Invalid(_)
             | store::Error::WrongState(_)
+            | store::Error::Transfer(_)
             | store::Error::Closed(_)
             | store::Error::Over(_)
             | store::Error::NotEnded(_)

@@ -2,13 +2,31 @@
 
 use super::OutOfRange;
 use crate::domain::event::Commit;
-use crate::store::LogPage;
+use crate::store::{LogPage, TransferCommit};
+
+/// What a log is made of.
+pub(super) trait Revised {
+    /// Its place in the log.
+    fn revision(&self) -> i64;
+}
+
+impl Revised for Commit {
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+}
+
+impl Revised for TransferCommit {
+    fn revision(&self) -> i64 {
+        self.revision
+    }
+}
 
 /// What a watcher does with a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Judged {
+pub(super) struct Judged<C = Commit> {
     /// To be sent, in order: each revision follows the one before.
-    pub commits: Vec<Commit>,
+    pub commits: Vec<C>,
     /// What comes after they are sent.
     pub then: Then,
 }
@@ -25,16 +43,16 @@ pub(super) enum Then {
 }
 
 /// Judges `page`, read for a watcher that has seen everything up to `at`.
-pub(super) fn judge(at: i64, page: LogPage) -> Result<Judged, OutOfRange> {
+pub(super) fn judge<C: Revised>(at: i64, page: LogPage<C>) -> Result<Judged<C>, OutOfRange> {
     // The store may read rows and revision in two statements: a row in hand counts, whatever `latest` says.
-    let latest = page.commits.last().map_or(page.latest, |last| page.latest.max(last.revision));
+    let latest = page.commits.last().map_or(page.latest, |last| page.latest.max(last.revision()));
     if at > latest {
         return Err(OutOfRange::Future);
     }
     let mut commits = page.commits;
     let mut reached = at;
     let hole = commits.iter().position(|commit| {
-        let follows = commit.revision == reached + 1;
+        let follows = commit.revision() == reached + 1;
         reached += i64::from(follows);
         !follows
     });

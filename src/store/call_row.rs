@@ -8,7 +8,7 @@ use super::{CallView, Result};
 use crate::domain::amd::Intervention;
 use crate::domain::call::{self, AnsweredBy, Call, CallState, Direction};
 use crate::domain::event::Event;
-use crate::domain::{CallId, JobId, Phone, RunId, TenantId, Timestamp};
+use crate::domain::{CallId, JobId, Phone, RunId, TenantId, Timestamp, TransferId};
 
 /// A call, its run locked.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct CallRow {
     pub direction: Direction,
     /// Its job, if it has one.
     pub job_id: Option<JobId>,
+    /// The transfer that it was made for, if any.
+    pub transfer_id: Option<TransferId>,
     /// Which attempt at the job.
     pub attempt: u32,
     /// How long it may last once answered, in seconds.
@@ -33,7 +35,8 @@ pub struct CallRow {
 
 macro_rules! call_columns {
     () => {
-        "c.call_id, c.direction, c.run_id, c.job_id, c.attempt, c.state, c.call_sid, c.sequence, c.presumed, c.answered_at, \
+        "c.call_id, c.direction, c.run_id, c.job_id, c.transfer_id, c.attempt, c.state, c.call_sid, c.sequence, \
+         c.presumed, c.answered_at, \
          c.duration_s, c.answered_by, c.error_code, c.error_message, c.orphaned, c.time_limit_s, \
          c.intervention"
     };
@@ -60,6 +63,7 @@ impl CallRow {
             direction: row.word("direction", Direction::from_word)?,
             run_id: row.opt_uuid("run_id")?.map(RunId),
             job_id: row.opt_uuid("job_id")?.map(JobId),
+            transfer_id: row.opt_uuid("transfer_id")?.map(TransferId),
             attempt: row.narrow("attempt")?,
             time_limit_s: row.narrow("time_limit_s")?,
             intervention: row.opt_text("intervention")?.and_then(|word| Intervention::from_word(&word)),
@@ -75,6 +79,7 @@ impl CallRow {
             direction: read.direction,
             run_id: read.run_id,
             job_id: read.job_id,
+            transfer_id: read.transfer_id,
             attempt: read.attempt,
             call: read.call,
             from: Phone::from_stored(row.text("phone_from")?),
@@ -128,7 +133,7 @@ pub async fn runs_of(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result
     Ok((runs.into_iter().flatten().collect(), without))
 }
 
-/// Locks those of the calls that no run's lock stands for: inbound ones.
+/// Locks those of the calls that no run's lock stands for: inbound ones, and those of transfers.
 pub async fn lock_without_run(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<()> {
     static LOCK: Sql = Sql::new(
         "SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid} AND run_id IS NULL

@@ -5,7 +5,7 @@ use super::wake::{Changes, Wakes};
 use super::{Error, Result, outbox, postgres, sqlite};
 use crate::domain::call::{CallState, Direction};
 use crate::domain::webhook::Told;
-use crate::domain::{RunId, TenantId, Timestamp};
+use crate::domain::{RunId, TenantId, Timestamp, TransferId};
 use crate::metrics;
 
 /// An open database.
@@ -114,6 +114,11 @@ impl Tx {
     /// Tells watchers of the run, once committed.
     pub fn run_changed(&mut self, tenant: &TenantId, run: RunId) {
         self.changes.runs.insert((tenant.clone(), run));
+    }
+
+    /// Tells watchers of the transfer, once committed.
+    pub fn transfer_changed(&mut self, tenant: &TenantId, transfer: TransferId) {
+        self.changes.transfers.insert((tenant.clone(), transfer));
     }
 
     /// The tenant has work from `at` on; lowers its `ready_at` once committed.

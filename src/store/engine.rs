@@ -12,6 +12,7 @@ use super::usecases::queue::LowWater;
 use super::usecases::{
     access, apply, calls, census, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls,
     lead_erase, lead_import, lead_list, leads, reconcile, retry, runs, sweep, takeover, tasks,
+    transfer_steps,
 };
 use super::wake::Wakes;
 use super::*;
@@ -342,6 +343,10 @@ impl Store for Engine {
 
     async fn erase_lead_again(&self, task: &Task) -> Result<()> {
         lead_erase::again(self, task).await
+    }
+
+    async fn finish_task(&self, task: &Task, again: Option<Duration>) -> Result<()> {
+        transfer_steps::finish_task(self, task, again).await
     }
 
     async fn commits_after(

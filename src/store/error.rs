@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::Violation;
 use crate::domain::run::{RunState, WrongState};
+use crate::domain::transfer::Rejection;
 
 /// The result of a use case.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -33,6 +34,9 @@ pub enum Error {
     /// The run's state does not allow the command.
     #[error(transparent)]
     WrongState(#[from] WrongState),
+    /// The transfer, or the call that is to be transferred, does not allow it.
+    #[error(transparent)]
+    Transfer(#[from] Rejection),
     /// The run takes no more jobs, because it is sealed or over.
     #[error("the run takes no more jobs: {0}")]
     Closed(&'static str),

@@ -27,6 +27,8 @@ mod sql;
 mod sqlite;
 pub mod suppression;
 pub mod task;
+pub mod transfer;
+mod transfer_row;
 mod usecases;
 mod wake;
 
@@ -50,6 +52,7 @@ pub use model::*;
 pub use seal::Keyring;
 pub use suppression::*;
 pub use task::*;
+pub use transfer::*;
 
 use crate::domain::call::News;
 use crate::domain::event::Commit;
@@ -71,7 +74,7 @@ pub const PAGE_MAX: u32 = 1_000;
 /// The use cases. Every method that names a tenant sees and touches that tenant's rows only; what belongs
 /// to another is [`Error::NotFound`].
 #[async_trait]
-pub trait Store: Admin + Audience + Hooks {
+pub trait Store: Admin + Audience + Hooks + Transfers {
     /// The same store on behalf of `actor`, whom the audit log names for each change.
     fn acting(&self, actor: Actor) -> Arc<dyn Store>;
 
@@ -277,6 +280,9 @@ pub trait Store: Admin + Audience + Hooks {
     /// Does an [`EraseLead`](crate::domain::task::TaskKind::EraseLead) task and takes it off the table.
     async fn erase_lead_again(&self, task: &Task) -> Result<()>;
 
+    /// Takes a task that was done off the table, or has it done `again` after this long.
+    async fn finish_task(&self, task: &Task, again: Option<std::time::Duration>) -> Result<()>;
+
     // ── Progress ────────────────────────────────────────────────────────────────────────────────────
 
     /// Up to `limit` commits after `revision`, in order, and how far the log reaches.
@@ -323,15 +329,15 @@ pub trait Store: Admin + Audience + Hooks {
     async fn now(&self) -> Result<Timestamp>;
 }
 
-/// A page of a run's log.
+/// A page of a log: a run's, or a transfer's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogPage {
+pub struct LogPage<C = Commit> {
     /// In order, without gaps.
-    pub commits: Vec<Commit>,
-    /// The run's revision at the moment of reading.
+    pub commits: Vec<C>,
+    /// The revision of what the log is of, at the moment of reading.
     pub latest: i64,
     /// The oldest revision still in the log.
     pub oldest: i64,
-    /// Whether the run has ended, so that `latest` is its last revision.
+    /// Whether that has ended, so that `latest` is its last revision.
     pub ended: bool,
 }

@@ -10,7 +10,7 @@ use crate::domain::job::{JobState, Outcome};
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{RunField, RunSettings};
 use crate::domain::{
-    CallId, JobId, LeadId, OpenBreaker, Phone, RunId, TenantId, Timestamp, Violation, WorkerId,
+    CallId, JobId, LeadId, OpenBreaker, Phone, RunId, TenantId, Timestamp, TransferId, Violation, WorkerId,
 };
 
 /// Something changed.
@@ -18,6 +18,8 @@ use crate::domain::{
 pub enum Wake {
     /// The run has a new revision.
     Run(TenantId, RunId),
+    /// The transfer has a new revision.
+    Transfer(TenantId, TransferId),
     /// A tenant may have work.
     Work,
     /// A task may be due.
@@ -290,6 +292,8 @@ pub struct CallView {
     pub run_id: Option<RunId>,
     /// Its job, if it has one.
     pub job_id: Option<JobId>,
+    /// The transfer that it was made for, if any.
+    pub transfer_id: Option<TransferId>,
     /// Which attempt at the job.
     pub attempt: u32,
     /// What is known of it.

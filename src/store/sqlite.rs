@@ -221,7 +221,7 @@ mod tests {
         let live = plan(
             &db,
             "SELECT run_id, count(*) AS live FROM call_log
-             WHERE tenant_id = $1 AND ended_at IS NULL AND direction = 'outbound' GROUP BY run_id",
+             WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' GROUP BY run_id",
         )
         .await;
         assert!(live.contains("call_log_live"), "{live}");

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, broadcast};
 use super::Wake;
 use crate::domain::call::{CallState, Direction};
 use crate::domain::webhook::Told;
-use crate::domain::{RunId, TenantId, Timestamp};
+use crate::domain::{RunId, TenantId, Timestamp, TransferId};
 
 /// Wake-ups that a slow listener may fall behind by before it is told to look at everything.
 const CAPACITY: usize = 4_096;
@@ -19,6 +19,8 @@ const CAPACITY: usize = 4_096;
 pub struct Changes {
     /// Runs with a new revision.
     pub runs: BTreeSet<(TenantId, RunId)>,
+    /// Transfers with a new revision. Other processes find them by their poll: they are few, and short.
+    pub transfers: BTreeSet<(TenantId, TransferId)>,
     /// Tenants with work, from when on.
     pub ready: BTreeMap<TenantId, Timestamp>,
     /// Calls that ended, for the metrics: they count once committed.
@@ -67,11 +69,19 @@ impl Wakes {
         let _ = self.sender.send(wake);
     }
 
-    /// A commit that lowered `ready_at` itself: everybody can be told at once.
-    pub fn committed_with_ready(&self, changes: Changes) {
+    /// What only this process is told of.
+    fn tell_here(&self, changes: &Changes) {
         if changes.tasks {
             self.tell(Wake::Tasks);
         }
+        for (tenant, transfer) in &changes.transfers {
+            self.tell(Wake::Transfer(tenant.clone(), *transfer));
+        }
+    }
+
+    /// A commit that lowered `ready_at` itself: everybody can be told at once.
+    pub fn committed_with_ready(&self, changes: Changes) {
+        self.tell_here(&changes);
         if !changes.ready.is_empty() {
             self.tell(Wake::Work);
         }
@@ -82,9 +92,7 @@ impl Wakes {
 
     /// A commit whose `ready_at` and whose other processes are still to be told: see [`Wakes::next_flush`].
     pub fn committed(&self, changes: Changes) {
-        if changes.tasks {
-            self.tell(Wake::Tasks);
-        }
+        self.tell_here(&changes);
         if changes.is_empty() {
             return;
         }

@@ -5,6 +5,7 @@
 //! time, and given up in the end; see [`domain::task`](crate::domain::task).
 
 mod deliver;
+mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +14,48 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::domain::WorkerId;
 use crate::domain::task::{Lane, TaskKind};
 use crate::metrics::{self, TaskEnd};
-use crate::store::{Error, Result, Store, Task, TaskFate, Wake};
+use crate::reach::Reach;
+use crate::store::{Error, Recorder, Result, Store, Task, TaskFate, Wake};
 
 pub use deliver::Sender;
 
-/// Tasks inside that are under way at a time: they wait for the database, of which others want to have something, too.
-const INSIDE_AT_ONCE: usize = 4;
+/// Tasks inside that are under way at a time: most of them wait for the carrier, the rest for the database.
+const INSIDE_AT_ONCE: usize = 16;
 /// Tasks outside that are under way at a time: they wait for tenants' servers. A tenant has at most ten, one for each of
 /// its endpoints; one that fails is left alone for longer each time, so the slow leave room for the others.
 const OUTSIDE_AT_ONCE: usize = 64;
 /// Tasks taken in one claim.
 const CLAIM_MAX: u32 = 8;
+
+/// What tasks are done with.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where everything durable lives.
+    pub store: Arc<dyn Store>,
+    /// Records what became of calls.
+    pub recorder: Recorder,
+    /// The carrier.
+    pub reach: Arc<Reach>,
+    /// Where the carrier reaches our webhooks.
+    pub public_url: String,
+    /// Who does them.
+    pub worker: WorkerId,
+}
+
+impl Deps {
+    /// For an executor of this process.
+    pub fn new(store: Arc<dyn Store>, recorder: Recorder, reach: Reach, public_url: &url::Url) -> Self {
+        let worker = WorkerId(format!("tasks:{}:{}", std::process::id(), Uuid::new_v4()));
+        Self { store, recorder, reach: Arc::new(reach), public_url: public_url.to_string(), worker }
+    }
+}
 
 /// How the executor keeps time.
 #[derive(Debug, Clone, Copy)]
@@ -53,21 +79,21 @@ impl Default for Config {
 }
 
 /// Does tasks inside until `shutdown`, then finishes those under way.
-pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationToken) {
-    work(store, None, config, shutdown).await;
+pub async fn run(deps: Deps, config: Config, shutdown: CancellationToken) {
+    work(deps, None, config, shutdown).await;
 }
 
 /// The same for tasks outside.
-pub async fn run_outside(store: Arc<dyn Store>, sender: Sender, config: Config, shutdown: CancellationToken) {
-    work(store, Some(sender), config, shutdown).await;
+pub async fn run_outside(deps: Deps, sender: Sender, config: Config, shutdown: CancellationToken) {
+    work(deps, Some(sender), config, shutdown).await;
 }
 
-async fn work(store: Arc<dyn Store>, sender: Option<Sender>, config: Config, shutdown: CancellationToken) {
+async fn work(deps: Deps, sender: Option<Sender>, config: Config, shutdown: CancellationToken) {
     let (lane, at_once) = match sender {
         None => (Lane::Inside, INSIDE_AT_ONCE),
         Some(_) => (Lane::Outside, OUTSIDE_AT_ONCE),
     };
-    let worker = WorkerId(format!("tasks:{}:{}", std::process::id(), Uuid::new_v4()));
+    let (store, sending) = (&deps.store, TaskTracker::new());
     let mut wakes = store.wakes();
     let mut under_way = JoinSet::new();
     while !shutdown.is_cancelled() {
@@ -77,7 +103,7 @@ async fn work(store: Arc<dyn Store>, sender: Option<Sender>, config: Config, shu
             let _ = under_way.join_next().await;
         }
         let free = u32::try_from(at_once - under_way.len()).unwrap_or(CLAIM_MAX).min(CLAIM_MAX);
-        let pause = match store.claim_tasks(&worker, lane, free, config.holds).await {
+        let pause = match store.claim_tasks(&deps.worker, lane, free, config.holds).await {
             Ok(claimed) => {
                 for task in &claimed.buried {
                     metrics::task(task.kind, TaskEnd::Dead, Duration::ZERO);
@@ -85,7 +111,8 @@ async fn work(store: Arc<dyn Store>, sender: Option<Sender>, config: Config, shu
                 }
                 let pause = claimed.next_in.map(|next_in| next_in.min(config.poll));
                 for task in claimed.tasks {
-                    under_way.spawn(attempt(store.clone(), sender.clone(), task, config.task_max));
+                    let (deps, sender, sending) = (deps.clone(), sender.clone(), sending.clone());
+                    under_way.spawn(attempt(deps, sender, sending, task, config.task_max));
                 }
                 pause
             }
@@ -103,6 +130,8 @@ async fn work(store: Arc<dyn Store>, sender: Option<Sender>, config: Config, shu
         }
     }
     while under_way.join_next().await.is_some() {}
+    sending.close();
+    sending.wait().await;
 }
 
 /// Returns when there may be a task.
@@ -110,19 +139,20 @@ async fn nudged(wakes: &mut broadcast::Receiver<Wake>) {
     loop {
         match wakes.recv().await {
             Ok(Wake::Tasks | Wake::Everything) | Err(RecvError::Lagged(_)) => return,
-            Ok(Wake::Run(..) | Wake::Work) => {}
+            Ok(Wake::Run(..) | Wake::Transfer(..) | Wake::Work) => {}
             // The store is gone; the poll says so.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 }
 
-async fn attempt(store: Arc<dyn Store>, sender: Option<Sender>, task: Task, at_most: Duration) {
+async fn attempt(deps: Deps, sender: Option<Sender>, sending: TaskTracker, task: Task, at_most: Duration) {
+    let store = &*deps.store;
     let span =
         tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
     async {
         let began = Instant::now();
-        let done = tokio::time::timeout(at_most, carry_out(&*store, sender.as_ref(), &task));
+        let done = tokio::time::timeout(at_most, carry_out(&deps, sender.as_ref(), &sending, &task));
         let done = done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));
         let took = began.elapsed();
         let end = match done {
@@ -134,7 +164,7 @@ async fn attempt(store: Arc<dyn Store>, sender: Option<Sender>, task: Task, at_m
                 tracing::warn!("its claim had lapsed; whoever has it now does it");
                 TaskEnd::Lapsed
             }
-            Err(error) => fail(&*store, &task, &error).await,
+            Err(error) => fail(store, &task, &error).await,
         };
         metrics::task(task.kind, end, took);
     }
@@ -143,7 +173,8 @@ async fn attempt(store: Arc<dyn Store>, sender: Option<Sender>, task: Task, at_m
 }
 
 /// Each kind's work. All of it may be done twice with the same result.
-async fn carry_out(store: &dyn Store, sender: Option<&Sender>, task: &Task) -> Result<()> {
+async fn carry_out(deps: &Deps, sender: Option<&Sender>, sending: &TaskTracker, task: &Task) -> Result<()> {
+    let store = &*deps.store;
     match task.kind {
         TaskKind::DeliverWebhooks => match sender {
             Some(sender) => sender.round(store, task).await,
@@ -152,6 +183,7 @@ async fn carry_out(store: &dyn Store, sender: Option<&Sender>, task: &Task) -> R
         },
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
+        TaskKind::TransferStep => transfer::Saga { deps, sending }.step(task).await,
         TaskKind::PopulateRun => store.populate_run(task).await,
     }
 }

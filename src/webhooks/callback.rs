@@ -96,7 +96,7 @@ async fn receive(
     status
 }
 
-async fn is_signed(
+pub(super) async fn is_signed(
     shared: &Shared,
     tenant: &TenantId,
     path: &str,

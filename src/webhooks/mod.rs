@@ -4,6 +4,7 @@
 mod accounts;
 mod callback;
 mod opt_out;
+mod transfer;
 mod voice;
 
 use std::io;
@@ -65,6 +66,7 @@ pub async fn serve(
         // Calls to us: what every number of every account is set to, once, in Twilio's console.
         .route("/twilio/voice", post(voice::voice))
         .route("/twilio/voice/status", post(voice::status))
+        .route("/twilio/transfers/{tenant}/{transfer}/{*ask}", post(transfer::ask))
         .layer(ServiceBuilder::new().layer(GlobalConcurrencyLimitLayer::new(IN_HAND_MAX)))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .route("/healthz", get(|| async { StatusCode::NO_CONTENT }))

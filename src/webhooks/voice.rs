@@ -10,8 +10,9 @@ use axum::response::{IntoResponse, Response};
 use backon::{ExponentialBuilder, Retryable};
 use tracing::Instrument;
 
-use super::{ANSWER_WITHIN, Shared, callback};
+use super::{ANSWER_WITHIN, Shared, callback, transfer};
 use crate::carrier::callback::StatusCallback;
+use crate::carrier::transfer::Documents;
 use crate::carrier::twiml::{self, Verb};
 use crate::domain::TenantId;
 use crate::domain::call::News;
@@ -48,12 +49,44 @@ pub(super) async fn voice(
         Err(_) => None,
     };
     metrics::callback(HeardOf::Voice, if called.is_some() { Heard::Applied } else { Heard::Stray });
+    if let Some(called) = &called
+        && let Some(hold) = joined(&shared, &called.tenant, &callback).await
+    {
+        return hold;
+    }
     let greeting = called.as_ref().and_then(|called| called.greeting.clone());
     let span = tracing::info_span!("inbound", call_sid = %callback.call_sid);
     // In its own time: nobody should hear silence because a commit is slow.
     tokio::spawn(record_patiently(shared, called.map(|called| called.tenant), callback).instrument(span));
     let xml = document(greeting.as_ref());
     ([(header::CONTENT_TYPE, "text/xml; charset=utf-8")], xml).into_response()
+}
+
+/// What the caller hears if an incident waits for them. Their call is recorded with it.
+async fn joined(shared: &Shared, tenant: &TenantId, callback: &StatusCallback) -> Option<Response> {
+    let call = inbound(callback)?;
+    match tokio::time::timeout(LOOK_UP_WITHIN, shared.store.join_awaited(tenant, &call)).await {
+        Ok(Ok(joined)) => {
+            let view = joined?;
+            let documents = Documents::new(&shared.public_url, tenant, view.id);
+            Some(transfer::xml(&documents.caller(&view.transfer)))
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "cannot look up whether a caller is awaited");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// The call as it is recorded; none without a number that was called.
+fn inbound(callback: &StatusCallback) -> Option<InboundCall> {
+    Some(InboundCall {
+        sid: callback.call_sid.clone(),
+        account: callback.account_sid.clone(),
+        from: callback.from.clone(),
+        to: callback.to.clone()?,
+    })
 }
 
 /// A call that came in moved on. Answers as [`callback::status`] does.
@@ -159,13 +192,7 @@ async fn find_and_record(
             }
         },
     };
-    let Some(to) = callback.to.clone() else { return Ok(None) };
-    let call = InboundCall {
-        sid: callback.call_sid.clone(),
-        account: callback.account_sid.clone(),
-        from: callback.from.clone(),
-        to,
-    };
+    let Some(call) = inbound(callback) else { return Ok(None) };
     let news = News::Status {
         sid: callback.call_sid.clone(),
         status: callback.status,

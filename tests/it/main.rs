@@ -13,4 +13,5 @@ mod store;
 mod support;
 mod system;
 mod tidy;
+mod transfers;
 mod unknown;

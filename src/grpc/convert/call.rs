@@ -11,7 +11,7 @@ twins!(state, state_of: CallState => pb::CallState {
 twins!(answered_by, answered_by_of: AnsweredBy => pb::AnsweredBy {
     Human, MachineStart, MachineEndBeep, MachineEndSilence, MachineEndOther, Fax, Unknown,
 });
-twins!(direction, direction_of: Direction => pb::CallDirection { Outbound, Inbound });
+twins!(direction, direction_of: Direction => pb::CallDirection { Outbound, Inbound, Transfer });
 
 /// A call for the wire: with its numbers, because it is for its owner.
 pub(in crate::grpc) fn write(view: CallView) -> pb::Call {
@@ -22,6 +22,7 @@ pub(in crate::grpc) fn write(view: CallView) -> pb::Call {
         direction: direction(view.direction),
         run_id: view.run_id.map(|id| id.to_string()).unwrap_or_default(),
         job_id: view.job_id.map(|id| id.to_string()).unwrap_or_default(),
+        transfer_id: view.transfer_id.map(|id| id.to_string()).unwrap_or_default(),
         attempt: view.attempt,
         state: state(call.state),
         from: view.from.expose().to_owned(),

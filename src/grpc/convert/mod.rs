@@ -17,6 +17,7 @@ pub(super) mod script;
 pub(super) mod suppression;
 pub(super) mod tenant;
 pub(super) mod time;
+pub(super) mod transfer;
 pub(super) mod webhook;
 
 use std::str::FromStr;

@@ -82,7 +82,7 @@ async fn change(call: &Call, run: RunId, wakes: &mut broadcast::Receiver<Wake>) 
             }
             // What is about work or about another run does not concern us; anything else might.
             let mine = |tenant: &TenantId, woken: &RunId| *woken == run && *tenant == call.tenant;
-            if !matches!(&wake, Ok(Wake::Work | Wake::Tasks))
+            if !matches!(&wake, Ok(Wake::Work | Wake::Tasks | Wake::Transfer(..)))
                 && !matches!(&wake, Ok(Wake::Run(t, r)) if !mine(t, r))
             {
                 return;

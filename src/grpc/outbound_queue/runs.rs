@@ -66,6 +66,7 @@ pub(super) fn in_settings(error: store::Error) -> store::Error {
         | store::Error::NoMasterKey
         | store::Error::Invalid(_)
         | store::Error::WrongState(_)
+        | store::Error::Transfer(_)
         | store::Error::Closed(_)
         | store::Error::Over(_)
         | store::Error::NotEnded(_)

@@ -14,6 +14,7 @@ use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow};
+use crate::store::transfer_row;
 use crate::store::usecases::{lead_calls, tasks};
 use crate::store::{Applied, BATCH_MAX, Error, Result};
 
@@ -98,7 +99,9 @@ impl Batch {
         };
         let ended = row.call.state.is_live() && !next.state.is_live();
         let orphaned = next.orphaned && !row.call.orphaned;
-        if !next.state.is_live() && next.state != row.call.state && next.sid.is_some() {
+        // Targets of transfers are no leads.
+        let person = row.transfer_id.is_none();
+        if person && !next.state.is_live() && next.state != row.call.state && next.sid.is_some() {
             self.ended.insert(call.0);
         }
         row.call = next;
@@ -182,6 +185,10 @@ impl Batch {
             let ended: Vec<Uuid> = self.ended.into_iter().collect();
             tasks::enqueue(tx, tenant, lead_calls::task(&ended, self.now), self.now).await?;
         }
+        // What these are to a transfer, somebody finds out at once; the rows say what happened.
+        let callers = calls_over(&calls);
+        let legs = calls.iter().filter_map(|row| row.transfer_id).collect();
+        transfer_row::nudge(tx, tenant, callers, legs, self.now).await?;
         for (direction, state) in self.counted {
             tx.call_ended(direction, state);
         }
@@ -190,6 +197,12 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// Those of the calls that have ended, and may be a transfer's caller.
+fn calls_over(calls: &[&CallRow]) -> Vec<Uuid> {
+    let over = |row: &&&CallRow| row.transfer_id.is_none() && !row.call.state.is_live();
+    calls.iter().filter(over).map(|row| row.id.0).collect()
 }
 
 /// The account or the run is set up wrongly: dialing on would only fail on.

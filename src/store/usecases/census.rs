@@ -19,7 +19,7 @@ pub async fn take(engine: &Engine) -> Result<Census> {
              WHERE ended_at IS NULL
          UNION ALL SELECT 'run', state, count(*) FROM runs WHERE ended_at IS NULL GROUP BY state
          UNION ALL SELECT 'call', state, count(*) FROM call_log
-             WHERE ended_at IS NULL AND direction = 'outbound' GROUP BY state
+             WHERE ended_at IS NULL AND direction <> 'inbound' GROUP BY state
          UNION ALL SELECT 'task', state, count(*) FROM tasks GROUP BY state
          UNION ALL SELECT 'late', '', COALESCE({now} - min(run_at), 0) FROM tasks WHERE state = 'queued'
          UNION ALL SELECT 'breaker', account_sid, CASE WHEN breaker_open_until > {now} THEN 2

@@ -44,7 +44,7 @@ struct Dispatch {
 }
 
 /// A probe that is not heard of for this long is followed by another: longer than a request can take.
-const PROBE_EVERY: Duration = Duration::from_secs(20);
+pub(super) const PROBE_EVERY: Duration = Duration::from_secs(20);
 
 /// See [`crate::store::Store::claim`].
 pub async fn claim(engine: &Engine, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim> {
@@ -177,7 +177,7 @@ async fn next_ready(tx: &mut Tx) -> Result<(Timestamp, Timestamp)> {
 }
 
 /// After the tenant's row: the account's, shared with other tenants, so that its pace is exact as well.
-async fn lock_account(tx: &mut Tx, tenant: &Tenant) -> Result<(Meter, Option<Timestamp>)> {
+pub(super) async fn lock_account(tx: &mut Tx, tenant: &Tenant) -> Result<(Meter, Option<Timestamp>)> {
     static LOCK: Sql = Sql::new(
         "SELECT calls_per_second, next_call_at, breaker_open_until FROM carrier_accounts
          WHERE account_sid = $1 {for_update}",
@@ -187,14 +187,20 @@ async fn lock_account(tx: &mut Tx, tenant: &Tenant) -> Result<(Meter, Option<Tim
     Ok((meter, row.opt_int("breaker_open_until")?.map(Timestamp)))
 }
 
-/// Live calls by run; derived from the index of live calls, never from a counter.
+/// Live calls by run; derived from the index of live calls, never from a counter. A transfer that waits for a slot for
+/// its call counts as having it: somebody is on the line, and jobs can wait.
 async fn live_calls(tx: &mut Tx, tenant: &TenantId) -> Result<HashMap<Option<RunId>, usize>> {
     static COUNT: Sql = Sql::new(
         "SELECT run_id, count(*) AS live FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction = 'outbound' GROUP BY run_id",
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' GROUP BY run_id
+         UNION ALL
+         SELECT NULL, count(*) FROM transfers WHERE tenant_id = $1 AND wants_leg HAVING count(*) > 0",
     );
-    let rows = tx.fetch(&COUNT, args![tenant]).await?;
-    rows.iter().map(|row| Ok((row.opt_uuid("run_id")?.map(RunId), row.narrow("live")?))).collect()
+    let mut live = HashMap::new();
+    for row in tx.fetch(&COUNT, args![tenant]).await? {
+        *live.entry(row.opt_uuid("run_id")?.map(RunId)).or_insert(0) += row.narrow::<usize>("live")?;
+    }
+    Ok(live)
 }
 
 /// What each run that may dial now could use.

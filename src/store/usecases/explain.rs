@@ -87,11 +87,11 @@ struct Live {
 async fn live(tx: &mut Tx, tenant: &TenantId, job: &JobView, phone: &str) -> Result<Live> {
     static LIVE: Sql = Sql::new(
         "SELECT count(*) AS of_tenant, count(CASE WHEN run_id = $2 THEN 1 END) AS of_run FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction = 'outbound'",
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound'",
     );
     static PHONE: Sql = Sql::new(
         "SELECT call_id FROM call_log
-         WHERE tenant_id = $1 AND phone_to = $2 AND ended_at IS NULL AND direction = 'outbound'",
+         WHERE tenant_id = $1 AND phone_to = $2 AND ended_at IS NULL AND direction <> 'inbound'",
     );
     static PACE: Sql = Sql::new(
         "SELECT d.next_call_at AS of_tenant, a.next_call_at AS of_account FROM tenants t

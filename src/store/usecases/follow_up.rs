@@ -24,7 +24,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 pub async fn take_due(engine: &Engine, limit: u32) -> Result<Vec<DueCall>> {
     static DUE: Sql = Sql::new(
         "SELECT tenant_id, call_id FROM call_log
-         WHERE ended_at IS NULL AND direction = 'outbound' AND check_at <= {now}
+         WHERE ended_at IS NULL AND direction <> 'inbound' AND check_at <= {now}
          UNION ALL
          SELECT tenant_id, call_id FROM call_log
          WHERE ended_at IS NULL AND direction = 'inbound' AND check_at <= {now} ORDER BY tenant_id LIMIT $1",
@@ -141,7 +141,7 @@ async fn account_view(engine: &Engine, due: &DueCall, found: &[Candidate]) -> Re
         Sql::new("SELECT call_sid FROM call_log WHERE tenant_id {any 1 text} AND call_sid {any 2 text}");
     static RIVALS: Sql = Sql::new(
         "SELECT count(*) AS rivals FROM call_log WHERE tenant_id = $1 AND phone_to = $2 AND phone_from = $3
-             AND ended_at IS NULL AND direction = 'outbound' AND call_sid IS NULL",
+             AND ended_at IS NULL AND direction <> 'inbound' AND call_sid IS NULL",
     );
     if found.is_empty() {
         return Ok(AccountView { known_sids: Vec::new(), rivals: 0 });

@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::apply;
 use crate::domain::call::{Call, CallState, News, check_at};
-use crate::domain::{AccountSid, CallId, Phone, TenantId};
-use crate::store::database::Scope;
+use crate::domain::{AccountSid, CallId, Phone, TenantId, Timestamp};
+use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::sql::{Sql, args};
 use crate::store::{Applied, InboundCall, Result};
@@ -42,6 +42,21 @@ pub async fn record(
     inbound: &InboundCall,
     news: News,
 ) -> Result<(CallId, Applied)> {
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let now = tx.now().await?;
+    let call = insert(&mut tx, tenant, inbound, now).await?;
+    let applied = apply::apply_in(&mut tx, tenant, &[(call, news)]).await?.pop();
+    tx.commit(&engine.wakes).await?;
+    Ok((call, applied.unwrap_or(Applied::NoSuchCall)))
+}
+
+/// Inserts the call, unless it is there.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    inbound: &InboundCall,
+    now: Timestamp,
+) -> Result<CallId> {
     static INSERT: Sql = Sql::new(
         "INSERT INTO call_log (tenant_id, call_id, call_sid, direction, account_sid, state, phone_from, phone_to,
              time_limit_s, check_at, created_at, updated_at)
@@ -49,8 +64,6 @@ pub async fn record(
          ON CONFLICT (tenant_id, call_sid) WHERE call_sid IS NOT NULL DO NOTHING",
     );
     static KNOWN: Sql = Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let now = tx.now().await?;
     let ringing = Call { state: CallState::Ringing, ..Call::intent() };
     let values = args![
         tenant,
@@ -65,8 +78,5 @@ pub async fn record(
     ];
     tx.execute(&INSERT, values).await?;
     let known = tx.fetch_one(&KNOWN, args![tenant, inbound.sid.as_str()]).await?;
-    let call = CallId(known.uuid("call_id")?);
-    let applied = apply::apply_in(&mut tx, tenant, &[(call, news)]).await?.pop();
-    tx.commit(&engine.wakes).await?;
-    Ok((call, applied.unwrap_or(Applied::NoSuchCall)))
+    Ok(CallId(known.uuid("call_id")?))
 }

@@ -37,7 +37,7 @@ macro_rules! called_columns {
 fn read(row: &Row) -> Result<Option<Called>> {
     let direction = row.word("direction", Direction::from_word)?;
     let phone = match direction {
-        Direction::Outbound => row.text("phone_to")?,
+        Direction::Outbound | Direction::Transfer => row.text("phone_to")?,
         Direction::Inbound => row.text("phone_from")?,
     };
     if phone.is_empty() || row.opt_text("job_phone")?.is_some_and(|phone| phone.is_empty()) {

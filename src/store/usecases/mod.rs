@@ -34,4 +34,7 @@ pub mod sweep;
 pub mod takeover;
 pub mod tasks;
 pub mod tenants;
+pub mod transfer_legs;
+pub mod transfer_steps;
+pub mod transfers;
 pub mod webhooks;

@@ -153,7 +153,7 @@ async fn next_eligible(tx: &mut Tx, tenant: &TenantId, run: &RunRow, now: Timest
 pub async fn live_phones(tx: &mut Tx, tenant: &TenantId, candidates: &[Candidate]) -> Result<HashSet<Phone>> {
     static LIVE: Sql = Sql::new(
         "SELECT phone_to FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction = 'outbound' AND phone_to {any 2 text}",
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}",
     );
     if candidates.is_empty() {
         return Ok(HashSet::new());

@@ -239,7 +239,7 @@ pub async fn list(
 pub async fn in_flight(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<InFlight> {
     static COUNT: Sql = Sql::new(
         "SELECT state, count(*) AS calls FROM call_log
-         WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL AND direction = 'outbound' GROUP BY state",
+         WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL AND direction <> 'inbound' GROUP BY state",
     );
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
     let mut in_flight = InFlight::default();

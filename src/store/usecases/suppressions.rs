@@ -134,7 +134,7 @@ async fn by_phone(
 async fn live_calls(tx: &mut Tx, tenant: &TenantId, phones: Vec<String>) -> Result<HashMap<Phone, CallId>> {
     static LIVE: Sql = Sql::new(
         "SELECT phone_to, call_id FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction = 'outbound' AND phone_to {any 2 text}",
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}",
     );
     let rows = tx.fetch(&LIVE, args![tenant, phones]).await?;
     rows.iter()

@@ -145,11 +145,11 @@ pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
     static MARK: Sql = Sql::new(
         "UPDATE call_log SET hangup_asked_at = {now} WHERE tenant_id = $1 AND call_id IN
              (SELECT c.call_id FROM call_log c JOIN runs r ON r.tenant_id = c.tenant_id AND r.run_id = c.run_id
-              WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction = 'outbound' AND r.state = 'stopping'
+              WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction <> 'inbound' AND r.state = 'stopping'
                   AND c.call_sid IS NOT NULL AND (c.hangup_asked_at IS NULL OR c.hangup_asked_at < {now} - $2)
               UNION ALL
               SELECT c.call_id FROM call_log c WHERE c.tenant_id = $1 AND c.intervention IS NOT NULL
-                  AND (c.hangup_asked_at IS NULL
+                  AND c.call_sid IS NOT NULL AND (c.hangup_asked_at IS NULL
                        OR c.hangup_asked_at < {now} - $2 AND c.intervention <> 'leave_message')
               LIMIT $3)
          RETURNING call_id, call_sid, account_sid, run_id, intervention",

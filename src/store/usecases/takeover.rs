@@ -25,7 +25,7 @@ const CALLS_MAX: i64 = 500;
 macro_rules! abandoned {
     () => {
         "SELECT c.tenant_id, c.call_id, c.worker_id FROM call_log c LEFT JOIN workers w ON w.worker_id = c.worker_id
-         WHERE c.ended_at IS NULL AND c.direction = 'outbound' AND c.state = 'intent'
+         WHERE c.ended_at IS NULL AND c.direction <> 'inbound' AND c.state = 'intent'
              AND (c.created_at < {now} - $1 OR w.expires_at < {now} AND c.created_at < {now} - $2) "
     };
 }
@@ -34,7 +34,7 @@ macro_rules! abandoned {
 macro_rules! stale {
     () => {
         "SELECT c.tenant_id, c.call_id, c.worker_id FROM call_log c
-         WHERE c.ended_at IS NULL AND c.direction = 'outbound' AND c.state = 'unknown'
+         WHERE c.ended_at IS NULL AND c.direction <> 'inbound' AND c.state = 'unknown'
              AND c.created_at < {now} - $1 "
     };
 }

@@ -5,6 +5,7 @@ mod keys;
 mod suppressions;
 mod tenants;
 mod walk;
+mod walk_transfers;
 
 use secrecy::SecretString;
 use trunkline::cli::client::Client;

@@ -8,6 +8,7 @@ use trunkline::cli::client::Client;
 use trunkline::grpc::methods::Scope;
 use trunkline::grpc::pb::{self, import_jobs_request as import, list_calls_request, new_job::Who};
 
+use super::walk_transfers;
 use super::{audited, client, make_key, make_tenant, sealing, tenant_settings};
 use crate::support::{ACCOUNT, TestDatabase, on_both_databases, phone};
 use crate::system::world::{World, create, ended, job_to, jobs, list_calls, list_jobs, settings};
@@ -36,6 +37,9 @@ struct Ids {
     delivery: String,
     /// An endpoint that nothing else here needs.
     spare_webhook: String,
+    /// A transfer, and a call that it could be made of.
+    transfer: String,
+    caller: String,
 }
 
 impl Ids {
@@ -43,7 +47,8 @@ impl Ids {
     fn secret(&self) -> Vec<String> {
         let ids = [&self.ended, &self.job, &self.call, &self.sid, &self.lead, &self.run, &self.open_job];
         let ids = ids.into_iter().chain([&self.spare_lead, &self.task, &self.webhook, &self.delivery]);
-        ids.into_iter().cloned().chain([phone(1).expose().to_owned()]).collect()
+        let ids = ids.chain([&self.transfer, &self.caller]).filter(|id| !id.is_empty());
+        ids.cloned().chain([phone(1).expose().to_owned()]).collect()
     }
 }
 
@@ -296,14 +301,16 @@ async fn ask(client: &Client, service: &str, method: &str, ids: &Ids) -> Result<
         "Leads" => leads(client, method, ids).await,
         "Tenants" => tenants(client, method, ids).await,
         "Webhooks" => webhooks::ask(client, method, ids).await,
+        "Transfers" => walk_transfers::ask(client, method, &ids.transfer, &ids.caller).await,
         other => panic!("{other} has no cases here: add them"),
     }
 }
 
 /// Requests that name nothing of anybody's; what they answer to another is looked at instead.
-const NAMELESS: [&str; 11] = [
+const NAMELESS: [&str; 12] = [
     "CreateWebhook",
     "ListWebhooks",
+    "ListTransfers",
     "CreateRun",
     "ListRuns",
     "CleanupStaleCalls",
@@ -358,6 +365,8 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
         sid: call.call_sid,
         ended: ended_run,
         run: String::new(),
+        transfer: String::new(),
+        caller: String::new(),
         open_job: String::new(),
         key: spare.key_id,
     };
@@ -365,6 +374,9 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
     for (service, method) in methods() {
         let name = format!("{service}/{method}");
         (ids.run, ids.open_job) = run_for(&world, &method).await;
+        if service == "Transfers" {
+            (ids.caller, ids.transfer) = walk_transfers::caller_and_transfer(&world, seen).await;
+        }
         for (who, strange) in [("stranger", &stranger), ("admin", &strange_admin)] {
             if service == "Tenants" && who == "admin" {
                 // The scope that acts across tenants.

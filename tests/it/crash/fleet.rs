@@ -78,6 +78,11 @@ impl Fleet {
         self.sites.len()
     }
 
+    /// Clients of all services of one of the servers.
+    pub fn client(&self, process: usize) -> Client {
+        self.clients[process].clone()
+    }
+
     /// A client of one of the servers.
     pub fn queue(&self, process: usize) -> Queue {
         self.clients[process].queue.clone()

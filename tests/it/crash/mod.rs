@@ -1,7 +1,7 @@
 //! Servers as processes of their own that are killed, stopped, cut off from their database, or many. The judge is
 //! the carrier's ledger: whatever happened, no attempt has two creates, and every job ends.
 
-mod fleet;
+pub mod fleet;
 mod judge;
 mod kills;
 mod many;

@@ -10,6 +10,7 @@ mod people;
 mod runs;
 mod suppressions;
 mod tasks;
+mod transfers;
 
 use std::time::{Duration, Instant};
 

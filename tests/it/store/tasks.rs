@@ -8,8 +8,10 @@ use trunkline::domain::call::{CallState, CarrierStatus, Direction, News};
 use trunkline::domain::lead::{LeadChange, LeadSource, LeadStatus};
 use trunkline::domain::task::{ATTEMPTS_MAX, TaskKind, TaskState};
 use trunkline::domain::{CallSid, Phone, TenantId};
+use trunkline::reach::Reach;
 use trunkline::store::{
-    Engine, Error, InboundCall, LeadFilter, LeadView, Page, Store, Task, TaskFate, TasksClaimed,
+    AccountAccess, AccountBook, CarrierSecrets, Engine, Error, InboundCall, LeadFilter, LeadView, Page,
+    Recorder, Store, Task, TaskFate, TasksClaimed,
 };
 use trunkline::tasks;
 
@@ -69,6 +71,16 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
+/// An executor that has no carrier to ask.
+fn deps(store: Arc<Engine>) -> tasks::Deps {
+    let secrets = CarrierSecrets { auth_token: "none".into(), previous_auth_token: None, api_key: None };
+    let access = AccountAccess { base_url: None, secrets };
+    let book = AccountBook::new(store.clone(), ACCOUNT.parse().unwrap(), access);
+    let nowhere: url::Url = "http://127.0.0.1:9".parse().unwrap();
+    let carrier = trunkline::carrier::Config { base_url: nowhere.clone(), ..Default::default() };
+    tasks::Deps::new(store.clone(), Recorder::new(store), Reach::new(book, carrier), &nowhere)
+}
+
 async fn left(store: &Engine, tenant: &TenantId) -> usize {
     store.list_tasks(tenant, &[], PAGE).await.unwrap().items.len()
 }
@@ -79,7 +91,7 @@ async fn a_dead_executors_task_is_done_by_another(test: TestStore) {
     // One executor takes it, and is killed in the middle of it: it never says another word.
     let held = claim_one(store, Duration::from_millis(300)).await;
     let (shutdown, other) = (CancellationToken::new(), test.store.clone());
-    let running = tokio::spawn(tasks::run(other, tasks::Config::default(), shutdown.clone()));
+    let running = tokio::spawn(tasks::run(deps(other), tasks::Config::default(), shutdown.clone()));
     until("the other executor", async || left(store, &tenant).await == 0).await;
     let lead = lead_of(store, &tenant, &phone(0)).await;
     assert_eq!(lead.contact.status, LeadStatus::Contacted);

@@ -61,6 +61,11 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
                  VALUES ('{tenant}', gen_random_uuid(), gen_random_uuid(), '', 1, 'x', '', 'dead', 0, 0, 0)"
             ),
             format!(
+                "transfers (tenant_id, transfer_id, mode, state, settings, progress, revision, created_at, updated_at)
+                 VALUES ('{tenant}', gen_random_uuid(), 'direct', 'requested', '', '', 1, 0, 0)"
+            ),
+            format!("transfer_events VALUES ('{tenant}', gen_random_uuid(), 1, 0, 'requested', '[]')"),
+            format!(
                 "suppressions VALUES ('{tenant}', '', gen_random_uuid(), 'asked', 'api', '', NULL, NULL, 0, '')"
             ),
             format!(
@@ -155,7 +160,7 @@ async fn a_tenant_writes_its_own_rows_only() {
         become_app(&mut sql, Some(mine.as_str())).await;
         let insert = format!("INSERT INTO {table} SELECT * FROM stolen_{table}");
         assert_eq!(code(run(&mut sql, insert).await), REFUSED, "{table}");
-        if ["run_events", "audit_log", "tenants", "api_keys"].contains(&table.as_str()) {
+        if ["run_events", "transfer_events", "audit_log", "tenants", "api_keys"].contains(&table.as_str()) {
             let change = format!("UPDATE {table} SET tenant_id = tenant_id");
             assert_eq!(code(run(&mut sql, change).await), REFUSED, "{table}");
             continue;

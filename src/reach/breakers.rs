@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Intent;
 use crate::carrier::breaker::{Breaker, Decision, Settings};
 use crate::domain::AccountSid;
-use crate::store::{ClaimedCall, Store};
+use crate::store::Store;
 
 /// Failures in a row that open a breaker, and how long it stays open.
 const SETTINGS: Settings = Settings { failures_to_open: 5, open_for: Duration::from_secs(10) };
@@ -24,9 +25,23 @@ impl Breakers {
         }
     }
 
+    /// The same of a request that is no create: it counts, and probes nothing.
+    pub async fn report_update(&self, store: &dyn Store, account: &AccountSid, answered: bool) {
+        self.count(store, account, answered, None).await;
+    }
+
     /// The carrier answered, or did not; tells the store where that opens or closes the breaker.
-    pub async fn report(&self, store: &dyn Store, call: &ClaimedCall, answered: bool) {
-        let account = &call.account;
+    pub async fn report(&self, store: &dyn Store, intent: Intent<'_>, answered: bool) {
+        self.count(store, intent.account, answered, Some(intent).filter(|intent| intent.probe)).await;
+    }
+
+    async fn count(
+        &self,
+        store: &dyn Store,
+        account: &AccountSid,
+        answered: bool,
+        probe: Option<Intent<'_>>,
+    ) {
         let (before, after) = self.with(account, |breaker| {
             let before = breaker.is_open();
             if answered {
@@ -44,16 +59,17 @@ impl Breakers {
                 store.open_breaker(account, SETTINGS.open_for).await
             }
             // Failed probes of other workers' breakers come here as well.
-            (_, true) if call.probe => {
-                tracing::info!(event = "breaker_probe_failed", %account, call_id = %call.call_id);
+            (_, true) if probe.is_some() => {
+                let call_id = probe.map(|intent| intent.call_id.to_string());
+                tracing::info!(event = "breaker_probe_failed", %account, call_id);
                 store.open_breaker(account, SETTINGS.open_for).await
             }
             (true, false) => {
                 tracing::info!(event = "breaker_closed", %account, "the carrier answers again");
                 store.close_breaker(account).await
             }
-            (false, false) if call.probe && answered => store.close_breaker(account).await,
-            (false, false) if call.probe => store.open_breaker(account, SETTINGS.open_for).await,
+            (false, false) if probe.is_some() && answered => store.close_breaker(account).await,
+            (false, false) if probe.is_some() => store.open_breaker(account, SETTINGS.open_for).await,
             (false, false) | (true, true) => return,
         };
         if let Err(error) = told {

@@ -1,0 +1,30 @@
+//! The carrier accounts as they are used: a login and a client, a circuit breaker, and how long an intent may be sent.
+//! For whoever asks the carrier for something: the dialer, and the tasks.
+
+mod breakers;
+mod carriers;
+mod lease;
+mod send;
+
+pub use breakers::Breakers;
+pub use carriers::{Carriers, Error};
+pub use lease::BootInstant;
+pub use send::{Intent, Reached, record, send};
+
+use crate::carrier;
+use crate::store::AccountBook;
+
+/// Accounts and their breakers.
+pub struct Reach {
+    /// Logins and clients.
+    pub carriers: Carriers,
+    /// Whether they may be asked now.
+    pub breakers: Breakers,
+}
+
+impl Reach {
+    /// Reaches the accounts of `book`, those without a base URL of their own as `config` says.
+    pub fn new(book: AccountBook, config: carrier::Config) -> Self {
+        Self { carriers: Carriers::new(book, config), breakers: Breakers::default() }
+    }
+}

@@ -1,0 +1,79 @@
+//! The saga's own moves: facts from rows and time, and what is to be done next.
+
+use super::{tasks, transfers};
+use crate::domain::transfer::{Fact, Step, next_step, observe};
+use crate::domain::{TenantId, TransferId};
+use crate::store::database::{Scope, Tx};
+use crate::store::engine::Engine;
+use crate::store::sql::{Sql, args};
+use crate::store::transfer_row::{self, TransferRow};
+use crate::store::{ACTING_MAX, Advanced, CallerCall, Error, Result, Task};
+
+/// The transfer that a task is about.
+pub(super) fn transfer_of(task: &Task) -> Result<TransferId> {
+    let ids = tasks::ids(task)?;
+    ids.first().copied().map(TransferId).ok_or_else(|| Error::Internal("a task about no transfer".to_owned()))
+}
+
+/// See [`crate::store::Store::advance_transfer`].
+pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>) -> Result<Advanced> {
+    let tenant = &task.tenant;
+    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let mut row = transfer_row::lock(&mut tx, tenant, transfer_of(task)?).await?;
+    let now = tx.now().await?;
+    let acted = row.acting_until;
+    if let Some(fact) = &fact {
+        // Brought by whoever acted.
+        row.acting_until = None;
+        row.take(fact, now)?;
+    }
+    let calls = transfers::calls_of(&mut tx, tenant, &row.view.transfer).await?;
+    // What one fact changes may make another one matter, and each changes something or is the last.
+    loop {
+        let transfer = row.view.transfer.clone();
+        let leg = transfer.progress.leg.and_then(|leg| calls.iter().find(|call| call.id == leg));
+        let leg = leg.map(|row| (row.id, &row.call));
+        let caller = transfers::caller_state(&transfer, &calls);
+        for fact in observe(&transfer, caller, leg, now) {
+            row.take(&fact, now)?;
+        }
+        if row.view.transfer == transfer {
+            break;
+        }
+    }
+    let mut step = next_step(&row.view.transfer);
+    if matches!(step, Step::Act(_) | Step::Call(_)) {
+        if row.acting_until.is_some_and(|until| until > now) {
+            step = Step::Wait;
+        } else if matches!(step, Step::Act(_)) {
+            row.acting_until = Some(now + ACTING_MAX);
+        }
+    }
+    if row.has_changed() || row.acting_until != acted {
+        transfer_row::save(&mut tx, tenant, &mut row, now).await?;
+        let caller = caller(&mut tx, tenant, &row).await?;
+        transfer_row::commit(engine, tx, tenant, &row).await?;
+        return Ok(Advanced { view: row.view, step, caller });
+    }
+    let caller = caller(&mut tx, tenant, &row).await?;
+    Ok(Advanced { view: row.view, step, caller })
+}
+
+async fn caller(tx: &mut Tx, tenant: &TenantId, row: &TransferRow) -> Result<Option<CallerCall>> {
+    static SELECT: Sql =
+        Sql::new("SELECT call_sid, account_sid FROM call_log WHERE tenant_id = $1 AND call_id = $2");
+    let Some(call) = row.view.transfer.caller else { return Ok(None) };
+    let row = tx.fetch_one(&SELECT, args![tenant, call.0]).await?;
+    let Some(sid) = row.opt_text("call_sid")? else { return Ok(None) };
+    Ok(Some(CallerCall { sid: sid.parse()?, account: row.text("account_sid")?.parse()? }))
+}
+
+/// See [`crate::store::Store::finish_task`].
+pub async fn finish_task(engine: &Engine, task: &Task, again: Option<std::time::Duration>) -> Result<()> {
+    let mut tx = engine.db.begin(Scope::Tenant(&task.tenant)).await?;
+    match again {
+        None => tasks::finish(&mut tx, task).await?,
+        Some(after) => tasks::repeat(&mut tx, task, after).await?,
+    }
+    tx.commit(&engine.wakes).await
+}

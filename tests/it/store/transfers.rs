@@ -1,0 +1,386 @@
+//! Transfers: one live one for each caller, intents of calls to targets, exactly one ending.
+
+use std::time::{Duration, Instant};
+
+use trunkline::domain::call::{CallState, CarrierStatus, Direction, News};
+use trunkline::domain::task::{Lane, TaskKind};
+use trunkline::domain::transfer::{
+    Action, DialEnd, Event, Fact, Miss, Mode, OnFailure, Outcome, Phase, Purpose, RING_TIMEOUT_DEFAULT_S,
+    Rejection, Settings, State, Step, StepError,
+};
+use trunkline::domain::{CallId, IncidentId, TenantId, TransferId};
+use trunkline::store::{
+    Advanced, Caller, Engine, Error, InboundCall, LegCall, LegIntent, NewTransfer, Page, RequestKey, Store,
+    Task, TransferView, Transfers as _,
+};
+use uuid::Uuid;
+
+use super::{FAST, claim_n, sid, status};
+use crate::support::{ACCOUNT, TestStore, make_tenant, new_run, on_both_stores, phone, settings, worker};
+
+on_both_stores!(
+    a_redirect_is_followed_to_its_one_ending,
+    one_caller_has_one_live_transfer,
+    only_live_calls_of_ones_own_are_transferred,
+    a_request_id_starts_one_transfer,
+    a_leg_is_a_live_call_under_the_tenants_limits,
+    news_of_calls_moves_the_saga,
+    a_leg_of_no_use_is_hung_up,
+    whoever_is_at_the_carrier_is_alone_there,
+    an_awaited_caller_joins,
+    what_hears_nothing_ends,
+    a_transfer_waiting_for_a_slot_comes_before_jobs,
+    logs_have_no_gaps,
+);
+
+const PAGE: Page = Page { size: 100, after: None };
+const HORIZON: Duration = Duration::from_millis(250);
+const HOLDS: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn to(targets: &[usize]) -> Settings {
+    Settings {
+        targets: targets.iter().map(|n| phone(*n)).collect(),
+        caller_id: None,
+        announcement: None,
+        facts: None,
+        hold_audio_url: None,
+        ring_timeout_s: RING_TIMEOUT_DEFAULT_S,
+        on_failure: OnFailure::Apologize { text: None },
+    }
+}
+
+fn new(mode: Mode, caller: Caller, targets: &[usize]) -> NewTransfer {
+    let incident = (mode == Mode::Warm).then(|| IncidentId(Uuid::new_v4()));
+    NewTransfer { mode, incident, caller, settings: to(targets) }
+}
+
+/// A tenant with `n` people on the line.
+async fn with_callers(store: &Engine, n: usize, slots: u32) -> (TenantId, Vec<CallId>) {
+    let tenant = make_tenant(store, "acme", slots, FAST).await;
+    store.create_run(&tenant, new_run(settings(), 0..n), None).await.unwrap();
+    let calls: Vec<CallId> = claim_n(store, n).await.iter().map(|call| call.call_id).collect();
+    assert_eq!(calls.len(), n);
+    for call in &calls {
+        let news =
+            [(*call, News::Submitted { sid: sid(*call) }), status(*call, CarrierStatus::InProgress, 2)];
+        store.apply(&tenant, &news).await.unwrap();
+    }
+    (tenant, calls)
+}
+
+async fn start(
+    store: &Engine,
+    tenant: &TenantId,
+    mode: Mode,
+    caller: CallId,
+    targets: &[usize],
+) -> TransferView {
+    store.start_transfer(tenant, new(mode, Caller::Call(caller), targets), None).await.unwrap()
+}
+
+/// The next due task about a transfer.
+async fn step(store: &Engine) -> Task {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let claimed = store.claim_tasks(&worker("t"), Lane::Inside, 1, HOLDS).await.unwrap();
+        if let Some(task) = claimed.tasks.into_iter().find(|task| task.kind == TaskKind::TransferStep) {
+            return task;
+        }
+        assert!(Instant::now() < end, "no task about a transfer became due");
+        tokio::time::sleep(claimed.next_in.unwrap_or_default().min(Duration::from_millis(10))).await;
+    }
+}
+
+async fn advance(store: &Engine, fact: Option<Fact>) -> Advanced {
+    let task = step(store).await;
+    let advanced = store.advance_transfer(&task, fact).await.unwrap();
+    store.finish_task(&task, None).await.unwrap();
+    advanced
+}
+
+async fn leg(store: &Engine, task: &Task, purpose: Purpose) -> LegCall {
+    match store.transfer_leg(task, purpose, &worker("t"), HORIZON).await.unwrap() {
+        LegIntent::Call(leg) => leg,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn error() -> StepError {
+    StepError { code: "21220".into(), class: "rejected".into() }
+}
+
+async fn a_redirect_is_followed_to_its_one_ending(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let started = start(store, &tenant, Mode::Direct, calls[0], &[500]).await;
+    assert_eq!((started.transfer.state(), started.revision), (State::Requested, 1));
+    assert_eq!(started.transfer.settings.caller_id.as_ref().unwrap().expose(), "+15005550006");
+    let task = step(store).await;
+    let first = store.advance_transfer(&task, None).await.unwrap();
+    assert_eq!((first.step, first.view.transfer.state()), (Step::Act(Action::Redirect), State::Redirecting));
+    assert_eq!(first.caller.unwrap().sid, sid(calls[0]));
+    let second = store.advance_transfer(&task, Some(Fact::Done(Action::Redirect))).await.unwrap();
+    assert_eq!((second.step, second.view.transfer.state()), (Step::Wait, State::Ringing));
+    store.finish_task(&task, None).await.unwrap();
+    let bridged = store.transfer_fact(&tenant, started.id, Fact::ChildAnswered(0)).await.unwrap();
+    assert_eq!(bridged.transfer.outcome(), Some(Outcome::Bridged));
+    assert!(bridged.ended_at.is_some());
+    // Nothing ends it again, and nothing is added to its log.
+    for fact in [
+        Fact::CallerEnded,
+        Fact::ChildEnded(0, DialEnd::Missed(Miss::Busy)),
+        Fact::Timeout,
+        Fact::Refused(Action::Redirect, error()),
+    ] {
+        let after = store.transfer_fact(&tenant, started.id, fact).await.unwrap();
+        assert_eq!((after.transfer.outcome(), after.revision), (Some(Outcome::Bridged), bridged.revision));
+    }
+    let refused = store.cancel_transfer(&tenant, started.id, None).await.unwrap_err();
+    assert!(matches!(refused, Error::Transfer(Rejection::Ended)), "{refused:?}");
+    assert_eq!(store.transfer(&tenant, started.id).await.unwrap(), bridged);
+    let listed = store.list_transfers(&tenant, &[State::Bridged], PAGE).await.unwrap().items;
+    assert_eq!(listed, [bridged]);
+    assert!(store.list_transfers(&tenant, &[State::Failed], PAGE).await.unwrap().items.is_empty());
+}
+
+async fn one_caller_has_one_live_transfer(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let ask = || store.start_transfer(&tenant, new(Mode::Direct, Caller::Call(calls[0]), &[500]), None);
+    let (one, other) = tokio::join!(ask(), ask());
+    let (won, lost) = if one.is_ok() { (one, other) } else { (other, one) };
+    let won = won.unwrap();
+    assert!(matches!(lost.unwrap_err(), Error::Transfer(Rejection::InTransfer)));
+    // Once it is over there may be another.
+    store.cancel_transfer(&tenant, won.id, None).await.unwrap();
+    ask().await.unwrap();
+}
+
+async fn only_live_calls_of_ones_own_are_transferred(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 2, 9).await;
+    let other = make_tenant(store, "other", 9, FAST).await;
+    let ask = |tenant: TenantId, caller, targets: &'static [usize]| async move {
+        store.start_transfer(&tenant, new(Mode::Direct, caller, targets), None).await.unwrap_err()
+    };
+    let theirs = ask(other.clone(), Caller::Call(calls[0]), &[500]).await;
+    assert!(matches!(theirs, Error::NotFound("call")), "{theirs:?}");
+    let theirs = ask(other.clone(), Caller::Sid(sid(calls[0])), &[500]).await;
+    assert!(matches!(theirs, Error::NotFound("call")), "{theirs:?}");
+    store.apply(&tenant, &[status(calls[1], CarrierStatus::Completed, 3)]).await.unwrap();
+    let gone = ask(tenant.clone(), Caller::Sid(sid(calls[1])), &[500]).await;
+    assert!(matches!(gone, Error::Transfer(Rejection::CallerGone)), "{gone:?}");
+    let own = store.call(&tenant, calls[0]).await.unwrap().to;
+    let n = (0..2).find(|n| phone(*n) == own).unwrap();
+    let oneself =
+        ask(tenant.clone(), Caller::Call(calls[0]), if n == 0 { &[500, 0] } else { &[500, 1] }).await;
+    assert!(matches!(&oneself, Error::Invalid(it) if it.field == "targets[1]"), "{oneself:?}");
+    let wrong = NewTransfer {
+        settings: Settings { caller_id: Some(phone(77)), ..to(&[500]) },
+        ..new(Mode::Direct, Caller::Call(calls[0]), &[])
+    };
+    let wrong = store.start_transfer(&tenant, wrong, None).await.unwrap_err();
+    assert!(matches!(&wrong, Error::Invalid(it) if it.field == "caller_id"), "{wrong:?}");
+    let started = start(store, &tenant, Mode::Direct, calls[0], &[500]).await;
+    assert!(matches!(store.transfer(&other, started.id).await, Err(Error::NotFound("transfer"))));
+    assert!(matches!(
+        store.cancel_transfer(&other, started.id, None).await,
+        Err(Error::NotFound("transfer"))
+    ));
+    let fact = store.transfer_fact(&other, started.id, Fact::CallerEnded).await;
+    assert!(matches!(fact, Err(Error::NotFound("transfer"))));
+}
+
+async fn a_request_id_starts_one_transfer(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let key = RequestKey { method: "StartTransfer", request_id: "one".into(), payload_hash: [1; 32] };
+    let ask = || {
+        store.start_transfer(&tenant, new(Mode::Direct, Caller::Call(calls[0]), &[500]), Some(key.clone()))
+    };
+    let first = ask().await.unwrap();
+    assert_eq!(ask().await.unwrap().id, first.id);
+    assert_eq!(store.list_transfers(&tenant, &[], PAGE).await.unwrap().items.len(), 1);
+}
+
+/// A transfer whose target is to be called, and the task about it.
+async fn falling_back(
+    store: &Engine,
+    tenant: &TenantId,
+    caller: CallId,
+    targets: &[usize],
+) -> (TransferId, Task) {
+    let id = start(store, tenant, Mode::Direct, caller, targets).await.id;
+    let task = step(store).await;
+    store.advance_transfer(&task, None).await.unwrap();
+    let refused = Fact::Refused(Action::Redirect, error());
+    let next = store.advance_transfer(&task, Some(refused)).await.unwrap();
+    assert_eq!((next.step, next.view.transfer.state()), (Step::Act(Action::Enqueue), State::Dequeuing));
+    let next = store.advance_transfer(&task, Some(Fact::Done(Action::Enqueue))).await.unwrap();
+    assert_eq!(next.step, Step::Call(Purpose::Queue));
+    (id, task)
+}
+
+async fn a_leg_is_a_live_call_under_the_tenants_limits(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 2).await;
+    let (id, task) = falling_back(store, &tenant, calls[0], &[500]).await;
+    let wrong = store.transfer_leg(&task, Purpose::Notify, &worker("t"), HORIZON).await.unwrap();
+    assert_eq!(wrong, LegIntent::Stale);
+    let call = leg(store, &task, Purpose::Queue).await;
+    assert_eq!((call.to.clone(), call.from.expose()), (phone(500), "+15005550006"));
+    let row = store.call(&tenant, call.call_id).await.unwrap();
+    assert_eq!((row.direction, row.transfer_id, row.run_id), (Direction::Transfer, Some(id), None));
+    assert_eq!(row.call.state, CallState::Intent);
+    // There is one call to the target, however often somebody asks.
+    let again = store.transfer_leg(&task, Purpose::Queue, &worker("t"), HORIZON).await.unwrap();
+    assert_eq!(again, LegIntent::Stale);
+    // Both slots are taken now: the caller's, and the target's.
+    store.create_run(&tenant, new_run(settings(), 10..11), None).await.unwrap();
+    super::assert_claims_nothing(store).await;
+    // Its worker is gone: like any intent it is unknown then, and never sent.
+    assert_eq!(store.lose_abandoned_intents(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(store.call(&tenant, call.call_id).await.unwrap().call.state, CallState::Unknown);
+}
+
+async fn news_of_calls_moves_the_saga(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let (id, task) = falling_back(store, &tenant, calls[0], &[500, 501]).await;
+    let first = leg(store, &task, Purpose::Queue).await.call_id;
+    store.finish_task(&task, None).await.unwrap();
+    store.apply(&tenant, &[(first, News::Submitted { sid: sid(first) })]).await.unwrap();
+    advance(store, None).await;
+    store.apply(&tenant, &[status(first, CarrierStatus::Busy, 3)]).await.unwrap();
+    let task = step(store).await;
+    let next = store.advance_transfer(&task, None).await.unwrap();
+    assert_eq!((next.step, next.view.transfer.progress.target), (Step::Call(Purpose::Queue), 1));
+    let second = leg(store, &task, Purpose::Queue).await.call_id;
+    store.finish_task(&task, None).await.unwrap();
+    let answered =
+        [(second, News::Submitted { sid: sid(second) }), status(second, CarrierStatus::InProgress, 2)];
+    store.apply(&tenant, &answered).await.unwrap();
+    assert!(advance(store, None).await.view.transfer.progress.leg_answered);
+    // The caller hangs up.
+    store.apply(&tenant, &[status(calls[0], CarrierStatus::Completed, 3)]).await.unwrap();
+    let gone = advance(store, None).await;
+    assert_eq!((gone.step, gone.view.transfer.outcome()), (Step::Nothing, Some(Outcome::CallerGone)));
+    assert_eq!(store.transfer(&tenant, id).await.unwrap().transfer.state(), State::CallerGone);
+    // The target is nobody's lead; the caller is.
+    let leads = store.list_leads(&tenant, &Default::default(), PAGE).await.unwrap().items;
+    assert!(leads.iter().all(|lead| lead.facts.phone != phone(500) && lead.facts.phone != phone(501)));
+}
+
+async fn a_leg_of_no_use_is_hung_up(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let (id, task) = falling_back(store, &tenant, calls[0], &[500]).await;
+    let call = leg(store, &task, Purpose::Queue).await.call_id;
+    let canceled = store.cancel_transfer(&tenant, id, None).await.unwrap();
+    // The caller waits in the queue, and is taken back before it is over.
+    assert_eq!((canceled.transfer.progress.phase, canceled.transfer.outcome()), (Phase::Return, None));
+    // It has no SID yet: hung up as soon as it has.
+    assert!(store.take_hangups(10).await.unwrap().is_empty());
+    store.apply(&tenant, &[(call, News::Submitted { sid: sid(call) })]).await.unwrap();
+    let hangups = store.take_hangups(10).await.unwrap();
+    assert_eq!(
+        hangups.iter().map(|hangup| (hangup.call_id, hangup.message.is_none())).collect::<Vec<_>>(),
+        [(call, true)]
+    );
+    let over = store.transfer_fact(&tenant, id, Fact::Done(Action::Return)).await.unwrap();
+    assert_eq!(over.transfer.outcome(), Some(Outcome::Canceled));
+    // Asking again is answered as before.
+    assert_eq!(store.cancel_transfer(&tenant, id, None).await.unwrap(), over);
+}
+
+async fn whoever_is_at_the_carrier_is_alone_there(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let id = start(store, &tenant, Mode::Direct, calls[0], &[500]).await.id;
+    let task = step(store).await;
+    assert_eq!(store.advance_transfer(&task, None).await.unwrap().step, Step::Act(Action::Redirect));
+    // Somebody else comes by.
+    assert_eq!(store.advance_transfer(&task, None).await.unwrap().step, Step::Wait);
+    // A callback overtakes the answer to the request; the fact that comes late changes nothing.
+    store.transfer_fact(&tenant, id, Fact::ChildRings(0)).await.unwrap();
+    let late = store.advance_transfer(&task, Some(Fact::Refused(Action::Redirect, error()))).await.unwrap();
+    assert_eq!((late.step, late.view.transfer.state()), (Step::Wait, State::Ringing));
+}
+
+async fn an_awaited_caller_joins(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, _) = with_callers(store, 0, 9).await;
+    let incident = new(Mode::Warm, Caller::Awaited(phone(7)), &[500]);
+    let opened = store.start_transfer(&tenant, incident.clone(), None).await.unwrap();
+    assert_eq!(opened.transfer.caller, None);
+    let twice = store.start_transfer(&tenant, incident, None).await.unwrap_err();
+    assert!(matches!(twice, Error::Exists("incident")), "{twice:?}");
+    let inbound = |n: usize, from: usize| InboundCall {
+        sid: format!("CA{n:032}").parse().unwrap(),
+        account: ACCOUNT.parse().unwrap(),
+        from: Some(phone(from)),
+        to: "+15005550006".parse().unwrap(),
+    };
+    assert_eq!(store.join_awaited(&tenant, &inbound(1, 8)).await.unwrap(), None);
+    let joined = store.join_awaited(&tenant, &inbound(2, 7)).await.unwrap().unwrap();
+    let call = store.call_by_sid(&tenant, &inbound(2, 7).sid).await.unwrap();
+    assert_eq!((joined.id, joined.transfer.caller), (opened.id, Some(call.id)));
+    // One caller is enough.
+    assert_eq!(store.join_awaited(&tenant, &inbound(3, 7)).await.unwrap(), None);
+    let told = store.transfer_fact(&tenant, opened.id, Fact::CallerWaits).await.unwrap();
+    assert!(told.transfer.progress.held);
+}
+
+async fn what_hears_nothing_ends(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let started = start(store, &tenant, Mode::Direct, calls[0], &[500]).await;
+    // Somebody looks at it at its deadline, whatever else is lost.
+    let tasks = store.list_tasks(&tenant, &[], PAGE).await.unwrap().items;
+    let looks: Vec<_> =
+        tasks.iter().filter(|task| task.kind == "transfer_step").map(|task| task.run_at).collect();
+    assert!(looks.contains(&started.transfer.progress.deadline), "{looks:?}");
+    let mut view = started;
+    for _ in 0..20 {
+        view = store.transfer_fact(&tenant, view.id, Fact::Begun).await.unwrap();
+        view = store.transfer_fact(&tenant, view.id, Fact::Timeout).await.unwrap();
+    }
+    assert!(view.transfer.state().is_ended(), "{view:?}");
+}
+
+async fn a_transfer_waiting_for_a_slot_comes_before_jobs(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 2, 2).await;
+    let (_, task) = falling_back(store, &tenant, calls[0], &[500]).await;
+    let full = store.transfer_leg(&task, Purpose::Queue, &worker("t"), HORIZON).await.unwrap();
+    assert!(matches!(full, LegIntent::Later(_)), "{full:?}");
+    store.create_run(&tenant, new_run(settings(), 10..12), None).await.unwrap();
+    store.apply(&tenant, &[status(calls[1], CarrierStatus::Completed, 3)]).await.unwrap();
+    // The slot that came free is the transfer's.
+    super::assert_claims_nothing(store).await;
+    leg(store, &task, Purpose::Queue).await;
+}
+
+async fn logs_have_no_gaps(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let id = start(store, &tenant, Mode::Direct, calls[0], &[500]).await.id;
+    for fact in
+        [Fact::Begun, Fact::Begun, Fact::Done(Action::Redirect), Fact::ChildAnswered(0), Fact::CallerEnded]
+    {
+        store.transfer_fact(&tenant, id, fact).await.unwrap();
+    }
+    let log = store.transfer_commits_after(&tenant, id, 0, 100).await.unwrap();
+    assert_eq!((log.oldest, log.latest, log.ended), (1, 4, true));
+    let revisions: Vec<_> = log.commits.iter().map(|commit| (commit.revision, commit.state)).collect();
+    assert_eq!(
+        revisions,
+        [(1, State::Requested), (2, State::Redirecting), (3, State::Ringing), (4, State::Bridged)]
+    );
+    assert_eq!(log.commits[0].events, [Event::Created { mode: Mode::Direct, targets: 1 }]);
+    let last = Event::Ended { state: State::Bridged, outcome: Outcome::Bridged };
+    assert_eq!(log.commits[3].events, [last]);
+    let rest = store.transfer_commits_after(&tenant, id, 2, 1).await.unwrap();
+    assert_eq!(rest.commits, log.commits[2..3]);
+}
