@@ -212,7 +212,7 @@ mod tests {
         let client = Client::new(Config { guard: Guard::default(), timeout }).unwrap();
         let message = Message { id: "a", body: "{}", secrets: &[] };
         for url in
-            ["https://localhost/", "https://localhost.:9/x", "https://127.0.0.1/", "http://example.com/"]
+            ["https://localhost/", "https://localhost:9/x", "https://127.0.0.1/", "http://example.com/"]
         {
             let attempt = client.post(url, &message, 1).await;
             assert_eq!(attempt.answer, Answer::Refused, "{url}: {:?}", attempt.error);

@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{audit, requests};
-use crate::domain::webhook::{self, DisabledReason, ENDPOINTS_MAX, WebhookField, WebhookState};
+use crate::domain::webhook::{self, DisabledReason, ENDPOINTS_MAX, EventType, WebhookField, WebhookState};
 use crate::domain::{TenantId, Timestamp, Violation, WebhookId};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -260,7 +260,8 @@ pub async fn delete(
     lock(&mut tx, tenant, id).await?;
     let now = tx.now().await?;
     tx.execute(&DELETE, args![tenant, id.0, now]).await?;
-    audit::write(&mut tx, &engine.actor, tenant, format!("webhook {id}"), &json!({}), now).await?;
+    let detail = json!({ "state": WebhookState::Deleted });
+    audit::write(&mut tx, &engine.actor, tenant, format!("webhook {id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
     // Its rows are deleted by its task.
     outbox::wake(&mut tx, tenant, &[id.0], now).await?;
@@ -303,7 +304,8 @@ pub async fn to_test(engine: &Engine, tenant: &TenantId, id: WebhookId) -> Resul
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let row = find(&mut tx, tenant, id).await?;
     let now = tx.now().await?;
-    audit::write(&mut tx, &engine.actor, tenant, format!("webhook {id}"), &json!({}), now).await?;
+    let detail = json!({ "event_type": EventType::Test });
+    audit::write(&mut tx, &engine.actor, tenant, format!("webhook {id}"), &detail, now).await?;
     tx.commit(&engine.wakes).await?;
     target(engine, tenant, &row, now)
 }
