@@ -126,6 +126,9 @@ async fn an_accepted_call_falls_back_too(database: TestDatabase) {
     world.stop().await;
 }
 
+/// Whether a transfer has come to some step.
+type Holds = fn(&pb::Transfer) -> bool;
+
 async fn the_caller_hangs_up_at_each_step(database: TestDatabase) {
     let world = World::start(database, Setup::default()).await;
     let waits = |transfer: &pb::Transfer| transfer.caller_waiting;
@@ -133,8 +136,7 @@ async fn the_caller_hangs_up_at_each_step(database: TestDatabase) {
     let dialed = |transfer: &pb::Transfer| {
         transfer.state() == TransferState::Ringing && !transfer.caller_waiting && transfer.revision > 6
     };
-    let steps: [(&str, &dyn Fn(&pb::Transfer) -> bool); 3] =
-        [("waiting", &waits), ("notifying", &told), ("dialing", &dialed)];
+    let steps: [(&str, Holds); 3] = [("waiting", waits), ("notifying", told), ("dialing", dialed)];
     for (step, (what, holds)) in steps.into_iter().enumerate() {
         let caller = caller(&world, SCRIPT_S).await;
         let target = 500 + step;
