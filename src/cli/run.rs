@@ -182,6 +182,9 @@ pub(super) fn show(output: Output, run: Option<&Run>, in_flight: Option<&InFligh
         pair("expires", &words::time(run.expire_time.as_ref())),
         pair("last error", &run.last_error),
     ];
+    if let Some(population) = &run.population {
+        rows.push(pair("made of leads", &words::population(population)));
+    }
     if let Some(worker) = &run.locked_by_worker {
         rows.push(pair("worker", &worker.worker_id));
     }

@@ -213,11 +213,22 @@ pub fn run_json(run: &pb::Run) -> Value {
         "end_time": time(run.end_time.as_ref()),
         "expire_time": time(run.expire_time.as_ref()),
         "locked_by_worker": run.locked_by_worker.as_ref().map(|worker| &worker.worker_id),
+        "population": run.population.as_ref().map(|population| json!({
+            "done": population.done, "added": population.added_count, "duplicate": population.duplicate_count,
+            "suppressed": population.suppressed_count, "last_error": population.last_error,
+        })),
     });
     if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
         value.extend(more);
     }
     value
+}
+
+/// How far the filling of a run got, for example `going on: 3000 added`.
+pub fn population(of: &pb::RunPopulation) -> String {
+    let stand = if of.done { "done" } else { "going on" };
+    let waits = if of.last_error.is_empty() { String::new() } else { format!(" ({})", of.last_error) };
+    format!("{stand}: {} added, {} of them suppressed{waits}", of.added_count, of.suppressed_count)
 }
 
 /// A lead as JSON; whole, because its owner asked for it.

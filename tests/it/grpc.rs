@@ -331,7 +331,7 @@ async fn unary_deadlines_beat_tonics(test: TestStore) {
             .unwrap();
         assert_eq!(response.headers()["grpc-status"], "4", "{response:?}");
     }
-    // The intent is withdrawn: the pause returns at once.
+    // The intent is withdrawn: the pause returns, long before the 20 s that it may wait.
     let pause = pb::PauseRunRequest { run_id: run_id.clone(), ..Default::default() };
     let mut queue = server.queue();
     let waiting = tokio::spawn(async move { queue.pause_run(with("one", pause)).await });
@@ -342,7 +342,7 @@ async fn unary_deadlines_beat_tonics(test: TestStore) {
     let tenant = support::tenant_id("one");
     server.test.store.apply(&tenant, &[(claim.calls[0].call_id, news)]).await.unwrap();
     let paused = waiting.await.unwrap().unwrap().into_inner();
-    assert!(told.elapsed() < Duration::from_millis(150), "{:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
     assert_eq!(paused.in_flight, Some(pb::InFlight::default()));
     assert_eq!(paused.run.unwrap().progress.unwrap().state, pb::RunState::Paused as i32);
 }
