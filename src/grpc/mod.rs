@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod fuzzing;
 mod idempotency;
 mod identity;
+mod imports;
 mod keys;
 mod leads;
 pub mod limits;

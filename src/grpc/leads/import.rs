@@ -8,12 +8,11 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::domain::lead::{LeadFacts, tags};
 use crate::domain::{Violation, phone};
 use crate::grpc::batch::{self, Batch};
-use crate::grpc::outbound_queue::import::{already_stored, check_import_id};
 use crate::grpc::pb::import_leads_request as wire;
 use crate::grpc::pb::import_leads_response::Rejection;
 use crate::grpc::service::{Call, Shared};
 use crate::grpc::status::{self, Refusal};
-use crate::grpc::{convert, pb};
+use crate::grpc::{convert, imports, pb};
 use crate::store::{ImportStand, ImportStep, LeadImported};
 
 /// The most rejections told one by one.
@@ -47,20 +46,18 @@ pub(super) async fn import(
 ) -> Result<Response<pb::ImportLeadsResponse>, Status> {
     let call = shared.call(&request)?;
     let mut messages = request.into_inner();
-    let (mut import, common) = match next(shared, &mut messages).await? {
-        Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
-        Some(wire::Part::Batch(_)) | None => {
-            return Err(status::of_violation(&Violation::new("header", "must be the first message")));
-        }
-    };
+    let (mut import, common) =
+        match imports::next(shared, &mut messages, |message: pb::ImportLeadsRequest| message.part).await? {
+            Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
+            Some(wire::Part::Batch(_)) | None => {
+                return Err(status::of_violation(&imports::no_header()));
+            }
+        };
     let mut rejections = Vec::new();
     let mut batches = std::pin::pin!(batches(shared, messages, import.stand.offset, common));
     let mut ready = batches.next().await.transpose()?;
     while let Some(rows) = ready {
-        tokio::select! {
-            () = import.call.rows.wait(rows.batch.places.len()) => {}
-            () = shared.draining.cancelled() => return Err(status::draining()),
-        }
+        imports::turn(shared, &import.call, rows.batch.places.len()).await?;
         // A batch that has begun is stored even where the client goes away in the middle of it.
         let (stored, following) = tokio::join!(shared.detached(import.store(rows)), batches.next());
         let refused;
@@ -80,20 +77,8 @@ pub(super) async fn import(
     }))
 }
 
-async fn next(
-    shared: &Shared,
-    messages: &mut Streaming<pb::ImportLeadsRequest>,
-) -> Result<Option<wire::Part>, Status> {
-    let message = tokio::select! {
-        message = messages.message() => message?,
-        () = shared.draining.cancelled() => return Err(status::draining()),
-    };
-    let part = |message: pb::ImportLeadsRequest| convert::required("part", message.part);
-    message.map(part).transpose().map_err(|violation| status::of_violation(&violation))
-}
-
 async fn begin(call: Call, header: wire::Header) -> Result<(Import, Common), Refusal> {
-    check_import_id(&header.import_id)?;
+    imports::check_id(&header.import_id)?;
     let region = region(header.default_region, &call)?;
     let tags = tags(header.tags).map_err(|violation| violation.under("header"))?;
     let stand = call.store.lead_import_stand(&call.tenant, &header.import_id).await?;
@@ -117,7 +102,11 @@ fn batches(
 ) -> impl Stream<Item = Result<Rows, Status>> {
     let raw = stream::try_unfold((messages, offset), move |(mut messages, mut at)| async move {
         loop {
-            let Some(part) = next(shared, &mut messages).await? else { return Ok(None) };
+            let Some(part) =
+                imports::next(shared, &mut messages, |message: pb::ImportLeadsRequest| message.part).await?
+            else {
+                return Ok(None);
+            };
             let (offset, leads) = fresh(at, part).map_err(|violation| status::of_violation(&violation))?;
             if !leads.is_empty() {
                 at += leads.len() as u64;
@@ -141,10 +130,10 @@ fn batches(
 /// What of a message is not stored yet by an import that stands `at`, and where it begins.
 fn fresh(at: u64, part: wire::Part) -> Result<(u64, Vec<pb::LeadFacts>), Violation> {
     let wire::Part::Batch(mut batch) = part else {
-        return Err(Violation::new("header", "must be the first message only"));
+        return Err(imports::second_header());
     };
     batch::check_len("batch.leads", batch.leads.len())?;
-    let known = already_stored(at, batch.offset, batch.leads.len())?;
+    let known = imports::already_stored(at, batch.offset, batch.leads.len())?;
     batch.leads.drain(..known);
     Ok((at, batch.leads))
 }

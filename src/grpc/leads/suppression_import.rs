@@ -5,12 +5,11 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::domain::Violation;
 use crate::domain::suppression::SuppressionSource;
 use crate::grpc::batch::{self, Batch};
-use crate::grpc::outbound_queue::import::{already_stored, check_import_id};
 use crate::grpc::pb::import_suppressions_request as wire;
 use crate::grpc::pb::import_suppressions_response::Rejection;
 use crate::grpc::service::{Call, Shared};
 use crate::grpc::status::{self, Refusal};
-use crate::grpc::{convert, pb};
+use crate::grpc::{convert, imports, pb};
 use crate::store::{ImportStand, ImportStep, SuppressionAdded};
 
 /// The most rejections, and the most live calls, told one by one.
@@ -32,23 +31,24 @@ pub(super) async fn import(
 ) -> Result<Response<pb::ImportSuppressionsResponse>, Status> {
     let call = shared.call(&request)?;
     let mut messages = request.into_inner();
-    let mut import = match next(shared, &mut messages).await? {
-        Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
-        Some(wire::Part::Batch(_)) | None => {
-            return Err(status::of_violation(&Violation::new("header", "must be the first message")));
-        }
-    };
-    while let Some(part) = next(shared, &mut messages).await? {
+    let mut import =
+        match imports::next(shared, &mut messages, |message: pb::ImportSuppressionsRequest| message.part)
+            .await?
+        {
+            Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
+            Some(wire::Part::Batch(_)) | None => {
+                return Err(status::of_violation(&imports::no_header()));
+            }
+        };
+    while let Some(part) =
+        imports::next(shared, &mut messages, |message: pb::ImportSuppressionsRequest| message.part).await?
+    {
         let wire::Part::Batch(batch) = part else {
-            return Err(status::of_violation(&Violation::new("header", "must be the first message only")));
+            return Err(status::of_violation(&imports::second_header()));
         };
         batch::check_len("batch.suppressions", batch.suppressions.len())
             .map_err(|violation| status::of_violation(&violation))?;
-        // Nothing more is read meanwhile, so the client is slowed down.
-        tokio::select! {
-            () = import.call.rows.wait(batch.suppressions.len()) => {}
-            () = shared.draining.cancelled() => return Err(status::draining()),
-        }
+        imports::turn(shared, &import.call, batch.suppressions.len()).await?;
         // A batch that has begun is stored even where the client goes away in the middle of it.
         import = shared.detached(import.take(batch)).await?;
     }
@@ -64,21 +64,8 @@ pub(super) async fn import(
     }))
 }
 
-/// The next message; none after the last.
-async fn next(
-    shared: &Shared,
-    messages: &mut Streaming<pb::ImportSuppressionsRequest>,
-) -> Result<Option<wire::Part>, Status> {
-    let message = tokio::select! {
-        message = messages.message() => message?,
-        () = shared.draining.cancelled() => return Err(status::draining()),
-    };
-    let part = |message: pb::ImportSuppressionsRequest| convert::required("part", message.part);
-    message.map(part).transpose().map_err(|violation| status::of_violation(&violation))
-}
-
 async fn begin(call: Call, header: wire::Header) -> Result<Import, Refusal> {
-    check_import_id(&header.import_id)?;
+    imports::check_id(&header.import_id)?;
     let region = super::import::region(header.default_region, &call)?;
     let stand = call.store.suppression_import_stand(&call.tenant, &header.import_id).await?;
     let (rejections, live_calls) = (Vec::new(), Vec::new());
@@ -88,7 +75,7 @@ async fn begin(call: Call, header: wire::Header) -> Result<Import, Refusal> {
 impl Import {
     /// Stores what of `batch` is not stored yet.
     async fn take(mut self, mut batch: wire::Batch) -> Result<Self, Refusal> {
-        let known = already_stored(self.stand.offset, batch.offset, batch.suppressions.len())?;
+        let known = imports::already_stored(self.stand.offset, batch.offset, batch.suppressions.len())?;
         batch.suppressions.drain(..known);
         if batch.suppressions.is_empty() {
             return Ok(self);

@@ -10,13 +10,11 @@ use crate::grpc::pb::import_jobs_request as wire;
 use crate::grpc::pb::import_jobs_response::Rejection;
 use crate::grpc::service::{Call, Shared};
 use crate::grpc::status::{self, Refusal};
-use crate::grpc::{convert, pb};
+use crate::grpc::{convert, imports, pb};
 use crate::store::{ImportStep, JobAdded};
 
 /// The most rejections told one by one.
 const REJECTIONS_MAX: usize = 100;
-/// The longest import id, in characters.
-const IMPORT_ID_MAX_CHARS: usize = 100;
 
 /// An import under way on one stream.
 struct Import {
@@ -34,24 +32,23 @@ pub(super) async fn import(
 ) -> Result<Response<pb::ImportJobsResponse>, Status> {
     let call = shared.call(&request)?;
     let mut messages = request.into_inner();
-    let mut import = match next(shared, &mut messages).await? {
-        Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
-        Some(wire::Part::Batch(_)) | None => {
-            return Err(status::of_violation(&Violation::new("header", "must be the first message")));
-        }
-    };
+    let mut import =
+        match imports::next(shared, &mut messages, |message: pb::ImportJobsRequest| message.part).await? {
+            Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
+            Some(wire::Part::Batch(_)) | None => {
+                return Err(status::of_violation(&imports::no_header()));
+            }
+        };
     let mut answer = pb::ImportJobsResponse::default();
-    while let Some(part) = next(shared, &mut messages).await? {
+    while let Some(part) =
+        imports::next(shared, &mut messages, |message: pb::ImportJobsRequest| message.part).await?
+    {
         let wire::Part::Batch(batch) = part else {
-            return Err(status::of_violation(&Violation::new("header", "must be the first message only")));
+            return Err(status::of_violation(&imports::second_header()));
         };
         batch::check_len("batch.jobs", batch.jobs.len())
             .map_err(|violation| status::of_violation(&violation))?;
-        // Nothing more is read meanwhile, so the client is slowed down.
-        tokio::select! {
-            () = import.call.rows.wait(batch.jobs.len()) => {}
-            () = shared.draining.cancelled() => return Err(status::draining()),
-        }
+        imports::turn(shared, &import.call, batch.jobs.len()).await?;
         let stored;
         // A batch that has begun is stored even where the client goes away in the middle of it.
         (import, stored) = shared.detached(import.take(batch)).await?;
@@ -61,33 +58,11 @@ pub(super) async fn import(
     Ok(Response::new(pb::ImportJobsResponse { offset, ..answer }))
 }
 
-/// The next message; none after the last.
-async fn next(
-    shared: &Shared,
-    messages: &mut Streaming<pb::ImportJobsRequest>,
-) -> Result<Option<wire::Part>, Status> {
-    let message = tokio::select! {
-        message = messages.message() => message?,
-        () = shared.draining.cancelled() => return Err(status::draining()),
-    };
-    let part = |message: pb::ImportJobsRequest| convert::required("part", message.part);
-    message.map(part).transpose().map_err(|violation| status::of_violation(&violation))
-}
-
 async fn begin(call: Call, header: wire::Header) -> Result<Import, Refusal> {
     let run: RunId = convert::id("header.run_id", &header.run_id)?;
-    check_import_id(&header.import_id)?;
+    imports::check_id(&header.import_id)?;
     let offset = call.store.import_offset(&call.tenant, run, &header.import_id).await?;
     Ok(Import { call, run, id: header.import_id, seal: header.seal, offset })
-}
-
-/// Refuses what is no name for an import.
-pub(in crate::grpc) fn check_import_id(import_id: &str) -> Result<(), Violation> {
-    let fits = (1..=IMPORT_ID_MAX_CHARS).contains(&import_id.chars().count());
-    if fits && !import_id.chars().any(char::is_control) {
-        return Ok(());
-    }
-    Err(Violation::new("header.import_id", "must be 1 to 100 characters, none of them a control character"))
 }
 
 /// What became of one batch.
@@ -111,7 +86,7 @@ impl Stored {
 impl Import {
     /// Stores what of `batch` is not stored yet.
     async fn take(mut self, mut batch: wire::Batch) -> Result<(Self, Stored), Refusal> {
-        let known = already_stored(self.offset, batch.offset, batch.jobs.len())?;
+        let known = imports::already_stored(self.offset, batch.offset, batch.jobs.len())?;
         batch.jobs.drain(..known);
         if batch.jobs.is_empty() {
             return Ok((self, Stored::default()));
@@ -135,14 +110,6 @@ impl Import {
     }
 }
 
-/// How many jobs of a batch at `offset`, of `len`, are among the first `stored` of the import.
-pub(in crate::grpc) fn already_stored(stored: u64, offset: u64, len: usize) -> Result<usize, Violation> {
-    let known = stored.checked_sub(offset).ok_or_else(|| {
-        Violation::new("batch.offset", format!("leaves a gap: the import stands at {stored}"))
-    })?;
-    Ok(usize::try_from(known).map_or(len, |known| known.min(len)))
-}
-
 fn told(offset: u64, jobs: Vec<Result<JobAdded, Violation>>) -> Stored {
     let mut stored = Stored::default();
     for (offset, job) in (offset..).zip(jobs) {
@@ -159,39 +126,7 @@ fn told(offset: u64, jobs: Vec<Result<JobAdded, Violation>>) -> Stored {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn skips_cuts_and_refuses_gaps() {
-        assert_eq!(already_stored(10, 0, 10), Ok(10));
-        assert_eq!(already_stored(10, 0, 4), Ok(4));
-        assert_eq!(already_stored(10, 8, 5), Ok(2));
-        assert_eq!(already_stored(10, 10, 5), Ok(0));
-        assert_eq!(already_stored(10, 11, 5).unwrap_err().field, "batch.offset");
-        assert_eq!(already_stored(u64::MAX, 0, 5), Ok(5));
-        assert_eq!(already_stored(0, u64::MAX, 5).unwrap_err().field, "batch.offset");
-    }
-
-    proptest! {
-        /// However often an import is cut, and whatever batches it is resumed with, each job is stored once.
-        #[test]
-        fn each_job_once(
-            total in 1u64..200,
-            streams in prop::collection::vec((1u64..40, 0usize..10), 1..6),
-        ) {
-            let mut stored = Vec::new();
-            for (size, cut_after) in streams.into_iter().chain([(7, usize::MAX)]) {
-                for offset in (0..total).step_by(size as usize).take(cut_after) {
-                    let jobs: Vec<_> = (offset..total.min(offset + size)).collect();
-                    let known = already_stored(stored.len() as u64, offset, jobs.len()).unwrap();
-                    stored.extend_from_slice(&jobs[known..]);
-                }
-            }
-            prop_assert_eq!(stored, (0..total).collect::<Vec<_>>());
-        }
-    }
 
     #[test]
     fn keeps_the_first_rejections_and_counts_all() {

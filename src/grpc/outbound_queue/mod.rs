@@ -3,7 +3,7 @@
 mod calls;
 mod forecast;
 mod halt;
-pub(super) mod import;
+mod import;
 mod jobs;
 mod maintain;
 mod runs;

@@ -49,13 +49,11 @@ pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>) -> Result
             row.acting_until = Some(now + ACTING_MAX);
         }
     }
+    let caller = caller(&mut tx, tenant, &row).await?;
     if row.has_changed() || row.acting_until != acted {
         transfer_row::save(&mut tx, tenant, &mut row, now).await?;
-        let caller = caller(&mut tx, tenant, &row).await?;
         transfer_row::commit(engine, tx, tenant, &row).await?;
-        return Ok(Advanced { view: row.view, step, caller });
     }
-    let caller = caller(&mut tx, tenant, &row).await?;
     Ok(Advanced { view: row.view, step, caller })
 }
 
