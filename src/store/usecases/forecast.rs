@@ -17,40 +17,45 @@ use crate::store::sql::{Row, Rows, Sql, Value, args};
 use crate::store::{Error, ForecastFacts, ForecastOf, Result, TenantView};
 
 /// The most rows that people are counted in. A tenant's leads are in some hundred areas, and held until one of some
-/// hundred quarters of a day, or hours; what is beyond is not forecast, but refused.
+/// hundred hours and quarters of a day; what is beyond is not forecast, but refused.
 const ROWS_MAX: i64 = 50_000;
 /// The latest calls that are looked at.
 const CALLS_OBSERVED: i64 = 10_000;
 /// Fewer say nothing.
 const CALLS_MIN: u64 = 20;
 
+/// When somebody may be called, rounded down: to the hour within the next two days, to a quarter of a day after them.
+macro_rules! rounded {
+    ($from:expr) => {
+        concat!(
+            "CASE WHEN ",
+            $from,
+            " < $2 + 172800000000 THEN ",
+            $from,
+            " - ",
+            $from,
+            " % 3600000000 ELSE ",
+            $from,
+            " - ",
+            $from,
+            " % 21600000000 END"
+        )
+    };
+}
 /// People counted: `$1` the tenant, `$2` now, `$3` when the run expires. Who names no zone is counted by the first
 /// characters of the number: five hold a country and its area, or as good as.
 macro_rules! counted {
-    ($bucket:literal, $waits:literal, $held:literal, $join:literal, $of:literal) => {
+    ($held:literal, $from:literal, $of:literal) => {
         concat!(
             "SELECT l.time_zone, CASE WHEN l.time_zone IS NULL THEN substr(l.phone, 1, 5) ELSE '' END AS head, min(l.phone) AS sample, count(*) AS people,
                  CASE WHEN s.phone IS NOT NULL THEN 'suppressed' WHEN ",
             $held,
-            " >= $3 THEN 'capped' ELSE 'free' END AS fate,
-                 CASE WHEN ",
-            $held,
-            " > ",
-            $waits,
-            " THEN ",
-            $held,
-            " ELSE ",
-            $waits,
-            " END / ",
-            $bucket,
-            " AS bucket, ",
-            $bucket,
-            " AS bucket_us
-             FROM ",
+            " >= $3 THEN 'capped' ELSE 'free' END AS fate, ",
+            rounded!($from),
+            " AS may_be_called_at FROM ",
             $of,
             " LEFT JOIN suppressions s ON s.tenant_id = $1 AND s.phone = l.phone
                  AND (s.expires_at IS NULL OR s.expires_at > $2) ",
-            $join,
         )
     };
 }
@@ -150,36 +155,40 @@ async fn count(
 ) -> Result<Vec<Row>> {
     // Where there is no cap the log of calls is not read at all.
     static LEADS: Sql = Sql::new(concat!(
-        counted!("21600000000", "$2", "0", "", "leads l"),
+        counted!("0", "$2", "leads l"),
         "WHERE l.tenant_id = $1 ",
         lead_list::filtered!(),
         grouped!()
     ));
     static CAPPED_LEADS: Sql = Sql::new(concat!(
-        counted!("21600000000", "$2", "COALESCE(t.until, 0)", "", "leads l"),
+        counted!("COALESCE(t.until, 0)", "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)", "leads l"),
         held!("11", "12"),
         "WHERE l.tenant_id = $1 ",
         lead_list::filtered!(),
         grouped!()
     ));
     static IDS: Sql = Sql::new(concat!(
-        counted!("21600000000", "$2", "0", "", "leads l"),
+        counted!("0", "$2", "leads l"),
         "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
         grouped!()
     ));
     static CAPPED_IDS: Sql = Sql::new(concat!(
-        counted!("21600000000", "$2", "COALESCE(t.until, 0)", "", "leads l"),
+        counted!("COALESCE(t.until, 0)", "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)", "leads l"),
         held!("5", "6"),
         "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
         grouped!()
     ));
     static JOBS: Sql = Sql::new(concat!(
-        counted!("3600000000", "l.eligible_at", "0", "", "jobs l"),
+        counted!("0", "l.eligible_at", "jobs l"),
         "WHERE l.tenant_id = $1 AND l.run_id = $4 AND l.state = 'queued'",
         grouped!()
     ));
     static CAPPED_JOBS: Sql = Sql::new(concat!(
-        counted!("3600000000", "l.eligible_at", "COALESCE(t.until, 0)", "", "jobs l"),
+        counted!(
+            "COALESCE(t.until, 0)",
+            "(CASE WHEN t.until > l.eligible_at THEN t.until ELSE l.eligible_at END)",
+            "jobs l"
+        ),
         held!("5", "6"),
         "WHERE l.tenant_id = $1 AND l.run_id = $4 AND l.state = 'queued'",
         grouped!()
@@ -221,7 +230,7 @@ struct Counted {
 /// Puts what was counted under the clocks that it goes by.
 fn sort(rows: &[Row], owner: &TenantView) -> Result<Counted> {
     let mut counted = Counted::default();
-    let mut groups: BTreeMap<(String, i64), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, Timestamp), Group> = BTreeMap::new();
     for row in rows {
         let people: u64 = row.narrow("people")?;
         counted.total += people;
@@ -234,10 +243,9 @@ fn sort(rows: &[Row], owner: &TenantView) -> Result<Counted> {
             _ => {
                 let zone =
                     window::zone_of(row.opt_text("time_zone")?.as_deref(), &phone, &owner.tenant.time_zone)?;
-                let bucket = row.int("bucket")?;
+                let from = Timestamp(row.int("may_be_called_at")?);
                 let name = zone.iana_name().unwrap_or_default().to_owned();
-                let from = Timestamp(bucket.saturating_mul(row.int("bucket_us")?));
-                let group = groups.entry((name, bucket)).or_insert(Group { zone, people: 0, from });
+                let group = groups.entry((name, from)).or_insert(Group { zone, people: 0, from });
                 group.people += people;
             }
         }
