@@ -26,19 +26,25 @@ struct Called {
     duration_s: Option<u32>,
 }
 
-macro_rules! called_columns {
-    () => {
-        "c.call_id, c.direction, c.phone_from, c.phone_to, c.state, c.answered_by, c.duration_s, c.created_at, \
-         j.phone AS job_phone FROM call_log c LEFT JOIN jobs j ON j.tenant_id = $1 AND j.job_id = c.job_id"
-    };
+/// The calls of people who were not erased.
+async fn called(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<Vec<Called>> {
+    static SELECT: Sql = Sql::new(
+        "SELECT c.call_id, c.direction, c.phone_from, c.phone_to, c.state, c.answered_by, c.duration_s, c.created_at,
+             j.phone AS job_phone
+         FROM call_log c LEFT JOIN jobs j ON j.tenant_id = $1 AND j.job_id = c.job_id
+         WHERE c.tenant_id = $1 AND c.call_id {any 2 uuid}",
+    );
+    let rows = tx.fetch(&SELECT, args![tenant, calls]).await?;
+    rows.iter().filter_map(|row| read(row).transpose()).collect()
 }
 
-/// None if the person was erased since.
+/// None if the person was erased since, or is nobody's lead: whom a transfer calls works for the tenant.
 fn read(row: &Row) -> Result<Option<Called>> {
     let direction = row.word("direction", Direction::from_word)?;
     let phone = match direction {
-        Direction::Outbound | Direction::Transfer => row.text("phone_to")?,
+        Direction::Outbound => row.text("phone_to")?,
         Direction::Inbound => row.text("phone_from")?,
+        Direction::Transfer => return Ok(None),
     };
     if phone.is_empty() || row.opt_text("job_phone")?.is_some_and(|phone| phone.is_empty()) {
         return Ok(None);
@@ -58,13 +64,9 @@ fn read(row: &Row) -> Result<Option<Called>> {
 
 /// See [`crate::store::Store::leads_from_calls`].
 pub async fn from_calls(engine: &Engine, task: &Task) -> Result<()> {
-    static SELECT: Sql =
-        Sql::new(concat!("SELECT ", called_columns!(), " WHERE c.tenant_id = $1 AND c.call_id {any 2 uuid}"));
     let tenant = &task.tenant;
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let rows = tx.fetch(&SELECT, args![tenant, tasks::ids(task)?]).await?;
-    let called: Vec<Called> = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_>>()?;
-    bring(&mut tx, tenant, &called).await?;
+    bring(&mut tx, tenant, &tasks::ids(task)?).await?;
     tell_ended(&mut tx, tenant, tasks::ids(task)?).await?;
     tasks::finish(&mut tx, task).await?;
     tx.commit(&engine.wakes).await
@@ -89,16 +91,14 @@ async fn tell_ended(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<
 
 /// See [`crate::store::Store::lead_from_call`].
 pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated> {
-    static SELECT: Sql =
-        Sql::new(concat!("SELECT ", called_columns!(), " WHERE c.tenant_id = $1 AND c.call_sid = $2"));
+    static SELECT: Sql = Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let row =
-        tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?.ok_or(Error::NotFound("call"))?;
-    let called = read(&row)?.ok_or(Error::NotFound("person of the call"))?;
-    let brought = bring(&mut tx, tenant, std::slice::from_ref(&called)).await?;
-    let (id, created) = *brought.get(&called.phone).ok_or(Error::NotFound("lead"))?;
+    let row = tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?;
+    let call = row.ok_or(Error::NotFound("call"))?.uuid("call_id")?;
+    let brought = bring(&mut tx, tenant, &[call]).await?;
+    let (id, created) = brought.into_values().next().ok_or(Error::NotFound("person of the call"))?;
     let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
-    let (now, detail) = (tx.now().await?, json!({ "call_id": called.call.call_id, "created": created }));
+    let (now, detail) = (tx.now().await?, json!({ "call_id": call, "created": created }));
     audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;
     tx.commit(&engine.wakes).await?;
     Ok(LeadCreated { lead: lead.ok_or(Error::NotFound("lead"))?, created })
@@ -106,10 +106,11 @@ pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Res
 
 /// Brings calls to the leads of their phones. Doing it twice changes nothing. Returns whose each phone is, and whether
 /// it is new.
-async fn bring(tx: &mut Tx, tenant: &TenantId, called: &[Called]) -> Result<HashMap<Phone, (LeadId, bool)>> {
+async fn bring(tx: &mut Tx, tenant: &TenantId, calls: &[Uuid]) -> Result<HashMap<Phone, (LeadId, bool)>> {
     let now = tx.now().await?;
+    let of_people = called(tx, tenant, calls.to_vec()).await?;
     let mut by_phone: BTreeMap<&Phone, Vec<&Called>> = BTreeMap::new();
-    for call in called {
+    for call in &of_people {
         by_phone.entry(&call.phone).or_default().push(call);
     }
     let phones = || by_phone.keys().map(|phone| phone.expose().to_owned()).collect();
@@ -122,23 +123,28 @@ async fn bring(tx: &mut Tx, tenant: &TenantId, called: &[Called]) -> Result<Hash
             .map(|p| LeadFacts::of((*p).clone()))
             .collect();
         new = lead_row::insert(tx, tenant, &missing, LeadSource::Call, now).await?;
+        // Whoever erased a lead while this waited for it has erased its calls as well.
+        if called(tx, tenant, calls.to_vec()).await?.len() < of_people.len() {
+            return Err(Error::Unavailable("a person of these calls was being erased".to_owned()));
+        }
         known = lead_row::lock_by_phone(tx, tenant, phones()).await?;
     }
     let mut moved: Vec<(LeadId, Contact)> = Vec::new();
-    let mut events = Vec::with_capacity(called.len());
+    let mut events = Vec::with_capacity(of_people.len());
     let mut answer = HashMap::with_capacity(known.len());
     for (phone, calls) in by_phone {
         // Deleted between two statements of ours: then it is as if it were deleted after all of them.
         let Some(lead) = known.get(phone) else { continue };
-        let contact =
-            calls.iter().fold(lead.contact, |contact, call| contact.after(&call.call, call.answered_by));
+        // A live call is brought again when it ends.
+        let ended = || calls.iter().filter(|called| !called.call.state.is_live());
+        let contact = ended().fold(lead.contact, |contact, call| contact.after(&call.call, call.answered_by));
         if contact.status != lead.contact.status {
             tx.tell(tenant, [Told::lead_updated(lead.id, lead.revision + 1, &[LeadField::Status])]);
         }
         if contact != lead.contact {
             moved.push((lead.id, contact));
         }
-        events.extend(calls.iter().map(|call| event(lead.id, call)));
+        events.extend(ended().map(|call| event(lead.id, call)));
         answer.insert(phone.clone(), (lead.id, new.contains_key(&lead.id)));
     }
     lead_row::save_contacts(tx, tenant, &moved, now).await?;

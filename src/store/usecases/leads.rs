@@ -54,9 +54,11 @@ pub async fn create(
             let mut new = lead_row::insert(&mut tx, tenant, &leads, LeadSource::Api, now).await?;
             let known = by_phone(&mut tx, tenant, leads.iter()).await?;
             // Of two items with one phone, the first creates the lead.
-            let answer = leads.iter().map(|lead| known[&lead.phone].id);
-            let answer =
-                answer.map(|id| Created { id, created: new.remove(&id).is_some() }).collect::<Vec<_>>();
+            let answer = leads.iter().map(|lead| {
+                let id = known.get(&lead.phone).ok_or_else(deleted_meanwhile)?.id;
+                Ok(Created { id, created: new.remove(&id).is_some() })
+            });
+            let answer = answer.collect::<Result<Vec<_>>>()?;
             let created = answer.iter().filter(|lead| lead.created).count();
             let subject = match answer.as_slice() {
                 [one] => format!("lead {}", one.id),
@@ -77,6 +79,11 @@ pub async fn create(
             Ok(LeadCreated { lead, created: *created })
         })
         .collect()
+}
+
+/// A phone that had a lead when new ones were inserted has none any more. To do all of it again mends that.
+fn deleted_meanwhile() -> Error {
+    Error::Unavailable("a lead of these was being deleted".to_owned())
 }
 
 async fn by_phone(
@@ -131,10 +138,10 @@ pub async fn resolve(
         phones = by_phone(tx, tenant, persons.into_iter()).await?;
     }
     let found = whos.into_iter().map(|who| match who {
-        Who::Lead(id) => known.get(id).cloned(),
-        Who::Person(facts) => phones.get(&facts.phone).cloned(),
+        Who::Lead(id) => Ok(known.get(id).cloned()),
+        Who::Person(facts) => phones.get(&facts.phone).cloned().ok_or_else(deleted_meanwhile).map(Some),
     });
-    Ok(found.collect())
+    found.collect()
 }
 
 /// See [`crate::store::Store::lead`].

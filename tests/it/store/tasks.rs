@@ -14,7 +14,10 @@ use trunkline::store::{
 use trunkline::tasks;
 
 use super::{FAST, claim_n, finish, sid, status};
-use crate::support::{ACCOUNT, TestStore, make_tenant, new_run, on_both_stores, phone, settings, worker};
+use crate::support::raw::Raw;
+use crate::support::{
+    ACCOUNT, TestDatabase, TestStore, make_tenant, new_run, on_both_stores, phone, settings, worker,
+};
 
 on_both_stores!(
     a_dead_executors_task_is_done_by_another,
@@ -23,6 +26,7 @@ on_both_stores!(
     nobody_is_given_what_another_has,
     a_call_that_ends_becomes_its_leads,
     a_call_makes_its_lead_by_its_sid_alone,
+    a_live_call_makes_its_lead_and_no_history,
     calls_to_us_become_leads,
 );
 
@@ -96,14 +100,16 @@ async fn what_fails_comes_back_later_and_dies_in_the_end(test: TestStore) {
     let tenant = with_task(store).await;
     let mut task = claim_one(store, LONG).await;
     assert_eq!((task.kind, task.attempt), (TaskKind::LeadsFromCalls, 1));
+    let before = store.now().await.unwrap();
     let TaskFate::Again(at) = store.fail_task(&task, "the moon", 0.0).await.unwrap() else { panic!() };
-    let wait = at.since(store.now().await.unwrap());
-    assert!(wait <= Duration::from_millis(800) && wait > Duration::from_millis(300), "{wait:?}");
-    assert!(claim(store, "a", LONG).await.tasks.is_empty(), "not before its time");
+    let after = store.now().await.unwrap();
+    assert!(at.since(before) > Duration::from_millis(300), "{before:?} {at:?}");
+    assert!(at.since(after) <= Duration::from_millis(800), "{after:?} {at:?}");
     let view = store.list_tasks(&tenant, &[TaskState::Queued], PAGE).await.unwrap().items.remove(0);
     assert_eq!((view.attempts, view.last_error.as_deref()), (1, Some("the moon")));
     task = claim_one(store, LONG).await;
     assert_eq!(task.attempt, 2);
+    assert!(store.now().await.unwrap() >= at, "not before its time");
     // The last attempt's failure is the last.
     let last = Task { attempt: ATTEMPTS_MAX, ..task };
     assert_eq!(store.fail_task(&last, &"x".repeat(1_000), 0.5).await.unwrap(), TaskFate::Dead);
@@ -225,6 +231,58 @@ async fn a_call_makes_its_lead_by_its_sid_alone(test: TestStore) {
     assert!(matches!(store.lead_from_call(&tenant, &nobody).await, Err(Error::NotFound("call"))));
     assert!(matches!(store.lead_from_call(&stranger, &call).await, Err(Error::NotFound("call"))));
     assert!(store.list_leads(&stranger, &LeadFilter::default(), PAGE).await.unwrap().items.is_empty());
+}
+
+async fn a_live_call_makes_its_lead_and_no_history(test: TestStore) {
+    let store = &*test.store;
+    let tenant = make_tenant(store, "acme", 9, FAST).await;
+    let call = InboundCall {
+        sid: format!("CA{:032}", 1).parse().unwrap(),
+        account: ACCOUNT.parse().unwrap(),
+        from: Some(phone(5)),
+        to: "+15005550006".parse().unwrap(),
+    };
+    let answered = News::Status {
+        sid: call.sid.clone(),
+        status: CarrierStatus::InProgress,
+        sequence: None,
+        duration_s: None,
+        answered_by: None,
+        error_code: None,
+    };
+    store.record_inbound(&tenant, &call, answered).await.unwrap();
+    let made = store.lead_from_call(&tenant, &call.sid).await.unwrap();
+    assert_eq!((made.created, made.lead.facts.phone, made.lead.source), (true, phone(5), LeadSource::Call));
+    assert_eq!((made.lead.contact.status, made.lead.contact.last_call), (LeadStatus::New, None));
+    let history = store.lead_events(&tenant, made.lead.id, PAGE).await.unwrap().items;
+    assert_eq!(history.len(), 1, "{history:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_erased_while_their_call_ends_stays_so_on_postgres() {
+    let database = TestDatabase::postgres().await;
+    let store = Arc::new(Engine::open(&database.url).await.unwrap());
+    let tenant = with_task(&store).await;
+    let task = claim_one(&store, LONG).await;
+    let mut other = Raw::connect(&database.url).await;
+    other.execute("BEGIN").await;
+    other.execute("UPDATE jobs SET phone = ''").await;
+    other.execute("UPDATE call_log SET phone_to = ''").await;
+    other.execute("DELETE FROM leads").await;
+    let (ours, theirs) = (store.clone(), task.clone());
+    let ending = tokio::spawn(async move { ours.leads_from_calls(&theirs).await });
+    let mut watch = Raw::connect(&database.url).await;
+    let end = Instant::now() + PATIENCE;
+    while watch.rows("SELECT pid::text FROM pg_locks WHERE NOT granted").await.is_empty() {
+        assert!(Instant::now() < end, "nobody waits for the erased lead");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    other.execute("COMMIT").await;
+    let refused = ending.await.unwrap();
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    // The task is done again, and finds nobody.
+    store.leads_from_calls(&task).await.unwrap();
+    assert!(store.list_leads(&tenant, &LeadFilter::default(), PAGE).await.unwrap().items.is_empty());
 }
 
 /// The first of a task's ids.
