@@ -407,6 +407,8 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
     updated_at  BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, webhook_id, delivery_id)
 ) WITH (fillfactor = 60);
+CREATE INDEX IF NOT EXISTS webhook_deliveries_due ON webhook_deliveries
+    (tenant_id, webhook_id, next_at, delivery_id) WHERE state = 'queued';
 CREATE INDEX IF NOT EXISTS webhook_deliveries_queued ON webhook_deliveries
     (tenant_id, webhook_id, subject, position, delivery_id) WHERE state = 'queued';
 

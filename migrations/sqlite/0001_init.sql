@@ -400,6 +400,8 @@ CREATE TABLE IF NOT EXISTS webhook_deliveries (
     updated_at  INTEGER NOT NULL,
     PRIMARY KEY (tenant_id, webhook_id, delivery_id)
 ) STRICT;
+CREATE INDEX IF NOT EXISTS webhook_deliveries_due ON webhook_deliveries
+    (tenant_id, webhook_id, next_at, delivery_id) WHERE state = 'queued';
 CREATE INDEX IF NOT EXISTS webhook_deliveries_queued ON webhook_deliveries
     (tenant_id, webhook_id, subject, position, delivery_id) WHERE state = 'queued';
 
@@ -512,6 +514,7 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('webhooks', 'sqlite_autoindex_webhooks_1', '1000 2 1'),
     ('webhook_deliveries', 'sqlite_autoindex_webhook_deliveries_1', '10000000 100000 50000 1'),
     ('webhook_deliveries', 'webhook_deliveries_queued', '10000 1000 500 2 1 1'),
+    ('webhook_deliveries', 'webhook_deliveries_due', '10000 1000 500 2 1'),
     ('leads', 'sqlite_autoindex_leads_1', '10000000 1000000 1'),
     ('leads', 'sqlite_autoindex_leads_2', '10000000 1000000 1'),
     ('runs', 'sqlite_autoindex_runs_1', '100000 10000 1'),

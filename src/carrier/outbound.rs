@@ -12,6 +12,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::guard::{Guard, Refused};
@@ -26,6 +27,10 @@ const SECRET_BYTES: usize = 32;
 const BODY_MAX_BYTES: usize = 16 * 1024;
 /// Idle connections kept for each host.
 const POOL_MAX_IDLE: usize = 8;
+
+/// Names looked up at a time. Each holds one of the runtime's 512 blocking threads until the system gives up, and the
+/// dialer looks the carrier up on them, too.
+const LOOK_UPS_MAX: usize = 64;
 
 /// How tenants' servers are reached.
 #[derive(Debug, Clone)]
@@ -72,7 +77,8 @@ impl Client {
     /// When TLS cannot be set up.
     pub fn new(config: Config) -> Result<Self, super::Error> {
         let guard = Arc::new(config.guard);
-        let resolver = Arc::new(Resolver(Arc::clone(&guard)));
+        let look_ups = Arc::new(Semaphore::new(LOOK_UPS_MAX));
+        let resolver = Arc::new(Resolver { guard: Arc::clone(&guard), look_ups });
         let build = |roots| {
             http::builder(config.timeout, config.timeout, POOL_MAX_IDLE, roots)
                 .dns_resolver(Arc::clone(&resolver))
@@ -164,14 +170,24 @@ pub fn sign(message: &Message<'_>, unix_s: i64) -> String {
 
 /// Looks names up for the connector and refuses what the guard does: the connection goes to the very addresses that
 /// were checked, so a name that changes its mind in between gains nothing.
-struct Resolver(Arc<Guard>);
+struct Resolver {
+    guard: Arc<Guard>,
+    look_ups: Arc<Semaphore>,
+}
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = Arc::clone(&self.0);
+        let (guard, look_ups) = (Arc::clone(&self.guard), Arc::clone(&self.look_ups));
         Box::pin(async move {
-            // Port 0 stands for the URL's own.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let permit = look_ups.acquire_owned().await?;
+            let host = name.as_str().to_owned();
+            // Its thread goes on when nobody waits any more; so does this, and the permit with it.
+            let looking = tokio::spawn(async move {
+                let _permit = permit;
+                // Port 0 stands for the URL's own.
+                tokio::net::lookup_host((host, 0)).await.map(Iterator::collect)
+            });
+            let found: Vec<SocketAddr> = looking.await??;
             guard.check_addresses(name.as_str(), found.iter().map(SocketAddr::ip))?;
             Ok(Box::new(found.into_iter()) as Addrs)
         })

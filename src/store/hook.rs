@@ -76,6 +76,8 @@ pub struct WebhookWithSecret {
 pub struct WebhookTarget {
     /// Which.
     pub id: WebhookId,
+    /// As of which change of it.
+    pub revision: i64,
     /// Where.
     pub url: String,
     /// Each signs: the current one, and the one before during a rotation.
@@ -211,6 +213,7 @@ pub trait Hooks: Send + Sync + 'static {
     async fn end_round(
         &self,
         task: &Task,
+        revision: i64,
         tried: Vec<DeliveryTried>,
         disable_after: Duration,
         draw: f64,
@@ -297,10 +300,11 @@ impl Hooks for Engine {
     async fn end_round(
         &self,
         task: &Task,
+        revision: i64,
         tried: Vec<DeliveryTried>,
         disable_after: Duration,
         draw: f64,
     ) -> Result<RoundEnd> {
-        deliveries::end_round(self, task, tried, disable_after, draw).await
+        deliveries::end_round(self, task, revision, tried, disable_after, draw).await
     }
 }

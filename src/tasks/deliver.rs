@@ -24,7 +24,8 @@ impl Sender {
     pub(super) async fn round(&self, store: &dyn Store, task: &Task) -> Result<()> {
         let Some(round) = store.begin_round(task).await? else { return Ok(()) };
         let tried = join_all(round.due.iter().map(|due| self.send(&round.target, due))).await;
-        let end = store.end_round(task, tried, self.disable_after, rand::random()).await?;
+        let end =
+            store.end_round(task, round.target.revision, tried, self.disable_after, rand::random()).await?;
         metrics::deliveries_dead(end.dead);
         if end.dead > 0 {
             tracing::warn!(event = "webhook_deliveries_dead", webhook = %round.target.id, deliveries = end.dead);

@@ -95,8 +95,11 @@ async fn delete_page(tx: &mut Tx, task: &Task, id: WebhookId) -> Result<()> {
              (SELECT delivery_id FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 LIMIT $3)",
     );
     static ENDPOINT: Sql = Sql::new("DELETE FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2");
+    // The task's row first, as in `go_on`: what is added by a transaction that holds it is seen.
+    tasks::repeat(tx, task, Duration::ZERO).await?;
     if tx.execute(&PAGE, args![&task.tenant, id.0, DELETED_MAX]).await? > 0 {
-        return tasks::repeat(tx, task, Duration::ZERO).await;
+        tx.has_tasks();
+        return Ok(());
     }
     tx.execute(&ENDPOINT, args![&task.tenant, id.0]).await?;
     tasks::finish(tx, task).await
@@ -106,6 +109,7 @@ async fn delete_page(tx: &mut Tx, task: &Task, id: WebhookId) -> Result<()> {
 pub async fn end_round(
     engine: &Engine,
     task: &Task,
+    revision: i64,
     tried: Vec<DeliveryTried>,
     disable_after: Duration,
     draw: f64,
@@ -127,7 +131,12 @@ pub async fn end_round(
     } else {
         0
     };
-    let (health, held, reason) = health.after(&answers, queued, disable_after, (now, draw));
+    let (health, held, reason) = if row.int("revision")? == revision {
+        health.after(&answers, queued, disable_after, (now, draw))
+    } else {
+        // Changed since: what was asked may be somebody else by now.
+        (health, Timestamp(row.int("retry_at")?), None)
+    };
     // One that was disabled or deleted meanwhile stays so.
     let disabled = reason.filter(|_| before.state == WebhookState::Enabled);
     let state = if disabled.is_some() { WebhookState::Disabled } else { before.state };
@@ -209,11 +218,11 @@ async fn trim(tx: &mut Tx, tenant: &TenantId, id: WebhookId, now: Timestamp) -> 
     static TRIM: Sql = Sql::new(
         "DELETE FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id IN
              (SELECT delivery_id FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2
-                 AND delivery_id < $3 AND state <> 'queued' ORDER BY delivery_id LIMIT $4)",
+                 AND delivery_id < $3 AND state <> 'queued' AND updated_at < $5 ORDER BY delivery_id LIMIT $4)",
     );
-    // Ids grow with time.
+    // Ids grow with time, and nothing ends before it begins.
     let oldest = lead_row::first_id(now - KEPT);
-    tx.execute(&TRIM, args![tenant, id.0, oldest, DELETED_MAX]).await.map(drop)
+    tx.execute(&TRIM, args![tenant, id.0, oldest, DELETED_MAX, now - KEPT]).await.map(drop)
 }
 
 /// Puts the task off until the next delivery may be sent, or finishes it.
@@ -225,11 +234,14 @@ async fn go_on(
     held: Timestamp,
     now: Timestamp,
 ) -> Result<()> {
-    static NEXT: Sql = Sql::new(concat!("SELECT min(d.next_at) AS next_at ", heads!()));
+    static NEXT: Sql = Sql::new(concat!("SELECT d.next_at ", heads!(), "ORDER BY d.next_at LIMIT 1"));
     // The task's row first: a transaction that adds a delivery holds it, too, so what it adds is seen.
     tasks::repeat(tx, task, Duration::ZERO).await?;
     let next = match state {
-        WebhookState::Enabled => tx.fetch_one(&NEXT, args![&task.tenant, id.0]).await?.opt_int("next_at")?,
+        WebhookState::Enabled => {
+            let next = tx.fetch_optional(&NEXT, args![&task.tenant, id.0]).await?;
+            next.map(|row| row.int("next_at")).transpose()?
+        }
         // Enabling it wakes it.
         WebhookState::Disabled => None,
         WebhookState::Deleted => Some(now.0),
@@ -238,6 +250,9 @@ async fn go_on(
         None => tasks::finish(tx, task).await,
         Some(next) => {
             let wait = Timestamp(next).max(held).since(now).min(LOOK_AGAIN_MAX);
+            if wait.is_zero() {
+                tx.has_tasks();
+            }
             tasks::repeat(tx, task, wait).await
         }
     }

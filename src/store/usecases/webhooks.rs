@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{audit, requests};
+use super::{access, audit, requests};
 use crate::domain::webhook::{self, DisabledReason, ENDPOINTS_MAX, EventType, WebhookField, WebhookState};
 use crate::domain::{TenantId, Timestamp, Violation, WebhookId};
 use crate::store::database::{Scope, Tx};
@@ -82,6 +82,7 @@ pub(super) fn target(engine: &Engine, tenant: &TenantId, row: &Row, now: Timesta
     let counts = row.opt_int("previous_until")?.is_some_and(|until| now < Timestamp(until));
     let previous = plain.previous.filter(|_| counts);
     Ok(WebhookTarget {
+        revision: row.int("revision")?,
         id: WebhookId(row.uuid("webhook_id")?),
         url: row.text("url")?,
         secrets: [Some(plain.secret), previous].into_iter().flatten().map(SecretString::from).collect(),
@@ -138,6 +139,8 @@ pub async fn create(
     if let Some(id) = requests::replay::<WebhookId>(&mut tx, tenant, key.as_ref()).await? {
         return Ok(WebhookWithSecret { webhook: read(&find(&mut tx, tenant, id).await?)?, secret: None });
     }
+    // One at a time, so that they are counted.
+    access::lock_dispatch(&mut tx, tenant).await?;
     if tx.fetch_one(&COUNT, args![tenant]).await?.int("n")? >= ENDPOINTS_MAX {
         return Err(Error::Invalid(Violation::new("url", "the tenant has 10 webhooks already: delete one")));
     }
