@@ -1,7 +1,9 @@
 //! The reckoning itself: time in steps, cohorts, slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+
+use jiff::tz::TimeZone;
 
 use super::{Facts, Forecast, Limit, STEPS_MAX, span};
 use crate::domain::Timestamp;
@@ -18,7 +20,8 @@ const NOBODY: f64 = 1e-6;
 /// A cohort that waits.
 #[derive(Debug, Clone, Copy)]
 struct Cohort {
-    group: usize,
+    /// Which of the zones.
+    zone: usize,
     people: f64,
     /// Attempts made.
     attempts: u32,
@@ -33,10 +36,11 @@ pub(super) struct Reckoning<'a> {
     /// Whether slots are followed one by one; else calls are short beside a step, and their rate is limited.
     slots: bool,
     at: Timestamp,
+    zones: Vec<&'a TimeZone>,
     waiting: BTreeMap<Timestamp, Vec<Cohort>>,
-    /// Cohorts that may be dialed as far as they are concerned, by group.
+    /// Cohorts that may be dialed as far as they are concerned, by zone.
     ready: Vec<Vec<Cohort>>,
-    /// For each group: closed until, or (in the past) open, as of the last look.
+    /// For each zone: closed until, or (in the past) open, as of the last look.
     opens_at: Vec<Timestamp>,
     looked_at: Timestamp,
     /// Calls that end.
@@ -65,7 +69,9 @@ impl<'a> Reckoning<'a> {
         let at = facts.now.max(facts.starts_at);
         let mut waiting: BTreeMap<Timestamp, Vec<Cohort>> = BTreeMap::new();
         let mut total = Totals::default();
-        for (group, who) in facts.groups.iter().enumerate().filter(|(_, who)| who.people > 0) {
+        // However many groups there are, there are some hundred zones: steps cost no more than those.
+        let (mut zones, mut known) = (Vec::new(), HashMap::new());
+        for who in facts.groups.iter().filter(|who| who.people > 0) {
             #[allow(clippy::cast_precision_loss)] // Numbers of people.
             let people = who.people as f64;
             total.people += people;
@@ -74,7 +80,11 @@ impl<'a> Reckoning<'a> {
                 total.never_open += people;
                 continue;
             }
-            let cohort = Cohort { group, people, attempts: 0, first_at: from };
+            let zone = *known.entry(who.zone.iana_name()).or_insert_with(|| {
+                zones.push(&who.zone);
+                zones.len() - 1
+            });
+            let cohort = Cohort { zone, people, attempts: 0, first_at: from };
             waiting.entry(from).or_default().push(cohort);
         }
         let step = step(facts, total.people);
@@ -84,8 +94,9 @@ impl<'a> Reckoning<'a> {
             slots: step * 2 <= facts.observed.mean_takes(),
             at,
             waiting,
-            ready: vec![Vec::new(); facts.groups.len()],
-            opens_at: vec![at; facts.groups.len()],
+            ready: vec![Vec::new(); zones.len()],
+            opens_at: vec![at; zones.len()],
+            zones,
             looked_at: Timestamp(i64::MIN),
             ending: BTreeMap::new(),
             live: 0.0,
@@ -100,7 +111,7 @@ impl<'a> Reckoning<'a> {
                 break;
             }
             self.come_in();
-            let open = self.open_groups();
+            let open = self.open_zones();
             if open.is_empty() {
                 // Nobody until somebody's time comes.
                 match self.next_event() {
@@ -120,7 +131,7 @@ impl<'a> Reckoning<'a> {
     fn come_in(&mut self) {
         let later = self.waiting.split_off(&Timestamp(self.at.0 + 1));
         for cohort in std::mem::replace(&mut self.waiting, later).into_values().flatten() {
-            join(&mut self.ready[cohort.group], cohort);
+            join(&mut self.ready[cohort.zone], cohort);
         }
         let later = self.ending.split_off(&Timestamp(self.at.0 + 1));
         for ended in std::mem::replace(&mut self.ending, later).into_values() {
@@ -128,22 +139,21 @@ impl<'a> Reckoning<'a> {
         }
     }
 
-    /// Groups with people to dial whose window is open.
-    fn open_groups(&mut self) -> Vec<usize> {
+    /// Zones with people to dial whose window is open.
+    fn open_zones(&mut self) -> Vec<usize> {
         let minute = |at: Timestamp| at.0.div_euclid(60_000_000);
         let look = minute(self.looked_at) != minute(self.at);
         let mut open = Vec::new();
-        for group in 0..self.ready.len() {
-            if self.ready[group].is_empty() {
+        for zone in 0..self.ready.len() {
+            if self.ready[zone].is_empty() {
                 continue;
             }
             // A closed window is left alone until it opens; an open one is looked at each minute.
-            if self.opens_at[group] <= self.at && (look || self.opens_at[group] < self.looked_at - MINUTE) {
-                let zone = &self.facts.groups[group].zone;
-                self.opens_at[group] = self.facts.schedule.next_opening(self.at, zone);
+            if self.opens_at[zone] <= self.at && (look || self.opens_at[zone] < self.looked_at - MINUTE) {
+                self.opens_at[zone] = self.facts.schedule.next_opening(self.at, self.zones[zone]);
             }
-            if self.opens_at[group] <= self.at {
-                open.push(group);
+            if self.opens_at[zone] <= self.at {
+                open.push(zone);
             }
         }
         if look {
@@ -154,13 +164,13 @@ impl<'a> Reckoning<'a> {
 
     /// When somebody's window opens, or somebody's time comes.
     fn next_event(&self) -> Option<Timestamp> {
-        let opens = (0..self.ready.len()).filter(|group| !self.ready[*group].is_empty());
-        let opens = opens.map(|group| self.opens_at[group]).min();
+        let opens = (0..self.ready.len()).filter(|zone| !self.ready[*zone].is_empty());
+        let opens = opens.map(|zone| self.opens_at[zone]).min();
         let comes = self.waiting.keys().next().copied();
         opens.into_iter().chain(comes).min()
     }
 
-    /// One step's calls, taken from open groups by how many wait there.
+    /// One step's calls, taken from open zones by how many wait there.
     fn dial(&mut self, open: &[usize]) {
         let seconds = self.step.as_secs_f64();
         let by_pace = self.facts.calls_per_second * seconds;
@@ -170,7 +180,7 @@ impl<'a> Reckoning<'a> {
         } else {
             concurrency * seconds / self.facts.observed.mean_takes().as_secs_f64()
         };
-        let wait: f64 = open.iter().flat_map(|group| &self.ready[*group]).map(|cohort| cohort.people).sum();
+        let wait: f64 = open.iter().flat_map(|zone| &self.ready[*zone]).map(|cohort| cohort.people).sum();
         let calls = by_pace.min(by_slots.max(0.0)).min(wait);
         let limit = if wait <= by_pace.min(by_slots) { 2 } else { usize::from(by_slots < by_pace) };
         self.limited[limit] += 1.0;
@@ -182,13 +192,13 @@ impl<'a> Reckoning<'a> {
         let used = Duration::from_secs_f64(seconds * (calls / by_pace).min(1.0));
         self.total.last_call_at = Some(self.at + used);
         let share = calls / wait;
-        for group in open {
-            for mut cohort in std::mem::take(&mut self.ready[*group]) {
+        for zone in open {
+            for mut cohort in std::mem::take(&mut self.ready[*zone]) {
                 let dialed = cohort.people * share;
                 self.call(&cohort, dialed);
                 cohort.people -= dialed;
                 if cohort.people >= NOBODY {
-                    self.ready[*group].push(cohort);
+                    self.ready[*zone].push(cohort);
                 }
             }
         }
@@ -274,7 +284,7 @@ impl<'a> Reckoning<'a> {
     }
 }
 
-/// Puts a cohort to those of its group; there is one for each number of attempts, so that they stay few.
+/// Puts a cohort to those of its zone; there is one for each number of attempts, so that they stay few.
 fn join(cohorts: &mut Vec<Cohort>, new: Cohort) {
     let Some(known) = cohorts.iter_mut().find(|cohort| cohort.attempts == new.attempts) else {
         cohorts.push(new);
