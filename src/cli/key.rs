@@ -16,7 +16,7 @@ pub enum Command {
     Create {
         /// Whose.
         tenant: String,
-        /// outbound:read, outbound:write, leads:read, leads:write, webhooks:read, webhooks:write or admin; may be given more than once.
+        /// outbound:read, outbound:write, leads:read, leads:write, transfers:read, transfers:write, webhooks:read, webhooks:write or admin; may be given more than once.
         #[arg(long = "scope", required = true)]
         scopes: Vec<String>,
         /// For people.

@@ -2,6 +2,7 @@
 
 use tonic::{Status, Streaming};
 
+use super::limits::Turn;
 use super::service::{Call, Shared};
 use super::{convert, status};
 use crate::domain::Violation;
@@ -23,11 +24,11 @@ pub(super) async fn next<M, P>(
     part.transpose().map_err(|violation| status::of_violation(&violation))
 }
 
-/// Waits until so many rows more are within the tenant's limit. Nothing more is read meanwhile, so the client is slowed
-/// down.
-pub(super) async fn turn(shared: &Shared, call: &Call, rows: usize) -> Result<(), Status> {
+/// Waits until so many rows more are within the tenant's limit, and for their turn. Nothing more is read meanwhile, so
+/// the client is slowed down.
+pub(super) async fn turn(shared: &Shared, call: &Call, rows: usize) -> Result<Turn, Status> {
     tokio::select! {
-        () = call.rows.wait(rows) => Ok(()),
+        turn = call.rows.wait(rows) => Ok(turn),
         () = shared.draining.cancelled() => Err(status::draining()),
     }
 }

@@ -57,9 +57,15 @@ pub(super) async fn import(
     let mut batches = std::pin::pin!(batches(shared, messages, import.stand.offset, common));
     let mut ready = batches.next().await.transpose()?;
     while let Some(rows) = ready {
-        imports::turn(shared, &import.call, rows.batch.places.len()).await?;
+        let turn = imports::turn(shared, &import.call, rows.batch.places.len()).await?;
         // A batch that has begun is stored even where the client goes away in the middle of it.
-        let (stored, following) = tokio::join!(shared.detached(import.store(rows)), batches.next());
+        let storing = async {
+            let stored = shared.detached(import.store(rows)).await;
+            // Nobody waits for a client who is slow to send the next.
+            drop(turn);
+            stored
+        };
+        let (stored, following) = tokio::join!(storing, batches.next());
         let refused;
         (import, refused) = stored?;
         let room = REJECTIONS_MAX - rejections.len();

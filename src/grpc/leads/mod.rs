@@ -109,7 +109,7 @@ impl Leads for Service {
 
 async fn create(call: Call, request: pb::CreateLeadRequest) -> Result<pb::CreateLeadResponse, Refusal> {
     let key = idempotency::key(&request)?;
-    call.rows.take(1)?;
+    let _turn = call.rows.take(1).await?;
     let facts = convert::required("lead", request.lead)?;
     let facts =
         convert::lead::read(facts, call.region.as_deref()).map_err(|violation| violation.under("lead"))?;
@@ -125,7 +125,7 @@ async fn batch_create(
 ) -> Result<pb::BatchCreateLeadsResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_len("leads", request.leads.len())?;
-    call.rows.take(request.leads.len())?;
+    let _turn = call.rows.take(request.leads.len()).await?;
     let Batch { good, places } =
         Batch::read(request.leads, |lead| convert::lead::read(lead, call.region.as_deref()));
     let created = call.store.create_leads(&call.tenant, good, key).await?;

@@ -15,7 +15,7 @@ pub(super) async fn add(
 ) -> Result<pb::AddSuppressionsResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_len("suppressions", request.suppressions.len())?;
-    call.rows.take(request.suppressions.len())?;
+    let _turn = call.rows.take(request.suppressions.len()).await?;
     let source = convert::suppression::clients_source(request.source)?;
     let Batch { good, places } = Batch::read(request.suppressions, |new| {
         convert::suppression::read(new, source, call.region.as_deref())
@@ -42,7 +42,7 @@ pub(super) async fn remove(
 ) -> Result<pb::RemoveSuppressionsResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_len("phones", request.phones.len())?;
-    call.rows.take(request.phones.len())?;
+    let _turn = call.rows.take(request.phones.len()).await?;
     let own = convert::non_empty(request.default_region);
     let region = own.as_deref().or(call.region.as_deref());
     let phone = |(i, text): (usize, &String)| {

@@ -7,6 +7,7 @@ mod open;
 mod peer;
 mod rows;
 mod tenant;
+mod turns;
 
 use std::hash::Hash;
 use std::pin::Pin;
@@ -33,6 +34,7 @@ pub use open::{Guard, Open};
 pub use peer::{Peer, PeerLimit};
 pub(super) use rows::Rows;
 pub use tenant::TenantLimit;
+pub(super) use turns::Turn;
 
 /// How often it is looked whether limiters have grown.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +49,7 @@ pub struct Limits {
     peer: peer::Limit,
     standard: tenant::Limit,
     high_volume: tenant::Limit,
+    turns: turns::Turns,
 }
 
 impl Limits {
@@ -56,6 +59,7 @@ impl Limits {
             peer: peer::Limit::new(limits.peer),
             standard: tenant::Limit::new(&limits.plans.standard),
             high_volume: tenant::Limit::new(&limits.plans.high_volume),
+            turns: turns::Turns::default(),
         })
     }
 
@@ -74,6 +78,7 @@ impl Limits {
             self.peer.prune(more_than);
             self.standard.prune(more_than);
             self.high_volume.prune(more_than);
+            self.turns.prune(more_than);
         }
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn add(call: Call, request: pb::AddJobsRequest) -> Result<pb::A
     let key = idempotency::key(&request)?;
     let run: RunId = request.run_id.parse()?;
     batch::check_len("jobs", request.jobs.len())?;
-    call.rows.take(request.jobs.len())?;
+    let _turn = call.rows.take(request.jobs.len()).await?;
     let Batch { good, places } =
         Batch::read(request.jobs, |job| convert::job::read(job, call.region.as_deref()));
     let added = call.store.add_jobs(&call.tenant, run, good, key).await?;
@@ -82,7 +82,7 @@ pub(super) async fn cancel(
     let key = idempotency::key(&request)?;
     let run: RunId = request.run_id.parse()?;
     batch::check_len("job_ids", request.job_ids.len())?;
-    call.rows.take(request.job_ids.len())?;
+    let _turn = call.rows.take(request.job_ids.len()).await?;
     let id = |(i, text): (usize, &String)| convert::id::<JobId>(&format!("job_ids[{i}]"), text);
     let jobs = request.job_ids.iter().enumerate().map(id).collect::<Result<_, _>>()?;
     let canceled = call.store.cancel_jobs(&call.tenant, run, jobs, key).await?;

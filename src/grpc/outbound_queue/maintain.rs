@@ -50,7 +50,7 @@ pub(super) async fn retry(
     let run = call.store.begin_retry(&call.tenant, retry, key).await.map_err(super::runs::in_settings)?;
     loop {
         // A page at most; how many jobs it holds is known only afterwards.
-        call.rows.wait(BATCH_MAX).await;
+        let _turn = call.rows.wait(BATCH_MAX).await;
         let filled = call.store.fill_retry(&call.tenant, run).await?;
         if filled.done {
             return Ok(pb::RetryJobsResponse { run: Some(convert::run::write(filled.run)) });

@@ -17,7 +17,7 @@ pub(super) async fn create(
 ) -> Result<pb::CreateRunResponse, Refusal> {
     let key = idempotency::key(&request)?;
     batch::check_max("jobs", request.jobs.len())?;
-    call.rows.take(request.jobs.len())?;
+    let _turn = call.rows.take(request.jobs.len()).await?;
     let settings = convert::run::read(request.settings)?;
     check_ranges(&settings)?;
     let Batch { good, places } =
