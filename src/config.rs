@@ -323,7 +323,7 @@ pub struct Sealing {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct Dialer {
-    /// Requests to the carrier at a time, 1 to 1,000; also how many intents a crash can leave open.
+    /// Calls of runs that are being sent at a time, 1 to 1,000; also how many intents of theirs a crash can leave open.
     pub permits: u32,
     /// How long one request to the carrier may take, in milliseconds, 100 to 15,000.
     pub request_timeout_ms: u64,

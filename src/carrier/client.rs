@@ -1,5 +1,6 @@
-//! Twilio's Calls and Queues resources over one pooled client.
+//! Twilio's Calls, Queues and Conferences resources over one pooled client.
 
+mod conferences;
 mod queues;
 
 use std::sync::Arc;

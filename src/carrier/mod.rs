@@ -26,4 +26,4 @@ pub use request::{
     Account, Amd, AmdMode, Answer, CreateCall, Created, Credential, ListCalls, UpdateCall,
     connection_override,
 };
-pub use wire::{CallPage, CallResource, MemberResource, QueueResource};
+pub use wire::{CallPage, CallResource, QueueResource};

@@ -204,6 +204,8 @@ impl UpdateCall {
 /// <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>
 #[derive(Clone, PartialEq, Eq)]
 pub struct ListCalls {
+    /// Only legs of this call.
+    pub parent: Option<CallSid>,
     /// Only calls to this number.
     pub to: Option<Phone>,
     /// Only calls from this number.
@@ -224,6 +226,7 @@ pub struct ListCalls {
 impl std::fmt::Debug for ListCalls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ListCalls")
+            .field("parent", &self.parent)
             .field("to", &self.to)
             .field("from", &self.from)
             .field("status", &self.status)
@@ -237,6 +240,7 @@ impl std::fmt::Debug for ListCalls {
 impl Default for ListCalls {
     fn default() -> Self {
         Self {
+            parent: None,
             to: None,
             from: None,
             status: None,
@@ -253,6 +257,9 @@ impl ListCalls {
     pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
         const SECOND: i64 = 1_000_000;
         let mut query = vec![("PageSize", self.page_size.clamp(1, PAGE_SIZE_MAX).to_string())];
+        if let Some(parent) = &self.parent {
+            query.push(("ParentCallSid", parent.to_string()));
+        }
         if let Some(to) = &self.to {
             query.push(("To", to.expose().to_owned()));
         }

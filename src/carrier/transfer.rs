@@ -103,7 +103,7 @@ impl Documents {
     }
 
     /// The queue in which the caller waits, and the conference's name: nobody else's.
-    fn room(&self) -> String {
+    pub fn room(&self) -> String {
         format!("transfer-{}", self.id)
     }
 

@@ -64,21 +64,6 @@ pub struct QueueResource {
     pub current_size: u32,
 }
 
-/// A call that waits in a queue.
-/// <https://www.twilio.com/docs/voice/api/member-resource#member-properties>
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct MemberResource {
-    /// The call.
-    pub call_sid: CallSid,
-    /// Its queue.
-    pub queue_sid: QueueSid,
-    /// From 1, the one that waits longest.
-    pub position: u32,
-    /// How long it has waited, in seconds.
-    #[serde(rename = "wait_time")]
-    pub wait_time_s: u32,
-}
-
 /// One page of a list of queues.
 pub(crate) struct QueuePage {
     pub queues: Vec<QueueResource>,
@@ -122,6 +107,17 @@ struct RawCall {
 struct RawPage {
     calls: Vec<RawCall>,
     next_page_uri: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawConferences {
+    conferences: Vec<RawConference>,
+}
+
+#[derive(Deserialize)]
+struct RawConference {
+    sid: String,
+    status: String,
 }
 
 #[derive(Deserialize)]
@@ -194,9 +190,11 @@ pub(crate) fn parse_queues(body: &[u8]) -> Result<QueuePage, Error> {
     Ok(QueuePage { queues: raw.queues, next_page: raw.next_page_uri.filter(|uri| !uri.is_empty()) })
 }
 
-/// Reads a member of a queue.
-pub(crate) fn parse_member(body: &[u8]) -> Result<MemberResource, Error> {
-    from_json(body)
+/// Reads the SIDs of a page of conferences, but for those that are over.
+pub(crate) fn parse_conferences(body: &[u8]) -> Result<Vec<String>, Error> {
+    let RawConferences { mut conferences } = from_json(body)?;
+    conferences.retain(|conference| conference.status != "completed");
+    Ok(conferences.into_iter().map(|conference| conference.sid).collect())
 }
 
 /// Reads what matters in the answer to a create: once the SID is known, nothing else may spoil it.
@@ -308,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_and_members_read_as_twilio_writes_them() {
+    fn queues_read_as_twilio_writes_them() {
         let page = parse_queues(
             br#"{"end":0,"next_page_uri":null,"page":0,"queues":[{"account_sid":"ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             "average_wait_time":0,"current_size":3,"friendly_name":"hold","max_size":100,
@@ -316,13 +314,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!((page.queues[0].friendly_name.as_str(), page.queues[0].current_size), ("hold", 3));
-        let member = parse_member(
-            br#"{"call_sid":"CAaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","date_enqueued":"Tue, 07 Aug 2012 22:57:41 +0000",
-            "position":1,"queue_sid":"QUaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","wait_time":143}"#,
-        )
-        .unwrap();
-        assert_eq!((member.position, member.wait_time_s), (1, 143));
-        assert!(matches!(parse_member(b"{\"call_sid\":\"x\"}"), Err(Error::Protocol { .. })));
+    }
+
+    #[test]
+    fn conferences_that_are_over_are_left_out() {
+        let body = br#"{"page":0,"conferences":[
+            {"sid":"CFaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","status":"completed","friendly_name":"a"},
+            {"sid":"CFbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","status":"in-progress","friendly_name":"a"}]}"#;
+        assert_eq!(parse_conferences(body), Ok(vec!["CFbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb".to_owned()]));
+        assert!(matches!(parse_conferences(b"{}"), Err(Error::Protocol { .. })));
     }
 
     #[test]

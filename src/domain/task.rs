@@ -24,6 +24,8 @@ super::state_words! {
         EraseLead = "erase_lead",
         /// Goes on with a transfer, if there is something to go on with.
         TransferStep = "transfer_step",
+        /// Deletes the queue at the carrier in which the caller of a transfer that is over waited.
+        CloseQueue = "close_queue",
         /// Tells an endpoint what waits for it.
         DeliverWebhooks = "deliver_webhooks",
         /// Adds the next page of jobs to a run that is made of leads.
@@ -59,7 +61,7 @@ impl TaskKind {
         match self {
             Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun => Lane::Inside,
             Self::DeliverWebhooks => Lane::Outside,
-            Self::TransferStep => Lane::Transfers,
+            Self::TransferStep | Self::CloseQueue => Lane::Transfers,
         }
     }
 }

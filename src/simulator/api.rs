@@ -25,7 +25,7 @@ use super::listener::Line;
 use super::plan::CreateFault;
 use super::request::{NewCall, Params, Refusal, Source};
 use super::trouble::{Request, RequestKind};
-use super::{Core, control, life, queues, resource};
+use super::{Core, conferences, control, life, queues, resource};
 
 /// The largest request body, in bytes.
 const BODY_MAX_BYTES: usize = 256 * 1024;
@@ -38,6 +38,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/2010-04-01/Accounts/{account}/Calls.json", get(list).post(create))
         .route("/2010-04-01/Accounts/{account}/Calls/{call}", get(fetch).post(update))
         .merge(queues::router())
+        .merge(conferences::router())
         .merge(control::router())
         .fallback(|| async { Refusal::NOT_FOUND })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
@@ -179,6 +180,7 @@ fn change(core: &Core, index: usize, params: &Params) -> Result<(), Refusal> {
 
 /// The filters of a list.
 struct Filter {
+    parent: Option<String>,
     to: Option<Phone>,
     from: Option<Phone>,
     status: Option<CarrierStatus>,
@@ -192,6 +194,7 @@ impl Filter {
         let time = |name| params.get(name).map(|text| parse_iso(text).ok_or(Refusal::PARAMETER)).transpose();
         let status = |text| CarrierStatus::from_word(text).ok_or(Refusal::PARAMETER);
         Ok(Self {
+            parent: params.get("ParentCallSid").map(str::to_owned),
             to: phone("To")?,
             from: phone("From")?,
             status: params.get("Status").map(status).transpose()?,
@@ -203,7 +206,9 @@ impl Filter {
     fn fits(&self, entry: &Entry) -> bool {
         // A call that has not been dialed has no start time; when it was created stands in, so that it is found.
         let started = entry.at(CarrierStatus::Initiated).unwrap_or(entry.arrived_at_us);
-        self.from.as_ref().is_none_or(|from| entry.from == *from)
+        let parent = entry.parent_sid.as_ref().map(CallSid::as_str);
+        self.parent.as_ref().is_none_or(|of| parent == Some(of.as_str()))
+            && self.from.as_ref().is_none_or(|from| entry.from == *from)
             && self.to.as_ref().is_none_or(|to| entry.to == *to)
             && self.status.is_none_or(|status| resource::status(entry.status) == status)
             && self.since.is_none_or(|since| started >= since)

@@ -15,6 +15,7 @@
 mod api;
 mod book;
 mod callbacks;
+mod conferences;
 mod config;
 mod control;
 mod keys;

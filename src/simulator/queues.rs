@@ -32,7 +32,7 @@ pub(crate) fn router() -> Router<Arc<Core>> {
     const ACCOUNT: &str = "/2010-04-01/Accounts/{account}";
     Router::new()
         .route(&format!("{ACCOUNT}/Queues.json"), get(list).post(create))
-        .route(&format!("{ACCOUNT}/Queues/{{queue}}"), get(fetch))
+        .route(&format!("{ACCOUNT}/Queues/{{queue}}"), get(fetch).delete(close))
         .route(&format!("{ACCOUNT}/Queues/{{queue}}/Members.json"), get(members))
         .route(&format!("{ACCOUNT}/Queues/{{queue}}/Members/{{member}}"), get(member).post(dequeue))
 }
@@ -90,6 +90,27 @@ async fn fetch(
         let sid = queue.strip_suffix(".json").ok_or(Refusal::NOT_FOUND)?;
         let book = core.book();
         Ok(Json(show(find(&book, account, sid)?)).into_response())
+    };
+    core.carry_out(&line, Request::to_read(RequestKind::Queues), work).await
+}
+
+/// Twilio deletes only empty queues; no code is documented for others.
+async fn close(
+    State(core): State<Arc<Core>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    Path((account, queue)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    const NOT_EMPTY: Refusal = Refusal::new(StatusCode::BAD_REQUEST, 20001, "The queue is not empty");
+    let work = || {
+        let account = authorize(&core, &account, &headers)?;
+        let sid = queue.strip_suffix(".json").ok_or(Refusal::NOT_FOUND)?;
+        let mut book = core.book();
+        if !find(&book, account, sid)?.members.is_empty() {
+            return Err(NOT_EMPTY);
+        }
+        book.close_queue(sid);
+        Ok(StatusCode::NO_CONTENT.into_response())
     };
     core.carry_out(&line, Request::to_read(RequestKind::Queues), work).await
 }
@@ -206,7 +227,7 @@ fn show_member(core: &Core, book: &Book, queue: &Queue, at: usize) -> Option<Val
 }
 
 /// One page in Twilio's envelope.
-fn page(key: &str, path: &str, items: &[Value], query: Option<&str>) -> Result<Response, Refusal> {
+pub(crate) fn page(key: &str, path: &str, items: &[Value], query: Option<&str>) -> Result<Response, Refusal> {
     let params = Params::decode(query.unwrap_or_default().as_bytes());
     let number = |name| params.get(name).map(|text| text.parse().map_err(|_| Refusal::PARAMETER)).transpose();
     let size: usize = number("PageSize")?.unwrap_or(PAGE_SIZE_DEFAULT).clamp(1, PAGE_SIZE_MAX);

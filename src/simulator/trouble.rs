@@ -32,8 +32,10 @@ pub enum RequestKind {
     Fetch,
     /// A list of calls.
     List,
-    /// A queue or a list of queues or members.
+    /// A queue or a list of queues or members, or that a queue be deleted.
     Queues,
+    /// A list of conferences, or a participant.
+    Conferences,
 }
 
 /// What goes wrong with the next requests of a kind.

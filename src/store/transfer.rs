@@ -89,6 +89,10 @@ pub struct Advanced {
     pub step: Step,
     /// The caller's call, if there is one.
     pub caller: Option<CallerCall>,
+    /// Whether somebody was given it before, and never brought what came of it.
+    pub again: bool,
+    /// Somebody else is at it: look again after this, for they may be dead.
+    pub later: Option<Duration>,
 }
 
 /// What came of asking for a call to a transfer's target.
@@ -162,8 +166,8 @@ pub trait Transfers: Send + Sync {
     async fn join_awaited(&self, tenant: &TenantId, call: &InboundCall) -> Result<Option<TransferView>>;
     /// Takes in what the rows of its calls, the time, and `fact` say of the transfer that the task is about, and says
     /// what to do next. Whoever is given something to do at the carrier brings the fact that comes of it; until then,
-    /// but not for longer than [`ACTING_MAX`], nobody else is given anything.
-    async fn advance_transfer(&self, task: &Task, fact: Option<Fact>) -> Result<Advanced>;
+    /// but not for longer than [`ACTING_MAX`], nobody else is given anything. Who `may_act` no more only learns it.
+    async fn advance_transfer(&self, task: &Task, fact: Option<Fact>, may_act: bool) -> Result<Advanced>;
     /// Commits the intent of a call to the transfer's target, under the tenant's and the account's limits.
     async fn transfer_leg(
         &self,
@@ -228,8 +232,8 @@ impl Transfers for Engine {
         transfers::join(self, tenant, call).await
     }
 
-    async fn advance_transfer(&self, task: &Task, fact: Option<Fact>) -> Result<Advanced> {
-        transfer_steps::advance(self, task, fact).await
+    async fn advance_transfer(&self, task: &Task, fact: Option<Fact>, may_act: bool) -> Result<Advanced> {
+        transfer_steps::advance(self, task, fact, may_act).await
     }
 
     async fn transfer_leg(

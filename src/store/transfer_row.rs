@@ -1,5 +1,7 @@
 //! Transfers: rows that are locked, changed by the domain's word, and saved with the log of what happened.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::database::Tx;
@@ -15,6 +17,9 @@ use crate::domain::transfer::{
 use crate::domain::webhook::Told;
 use crate::domain::{CallId, IncidentId, Phone, TenantId, Timestamp, TransferId};
 use crate::metrics::{self, StepResult};
+
+/// Once a transfer is over its caller leaves the queue; what is not empty after this is looked at again.
+const QUEUE_EMPTY_AFTER: Duration = Duration::from_secs(5);
 
 /// A transfer, locked.
 #[derive(Debug, Clone)]
@@ -194,6 +199,9 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, row: &mut TransferRow, now: Ti
     if let Some(leg) = row.useless_leg() {
         hang_up(tx, tenant, leg, now).await?;
     }
+    if ended && transfer.progress.queued {
+        tasks::enqueue(tx, tenant, task(TaskKind::CloseQueue, id, now + QUEUE_EMPTY_AFTER), now).await?;
+    }
     if !ended && transfer.progress.deadline != row.was.progress.deadline || revision == 1 {
         tasks::enqueue(tx, tenant, step_task(id, transfer.progress.deadline), now).await?;
     }
@@ -236,7 +244,12 @@ fn tell(tenant: &TenantId, view: &TransferView, event: &Event) {
             tracing::warn!(event = "transfer_redirect_twilio_error", %tenant, %transfer, mode, code, class);
         }
         Event::ActionFailed { action, error } => {
-            let (action, code, class) = (action.as_str(), &error.code, &error.class);
+            let way = match action {
+                Action::Enqueue => Method::Dequeue,
+                Action::Move => Method::Conference,
+                Action::Hold | Action::Redirect | Action::Return | Action::Check => Method::Redirect,
+            };
+            let (way, action, code, class) = (way.as_str(), action.as_str(), &error.code, &error.class);
             metrics::transfer_step(way, result_of(error));
             tracing::warn!(event = "transfer_error", %tenant, %transfer, mode, action, code, class);
         }
@@ -275,12 +288,11 @@ fn result_of(error: &StepError) -> StepResult {
 
 /// The task that looks at the transfer at `run_at`.
 pub fn step_task(id: TransferId, run_at: Timestamp) -> NewTask {
-    NewTask {
-        kind: TaskKind::TransferStep,
-        subject: format!("transfer {id}"),
-        payload: tasks::payload(&[id.0]),
-        run_at,
-    }
+    task(TaskKind::TransferStep, id, run_at)
+}
+
+fn task(kind: TaskKind, id: TransferId, run_at: Timestamp) -> NewTask {
+    NewTask { kind, subject: format!("transfer {id}"), payload: tasks::payload(&[id.0]), run_at }
 }
 
 /// Has somebody look at the live transfers that these calls are part of: `callers` that ended, and `legs`' own.

@@ -174,6 +174,10 @@ async fn carry_out(store: &dyn Store, with: &With, task: &Task) -> Result<()> {
             With::Carrier(saga) => saga.step(task).await,
             With::Nothing | With::Endpoints(_) => other_lane(),
         },
+        TaskKind::CloseQueue => match with {
+            With::Carrier(saga) => saga.close_queue(task).await,
+            With::Nothing | With::Endpoints(_) => other_lane(),
+        },
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
         TaskKind::PopulateRun => store.populate_run(task).await,

@@ -1,9 +1,11 @@
 //! The steps of transfers: what the saga wants done at the carrier, and what came of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -13,13 +15,17 @@ use uuid::Uuid;
 use crate::carrier::transfer::Documents;
 use crate::carrier::twiml::Response;
 use crate::carrier::{
-    self, Account, Amd, AmdMode, Answer, Client, CodeClass, CreateCall, UpdateCall, connection_override,
+    self, Account, Amd, AmdMode, Answer, Client, CodeClass, CreateCall, ListCalls, UpdateCall,
+    connection_override,
 };
-use crate::domain::WorkerId;
-use crate::domain::call::RejectClass;
+use crate::domain::call::{CarrierStatus, RejectClass};
+use crate::domain::time::micros;
 use crate::domain::transfer::{Action, Fact, Purpose, Step, StepError};
+use crate::domain::{Timestamp, WorkerId};
 use crate::reach::{self, BootInstant, Intent, Reach};
-use crate::store::{Advanced, CallerCall, LegCall, LegIntent, Recorder, Result, Store, Task, TransferView};
+use crate::store::{
+    Advanced, CallerCall, Error, LegCall, LegIntent, Recorder, Result, Store, Task, TransferView,
+};
 
 /// All repetitions of one update together: a task may take 25 s, and there is more to do in it.
 const ACT_WITHIN: Duration = Duration::from_secs(15);
@@ -30,6 +36,11 @@ const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 const STEPS_WITHIN: Duration = Duration::from_secs(5);
 /// The longest that a call waits for its turn by the meters without putting its task off.
 const HORIZON: Duration = Duration::from_millis(250);
+
+/// Calls to targets that are being sent at a time; also how many intents of theirs a crash can leave open.
+const LEGS_AT_ONCE: usize = 32;
+/// The carrier's clock may be behind ours by this much.
+const SKEW: Duration = Duration::from_secs(5);
 
 /// What the steps of transfers are done with.
 #[derive(Clone)]
@@ -43,6 +54,7 @@ pub struct Saga {
     worker: WorkerId,
     /// Calls being sent: they are finished whatever becomes of their task.
     sending: TaskTracker,
+    permits: Arc<Semaphore>,
 }
 
 impl Saga {
@@ -55,6 +67,7 @@ impl Saga {
             public_url: public_url.to_string(),
             worker: WorkerId(format!("transfers:{}:{}", std::process::id(), Uuid::new_v4())),
             sending: TaskTracker::new(),
+            permits: Arc::new(Semaphore::new(LEGS_AT_ONCE)),
         }
     }
 
@@ -68,28 +81,54 @@ impl Saga {
     pub(super) async fn step(&self, task: &Task) -> Result<()> {
         let store = &self.store;
         let began = Instant::now();
-        let mut advanced = store.advance_transfer(task, None).await?;
+        let mut advanced = store.advance_transfer(task, None, true).await?;
         let again = loop {
-            match advanced.step {
-                Step::Begin | Step::Wait | Step::Nothing => break None,
-                Step::Act(action) => {
-                    let fact = self.act(task, &advanced, action).await;
-                    advanced = store.advance_transfer(task, Some(fact)).await?;
-                }
+            let fact = match advanced.step {
+                Step::Begin | Step::Wait | Step::Nothing => break advanced.later,
+                Step::Act(action) => Some(self.act(task, &advanced, action).await),
                 Step::Call(purpose) => match self.call(task, &advanced.view, purpose).await? {
                     Some(later) => break Some(later),
-                    None => advanced = store.advance_transfer(task, None).await?,
+                    None => None,
                 },
-            }
-            let more = matches!(advanced.step, Step::Act(_) | Step::Call(_));
-            if more && began.elapsed() > STEPS_WITHIN {
+            };
+            let may_act = began.elapsed() <= STEPS_WITHIN;
+            advanced = store.advance_transfer(task, fact, may_act).await?;
+            if !may_act && matches!(advanced.step, Step::Act(_) | Step::Call(_)) {
                 break Some(Duration::ZERO);
             }
         };
         store.finish_task(task, again).await
     }
 
-    /// Has something done to the caller's call. Repeated while the carrier is away: all of it may be done twice.
+    fn documents(&self, task: &Task, view: &TransferView) -> Documents {
+        Documents::new(&self.public_url, &task.tenant, view.id)
+    }
+
+    /// Deletes the queue in which the caller waited.
+    pub(super) async fn close_queue(&self, task: &Task) -> Result<()> {
+        let advanced = self.store.advance_transfer(task, None, false).await?;
+        if let Some(caller) = &advanced.caller {
+            let away = |why: reach::Error| Error::Unavailable(why.to_string());
+            if let Some((client, account)) = self.reach.carriers.get(&caller.account).await.map_err(away)? {
+                let name = self.documents(task, &advanced.view).room();
+                let closed = async {
+                    match client.find_queue(&account, &name).await? {
+                        Some(queue) => client.close_queue(&account, &queue.sid).await,
+                        None => Ok(()),
+                    }
+                };
+                match closed.await {
+                    Ok(()) | Err(carrier::Error::NotFound) => {}
+                    Err(why) => {
+                        return Err(Error::Unavailable(format!("the carrier: {}", of_carrier(&why).code)));
+                    }
+                }
+            }
+        }
+        self.store.finish_task(task, None).await
+    }
+
+    /// Has something done to the caller's call. Repeated while the carrier is away.
     async fn act(&self, task: &Task, advanced: &Advanced, action: Action) -> Fact {
         let Some(caller) = &advanced.caller else {
             return Fact::Refused(action, error("no_call_sid", "configuration"));
@@ -102,12 +141,15 @@ impl Saga {
                 return Fact::Refused(action, error("account_unusable", "unavailable"));
             }
         };
-        let documents = Documents::new(&self.public_url, &task.tenant, advanced.view.id);
+        let documents = self.documents(task, &advanced.view);
         let update = match xml(&documents.caller(&advanced.view.transfer)) {
             Some(xml) => UpdateCall::Twiml(xml),
             None => return Fact::Refused(action, error("bad_twiml", "configuration")),
         };
-        let asked = Asked { client, account, caller, update, action };
+        let view = &advanced.view;
+        let maybe_done = AtomicBool::new(advanced.again);
+        let room = documents.room();
+        let asked = Asked { client, account, caller, view, room, update, action, maybe_done };
         let patience = ExponentialBuilder::default()
             .with_min_delay(RETRY_DELAY_MIN)
             .with_max_times(RETRIES)
@@ -126,6 +168,11 @@ impl Saga {
         }
         if !self.reach.breakers.may_send(&asked.caller.account) {
             return Err(carrier::Error::Unavailable { reason: "the circuit breaker is open".to_owned() });
+        }
+        if asked.maybe_done.load(Ordering::Relaxed)
+            && let Some(fact) = asked.look().await?
+        {
+            return Ok(fact);
         }
         let mut updated = asked.update().await;
         self.report(asked, &updated).await;
@@ -152,6 +199,7 @@ impl Saga {
 
     /// Has the target called: some time later, if it is not possible now.
     async fn call(&self, task: &Task, view: &TransferView, purpose: Purpose) -> Result<Option<Duration>> {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else { return Ok(Some(HORIZON)) };
         let began = BootInstant::now();
         let intent = self.store.transfer_leg(task, purpose, &self.worker, HORIZON).await?;
         let leg = match intent {
@@ -159,7 +207,7 @@ impl Saga {
             LegIntent::Stale => return Ok(None),
             LegIntent::Call(leg) => leg,
         };
-        let documents = Documents::new(&self.public_url, &task.tenant, view.id);
+        let documents = self.documents(task, view);
         let twiml = documents.target(&view.transfer, purpose, leg.call_id).to_xml();
         let request = twiml.map_err(|why| why.to_string()).map(|xml| self.request(task, &leg, purpose, xml));
         let (saga, tenant, transfer) = (self.clone(), task.tenant.clone(), view.id);
@@ -172,6 +220,7 @@ impl Saga {
                 let intent = Intent { call_id: leg.call_id, account: &leg.account, probe: leg.probe, began };
                 let news = reach::send(&saga.reach, &*saga.store, intent, reached, request).await;
                 reach::record(&saga.recorder, &tenant, leg.call_id, news).await;
+                drop(permit);
             }
             .instrument(span),
         );
@@ -203,13 +252,52 @@ struct Asked<'a> {
     client: Client,
     account: Account,
     caller: &'a CallerCall,
+    view: &'a TransferView,
+    /// The conference of the two.
+    room: String,
     update: UpdateCall,
     action: Action,
+    /// Somebody asked before, and the answer was lost.
+    maybe_done: AtomicBool,
 }
 
 impl Asked<'_> {
     async fn update(&self) -> Result<(), carrier::Error> {
-        self.client.update_call(&self.account, &self.caller.sid, &self.update).await.map(drop)
+        let updated = self.client.update_call(&self.account, &self.caller.sid, &self.update).await;
+        if matches!(updated, Err(carrier::Error::Unavailable { .. })) {
+            self.maybe_done.store(true, Ordering::Relaxed);
+        }
+        updated.map(drop)
+    }
+
+    /// What came of an update whose answer nobody heard. Repeating one that connects the two would part them.
+    async fn look(&self) -> Result<Option<Fact>, carrier::Error> {
+        match self.action {
+            Action::Redirect => self.dialed().await,
+            Action::Move => {
+                let met = self.client.is_in_conference(&self.account, &self.room, &self.caller.sid).await?;
+                Ok(met.then_some(Fact::Done(Action::Move)))
+            }
+            Action::Hold | Action::Enqueue | Action::Return | Action::Check => Ok(None),
+        }
+    }
+
+    async fn dialed(&self) -> Result<Option<Fact>, carrier::Error> {
+        let transfer = &self.view.transfer;
+        let target = transfer.progress.target;
+        let parent = Some(self.caller.sid.clone());
+        let legs =
+            self.client.list_calls(&self.account, &ListCalls { parent, ..ListCalls::default() }).await?;
+        let since = Timestamp(self.view.updated_at.micros() - micros(SKEW));
+        // The newest comes first.
+        let leg = legs.calls.iter().find(|leg| {
+            leg.to.as_ref() == transfer.settings.targets.get(target)
+                && leg.date_created.is_some_and(|created| created >= since)
+        });
+        Ok(leg.map(|leg| match leg.status {
+            CarrierStatus::InProgress | CarrierStatus::Completed => Fact::ChildAnswered(target),
+            _ => Fact::Done(Action::Redirect),
+        }))
     }
 
     /// Whether the caller's call goes on.

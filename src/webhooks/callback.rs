@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{OriginalUri, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use secrecy::SecretString;
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 
 use super::{ANSWER_WITHIN, Shared};
@@ -128,8 +129,15 @@ async fn record(shared: Arc<Shared>, tenant: TenantId, call_id: CallId, news: Ne
     // A task of its own: Twilio hanging up must not stop a commit half-way to its answer.
     let recording =
         tokio::spawn(async move { shared.recorder.record(&tenant, call_id, news).await }.in_current_span());
+    recorded(recording).await
+}
+
+/// What is answered once the news is stored, for somebody or for nobody.
+pub(super) async fn recorded<A: Into<Option<Applied>>>(
+    recording: JoinHandle<crate::store::Result<A>>,
+) -> (StatusCode, Heard) {
     match tokio::time::timeout(ANSWER_WITHIN, recording).await {
-        Ok(Ok(Ok(applied))) => (StatusCode::NO_CONTENT, heard(applied)),
+        Ok(Ok(Ok(applied))) => (StatusCode::NO_CONTENT, applied.into().map_or(Heard::Stray, heard)),
         Ok(Ok(Err(error))) => {
             tracing::warn!(%error, "cannot store the callback");
             (StatusCode::SERVICE_UNAVAILABLE, Heard::Unavailable)
@@ -139,7 +147,7 @@ async fn record(shared: Arc<Shared>, tenant: TenantId, call_id: CallId, news: Ne
 }
 
 /// What the news came to; told in the log, too.
-pub(super) fn heard(applied: Applied) -> Heard {
+fn heard(applied: Applied) -> Heard {
     match applied {
         Applied::Changed(state) => {
             tracing::debug!(state = state.as_str(), "call moved");

@@ -91,12 +91,11 @@ impl Question {
             Ask::Child(_) => return StatusCode::NO_CONTENT.into_response(),
             Ask::Dial(_) => documents.caller(transfer),
             // Our own update took the caller out of the queue, and goes on with them.
-            Ask::Queue if self.param("QueueResult") == Some("redirected") => twiml::Response::default(),
-            Ask::Queue => documents.caller(transfer),
+            Ask::Queue if self.was_redirected() => twiml::Response::default(),
+            Ask::Queue | Ask::Over => documents.caller(transfer),
             Ask::Wait => documents.waiting(transfer),
             Ask::Connect(_) => twiml::Response::default(),
             Ask::Key(leg) => documents.pressed(transfer, leg, self.param("Digits").unwrap_or_default()),
-            Ask::Over => twiml::Response(vec![twiml::Verb::Hangup]),
         };
         xml(&document)
     }
@@ -119,9 +118,14 @@ impl Question {
         if over {
             return vec![Fact::CallerEnded];
         }
-        let returning = view.transfer.progress.phase == Phase::Return;
+        let phase = view.transfer.progress.phase;
         match self.ask {
-            Ask::Dial(_) | Ask::Queue if returning => vec![Fact::Done(Action::Return)],
+            // By which update is not said: who sent it brings what came of it.
+            Ask::Queue if self.was_redirected() => Vec::new(),
+            Ask::Dial(_) | Ask::Queue | Ask::Over if phase == Phase::Return => {
+                vec![Fact::Done(Action::Return)]
+            }
+            Ask::Over if phase == Phase::Move => vec![Fact::Connected],
             Ask::Dial(n) => {
                 // `answered` is Twilio's word for a dialed party that was connected and is gone.
                 let talked = self.param("DialCallStatus") == Some("answered");
@@ -137,7 +141,7 @@ impl Question {
             Ask::Queue => match self.param("QueueResult") {
                 Some("bridged" | "bridging-in-process") => vec![Fact::Connected],
                 Some("hangup") => vec![Fact::CallerEnded],
-                Some("redirected" | "leave") | None => Vec::new(),
+                Some("leave") | None => Vec::new(),
                 Some(_) => vec![Fact::QueueFailed],
             },
             Ask::Connect(leg) if view.transfer.progress.leg == Some(leg) => vec![Fact::Connected],
@@ -157,8 +161,7 @@ impl Question {
             Ask::Child(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Ask::Wait => return xml(&transfer::hold(None)),
             Ask::Connect(_) => return xml(&twiml::Response::default()),
-            Ask::Over => return xml(&twiml::Response(vec![twiml::Verb::Hangup])),
-            Ask::Dial(_) | Ask::Queue | Ask::Key(_) => {}
+            Ask::Dial(_) | Ask::Queue | Ask::Key(_) | Ask::Over => {}
         }
         let moments: u32 = self.param(MOMENT).and_then(|text| text.parse().ok()).unwrap_or(0);
         if moments >= MOMENTS_MAX {
@@ -172,6 +175,11 @@ impl Question {
             }
         }
         xml(&transfer::one_moment(format!("{}?{}", documents.url(self.ask), query.finish())))
+    }
+
+    /// Our own update took the caller out of the queue.
+    fn was_redirected(&self) -> bool {
+        matches!(self.param("QueueResult"), Some("redirected" | "redirected-from-bridged"))
     }
 
     fn param(&self, name: &str) -> Option<&str> {

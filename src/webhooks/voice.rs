@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use backon::{ExponentialBuilder, Retryable};
 use tracing::Instrument;
 
-use super::{ANSWER_WITHIN, Shared, callback, transfer};
+use super::{Shared, callback, transfer};
+use crate::carrier;
 use crate::carrier::callback::StatusCallback;
 use crate::carrier::transfer::Documents;
 use crate::carrier::twiml::{self, Verb};
@@ -49,10 +50,18 @@ pub(super) async fn voice(
         Err(_) => None,
     };
     metrics::callback(HeardOf::Voice, if called.is_some() { Heard::Applied } else { Heard::Stray });
-    if let Some(called) = &called
-        && let Some(hold) = joined(&shared, &called.tenant, &callback).await
-    {
-        return hold;
+    if let Some(called) = &called {
+        match joined(&shared, &called.tenant, &callback).await {
+            Ok(Some(hold)) => return hold,
+            Ok(None) => {}
+            // Whoever is awaited must not be dismissed with a greeting because a commit is slow. Once is enough for
+            // all others.
+            Err(()) if uri.query().is_none() => {
+                let again = format!("{}{}?again=1", shared.public_url, uri.path());
+                return transfer::xml(&carrier::transfer::one_moment(again));
+            }
+            Err(()) => {}
+        }
     }
     let greeting = called.as_ref().and_then(|called| called.greeting.clone());
     let span = tracing::info_span!("inbound", call_sid = %callback.call_sid);
@@ -62,21 +71,22 @@ pub(super) async fn voice(
     ([(header::CONTENT_TYPE, "text/xml; charset=utf-8")], xml).into_response()
 }
 
-/// What the caller hears if an incident waits for them. Their call is recorded with it.
-async fn joined(shared: &Shared, tenant: &TenantId, callback: &StatusCallback) -> Option<Response> {
-    let call = inbound(callback)?;
-    match tokio::time::timeout(LOOK_UP_WITHIN, shared.store.join_awaited(tenant, &call)).await {
-        Ok(Ok(joined)) => {
-            let view = joined?;
-            let documents = Documents::new(&shared.public_url, tenant, view.id);
-            Some(transfer::xml(&documents.caller(&view.transfer)))
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "cannot look up whether a caller is awaited");
-            None
-        }
-        Err(_) => None,
-    }
+/// What the caller hears if an incident waits for them. Their call is recorded with it. An error if that is not known.
+async fn joined(
+    shared: &Shared,
+    tenant: &TenantId,
+    callback: &StatusCallback,
+) -> std::result::Result<Option<Response>, ()> {
+    let Some(call) = inbound(callback) else { return Ok(None) };
+    let joined = tokio::time::timeout(LOOK_UP_WITHIN, shared.store.join_awaited(tenant, &call)).await;
+    let joined =
+        joined.map_err(|_| tracing::warn!("looking up whether a caller is awaited takes too long"))?;
+    let view =
+        joined.map_err(|error| tracing::warn!(%error, "cannot look up whether a caller is awaited"))?;
+    Ok(view.map(|view| {
+        let documents = Documents::new(&shared.public_url, tenant, view.id);
+        transfer::xml(&documents.caller(&view.transfer))
+    }))
 }
 
 /// The call as it is recorded; none without a number that was called.
@@ -104,14 +114,7 @@ pub(super) async fn status(
     // A task of its own: Twilio hanging up must not stop a commit half-way to its answer.
     let recording =
         tokio::spawn(async move { find_and_record(&shared, None, &callback).await }.instrument(span));
-    let (status, heard) = match tokio::time::timeout(ANSWER_WITHIN, recording).await {
-        Ok(Ok(Ok(applied))) => (StatusCode::NO_CONTENT, applied.map_or(Heard::Stray, callback::heard)),
-        Ok(Ok(Err(error))) => {
-            tracing::warn!(%error, "cannot store the callback");
-            (StatusCode::SERVICE_UNAVAILABLE, Heard::Unavailable)
-        }
-        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, Heard::Unavailable),
-    };
+    let (status, heard) = callback::recorded(recording).await;
     metrics::callback(HeardOf::VoiceStatus, heard);
     status
 }

@@ -4,8 +4,8 @@ use reqwest::Method;
 
 use crate::carrier::error::Error;
 use crate::carrier::request::{Account, PAGE_SIZE_MAX};
-use crate::carrier::wire::{self, MemberResource, QueueResource};
-use crate::domain::{CallSid, QueueSid};
+use crate::carrier::wire::{self, QueueResource};
+use crate::domain::QueueSid;
 
 use super::{Client, succeed};
 
@@ -33,22 +33,12 @@ impl Client {
         Err(Error::Protocol { reason: "the account has more queues than are looked through".into() })
     }
 
-    /// Takes a waiting call out of a queue; it goes on with the TwiML at `url`. May be repeated: a call that is
-    /// out already is [`Error::NotFound`].
-    /// <https://www.twilio.com/docs/voice/api/member-resource#update-a-member-resource>
+    /// Deletes an empty queue. Twilio keeps those that nobody uses any more until somebody does this.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such queue or the call does not wait in it.
-    pub async fn dequeue(
-        &self,
-        account: &Account,
-        queue: &QueueSid,
-        call: &CallSid,
-        url: &str,
-    ) -> Result<MemberResource, Error> {
-        let resource = format!("{call}.json");
-        let path = ["Queues", queue.as_str(), "Members", &resource];
-        let request = self.request(Method::POST, account, &path).form(&[("Url", url), ("Method", "POST")]);
-        wire::parse_member(&succeed(request).await?)
+    /// [`Error::NotFound`] when there is no such queue, [`Error::Rejected`] while somebody waits in it.
+    pub async fn close_queue(&self, account: &Account, queue: &QueueSid) -> Result<(), Error> {
+        let resource = format!("{queue}.json");
+        succeed(self.request(Method::DELETE, account, &["Queues", &resource])).await.map(drop)
     }
 }

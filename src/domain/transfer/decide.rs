@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, DialEnd, Ending, Event, Fact, LegEnd, Method, Miss, Mode, OnFailure, Outcome, Phase, Rejection,
-    Settings, State, StepError, Transfer,
+    Action, DialEnd, Ending, Event, Fact, Heard, LegEnd, Method, Miss, Mode, OnFailure, Outcome, Phase,
+    Rejection, Settings, State, StepError, Transfer, heard,
 };
 use crate::domain::call::{AnsweredBy, Call, CallState};
 use crate::domain::{CallId, Timestamp};
@@ -119,7 +119,7 @@ pub fn decide(transfer: &Transfer, fact: &Fact) -> Result<Events, Rejection> {
         Fact::CallerCame(_) if transfer.caller.is_some() => return Err(Rejection::HasCaller),
         Fact::CallerCame(call_id) => vec![Event::CallerJoined { call_id: *call_id }],
         Fact::CallerWaits => waits(transfer),
-        Fact::QueueFailed if progress.held || matches!(phase, Phase::Hold | Phase::Enqueue) => {
+        Fact::QueueFailed if progress.held || is_sent_to_the_queue(transfer) => {
             // The caller asks right now, and is told: see `heard`.
             end(missed(&transfer.settings, progress.miss.unwrap_or(Miss::Failed)))
         }
@@ -152,6 +152,11 @@ pub fn decide(transfer: &Transfer, fact: &Fact) -> Result<Events, Rejection> {
         | Fact::Connected
         | Fact::Timeout => in_phase(transfer, fact),
     })
+}
+
+/// Whether the caller, if they ask now, is sent to the queue.
+fn is_sent_to_the_queue(transfer: &Transfer) -> bool {
+    transfer.caller.is_some() && heard(transfer) == Heard::Hold
 }
 
 fn is_leg(phase: Phase) -> bool {

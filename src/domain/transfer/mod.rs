@@ -75,6 +75,8 @@ pub struct Progress {
     pub leg_answered: bool,
     /// Whether the caller waits in the queue.
     pub held: bool,
+    /// Whether the caller ever waited in the queue: then the carrier keeps it until somebody deletes it.
+    pub queued: bool,
     /// Why the last target was missed.
     pub miss: Option<Miss>,
     /// How it ends once the caller was taken back.
@@ -136,6 +138,7 @@ impl Transfer {
             leg: None,
             leg_answered: false,
             held: false,
+            queued: false,
             miss: None,
             then: None,
             ending: None,
@@ -182,7 +185,7 @@ impl Transfer {
             | Event::FellBack { .. }
             | Event::Accepted { .. } => {}
             Event::CallerJoined { call_id } => self.caller = Some(*call_id),
-            Event::CallerWaiting => progress.held = true,
+            Event::CallerWaiting => (progress.held, progress.queued) = (true, true),
             Event::Moved { phase, method, target } => {
                 // A call to the target is for one phase, but for these, which go on with it.
                 if !matches!(phase, Phase::Settle | Phase::Move) {

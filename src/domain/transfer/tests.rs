@@ -180,7 +180,10 @@ fn every_edge_occurs() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let facts = proptest::collection::vec(any_fact(), 1..30);
     let mut seen = BTreeSet::new();
-    for _ in 0..3_000 {
+    for _ in 0..30_000 {
+        if seen.len() == EDGES.len() {
+            break;
+        }
         let mut transfer = any_transfer().new_tree(&mut runner).unwrap().current();
         let mut legs = 0;
         for fact in facts.new_tree(&mut runner).unwrap().current() {
@@ -259,6 +262,26 @@ fn a_warm_transfer_asks_one_after_the_other() {
     // The caller waits in the queue, so that the second way needs no update.
     take(&mut transfer, &Fact::Refused(Action::Redirect, error()));
     assert_eq!(next_step(&transfer), Step::Call(Purpose::Queue));
+}
+
+#[test]
+fn a_caller_whom_no_queue_takes_hears_the_way_back() {
+    let accepted = [Fact::LegStarted(leg(0)), Fact::Accepted(leg(0)), Fact::Timeout];
+    for (facts, phase) in [(&accepted[..1], Phase::Notify), (&accepted[..], Phase::AwaitCaller)] {
+        let mut transfer = Transfer::new(Mode::Warm, settings(1, apologize()), None, NOW);
+        for fact in [Fact::Begun].iter().chain(facts) {
+            take(&mut transfer, fact);
+        }
+        assert_eq!(transfer.progress.phase, phase);
+        // Nobody dialed in yet: it is somebody else's queue.
+        take(&mut transfer, &Fact::QueueFailed);
+        assert_eq!(transfer.outcome(), None);
+        take(&mut transfer, &Fact::CallerCame(leg(9)));
+        assert_eq!(heard(&transfer), Heard::Hold);
+        take(&mut transfer, &Fact::QueueFailed);
+        assert!(transfer.outcome().is_some(), "{transfer:?}");
+        assert_eq!(heard(&transfer), Heard::WayBack);
+    }
 }
 
 #[test]

@@ -143,7 +143,8 @@ crate::domain::state_words! {
 }
 
 crate::domain::state_words! {
-    /// What is done to the caller's call at the carrier. All of it may be done twice.
+    /// What is done to the caller's call at the carrier. Before what connects them with the target is done again, it is
+    /// looked whether it was done.
     pub enum Action {
         /// Put the caller on hold, in the queue.
         Hold = "hold",

@@ -56,6 +56,8 @@ pub(crate) struct Queue {
 pub(super) struct Queues {
     all: Vec<Queue>,
     by_name: HashMap<(AccountSid, String), usize>,
+    /// How many were ever opened: no two have one SID.
+    opened: usize,
 }
 
 /// What dialing a queue finds.
@@ -83,7 +85,8 @@ impl Book {
         if at >= QUEUES_MAX {
             return None;
         }
-        let sid = format!("QU{}", unique(self.clock.started_at, at));
+        let sid = format!("QU{}", unique(self.clock.started_at, self.queues.opened));
+        self.queues.opened += 1;
         self.queues.all.push(Queue {
             // 32 hexadecimal digits, as the type demands.
             sid: sid.parse().expect("QU and 32 hexadecimal digits"),
@@ -96,6 +99,15 @@ impl Book {
         });
         self.queues.by_name.insert(key, at);
         Some(at)
+    }
+
+    /// Removes a queue.
+    pub fn close_queue(&mut self, sid: &str) {
+        let Queues { all, by_name, .. } = &mut self.queues;
+        all.retain(|queue| queue.sid.as_str() != sid);
+        let names =
+            all.iter().enumerate().map(|(at, queue)| ((queue.account.clone(), queue.name.clone()), at));
+        *by_name = names.collect();
     }
 
     /// The account's queues, oldest first.

@@ -92,6 +92,18 @@ impl Book {
         place
     }
 
+    /// The account's rooms: name, SID, and whether the conference has started.
+    pub fn rooms(&self, account: &AccountSid) -> impl Iterator<Item = (&str, &str, bool)> {
+        let own = self.rooms.open.iter().filter(move |((of, _), _)| of == account);
+        own.map(|((_, name), room)| (name.as_str(), room.sid.as_str(), room.begun.is_cancelled()))
+    }
+
+    /// Whether a call is in the room of this SID.
+    pub fn is_in_room(&self, sid: &str, call: usize) -> bool {
+        let mut rooms = self.rooms.open.values().filter(|room| room.sid == sid);
+        rooms.any(|room| room.parties.iter().any(|party| party.call == call))
+    }
+
     /// Lets a call out of its room, and tells what happened by that.
     pub fn exit(&mut self, account: &AccountSid, name: &str, call: usize) -> Vec<(u32, &'static str)> {
         self.part(call);

@@ -264,7 +264,10 @@ impl Life {
             }
             Woken::Command(_) | Woken::Happened(_) => self.settle(),
         }
-        tokio::task::yield_now().await;
+        // A command that was taken must not be dropped with this wait: it was accepted.
+        if !matches!(woken, Woken::Command(_)) {
+            tokio::task::yield_now().await;
+        }
         match woken {
             Woken::Command(None) => Err(Cut::End(End::Gone)),
             Woken::Command(Some(source)) => Err(Cut::Sent(source)),

@@ -1,7 +1,7 @@
 //! The saga's own moves: facts from rows and time, and what is to be done next.
 
 use super::{tasks, transfers};
-use crate::domain::transfer::{Fact, Step, next_step, observe};
+use crate::domain::transfer::{Action, Fact, Step, next_step, observe};
 use crate::domain::{TenantId, TransferId};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -16,12 +16,13 @@ pub(super) fn transfer_of(task: &Task) -> Result<TransferId> {
 }
 
 /// See [`crate::store::Store::advance_transfer`].
-pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>) -> Result<Advanced> {
+pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>, may_act: bool) -> Result<Advanced> {
     let tenant = &task.tenant;
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let mut row = transfer_row::lock(&mut tx, tenant, transfer_of(task)?).await?;
     let now = tx.now().await?;
     let acted = row.acting_until;
+    let again = fact.is_none() && acted.is_some_and(|until| until <= now);
     if let Some(fact) = &fact {
         // Brought by whoever acted.
         row.acting_until = None;
@@ -35,18 +36,22 @@ pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>) -> Result
         let leg = leg.map(|row| (row.id, &row.call));
         let caller = transfers::caller_state(&transfer, &calls);
         for fact in observe(&transfer, caller, leg, now) {
+            // What became of it comes first: the caller may be talking with the target by now.
+            if fact == Fact::Timeout && again && next_step(&transfer) == Step::Act(Action::Redirect) {
+                continue;
+            }
             row.take(&fact, now)?;
         }
         if row.view.transfer == transfer {
             break;
         }
     }
-    let mut step = next_step(&row.view.transfer);
+    let (mut step, mut later) = (next_step(&row.view.transfer), None);
     if matches!(step, Step::Act(_) | Step::Call(_)) {
-        if row.acting_until.is_some_and(|until| until > now) {
-            step = Step::Wait;
-        } else if matches!(step, Step::Act(_)) {
-            row.acting_until = Some(now + ACTING_MAX);
+        match row.acting_until.filter(|until| *until > now) {
+            Some(until) => (step, later) = (Step::Wait, Some(until.since(now))),
+            None if may_act && matches!(step, Step::Act(_)) => row.acting_until = Some(now + ACTING_MAX),
+            None => {}
         }
     }
     let caller = caller(&mut tx, tenant, &row).await?;
@@ -54,7 +59,7 @@ pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>) -> Result
         transfer_row::save(&mut tx, tenant, &mut row, now).await?;
         transfer_row::commit(engine, tx, tenant, &row).await?;
     }
-    Ok(Advanced { view: row.view, step, caller })
+    Ok(Advanced { view: row.view, step, caller, again, later })
 }
 
 async fn caller(tx: &mut Tx, tenant: &TenantId, row: &TransferRow) -> Result<Option<CallerCall>> {
@@ -71,7 +76,12 @@ pub async fn finish_task(engine: &Engine, task: &Task, again: Option<std::time::
     let mut tx = engine.db.begin(Scope::Tenant(&task.tenant)).await?;
     match again {
         None => tasks::finish(&mut tx, task).await?,
-        Some(after) => tasks::repeat(&mut tx, task, after).await?,
+        Some(after) => {
+            tasks::repeat(&mut tx, task, after).await?;
+            if after.is_zero() {
+                tx.has_tasks();
+            }
+        }
     }
     tx.commit(&engine.wakes).await
 }

@@ -188,8 +188,17 @@ pub async fn join(engine: &Engine, tenant: &TenantId, call: &InboundCall) -> Res
         "SELECT transfer_id FROM transfers WHERE tenant_id = $1 AND caller_phone = $2 AND caller_phone IS NOT NULL
          ORDER BY transfer_id LIMIT 1",
     );
+    // The carrier asks again when our answer was lost on its way.
+    static JOINED: Sql = Sql::new(
+        "SELECT t.transfer_id FROM call_log c
+         JOIN transfers t ON t.tenant_id = $1 AND t.call_id = c.call_id AND t.ended_at IS NULL
+         WHERE c.tenant_id = $1 AND c.call_sid = $2",
+    );
     let Some(from) = &call.from else { return Ok(None) };
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+    if let Some(joined) = tx.fetch_optional(&JOINED, args![tenant, call.sid.as_str()]).await? {
+        return Ok(Some(view(&mut tx, tenant, TransferId(joined.uuid("transfer_id")?)).await?));
+    }
     let Some(found) = tx.fetch_optional(&AWAITED, args![tenant, from.expose()]).await? else {
         return Ok(None);
     };

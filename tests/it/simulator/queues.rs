@@ -1,5 +1,6 @@
 //! Queues: waiting, being taken out, leaving.
 
+use serde_json::json;
 use trunkline::carrier::{Error, UpdateCall};
 use trunkline::domain::CallSid;
 use trunkline::domain::call::CarrierStatus;
@@ -45,8 +46,11 @@ async fn a_waiting_call_is_dequeued() {
     }
     world.document("/taken", "<Say>You are next</Say>");
     let url = world.url("/taken");
-    let member = world.client.dequeue(&world.account, &queue.sid, &caller, &url).await.unwrap();
-    assert_eq!((member.call_sid, member.position, member.queue_sid), (caller.clone(), 1, queue.sid.clone()));
+    let not_empty = world.client.close_queue(&world.account, &queue.sid).await;
+    assert!(matches!(not_empty, Err(Error::Rejected { .. })), "{not_empty:?}");
+    let member: serde_json::Value = world.dequeue(&queue.sid, &caller, &url).await.json().await.unwrap();
+    assert_eq!((&member["call_sid"], &member["queue_sid"]), (&json!(caller), &json!(queue.sid)));
+    assert_eq!(member["position"], 1);
     let mut paths = Vec::new();
     for _ in 0..2 {
         let arrived = world.first(is_news).await;
@@ -60,9 +64,11 @@ async fn a_waiting_call_is_dequeued() {
     paths.sort_unstable();
     assert_eq!(paths, ["/left", "/taken"], "what the action answers is not heard");
     assert_eq!(world.ended(&caller).await, CarrierStatus::Completed);
-    let again = world.client.dequeue(&world.account, &queue.sid, &caller, &url).await;
-    assert_eq!(again, Err(Error::NotFound));
+    assert_eq!(world.dequeue(&queue.sid, &caller, &url).await.status(), 404);
     assert_eq!(size(&world).await, Some(0));
+    world.client.close_queue(&world.account, &queue.sid).await.unwrap();
+    assert_eq!(size(&world).await, None);
+    assert_eq!(world.client.close_queue(&world.account, &queue.sid).await, Err(Error::NotFound));
     let asked = world.simulator.ledger().asked;
     assert_eq!(
         asked.iter().map(|asked| (asked.http_status, asked.done)).collect::<Vec<_>>(),

@@ -17,7 +17,7 @@ use trunkline::carrier::callback::StatusCallback;
 use trunkline::carrier::signature::{self, Body};
 use trunkline::carrier::{self, Account, Answer, Client, CreateCall, Created, Credential};
 use trunkline::domain::call::CarrierStatus;
-use trunkline::domain::{CallSid, Phone};
+use trunkline::domain::{CallSid, Phone, QueueSid};
 use trunkline::simulator::{Config, Ledger, Outcomes, Range, SimAccount, Simulator};
 
 const SID: &str = "AC0123456789abcdef0123456789abcdef";
@@ -274,6 +274,19 @@ impl World {
             json.len()
         ))
         .await
+    }
+
+    /// Takes a call out of a queue: it goes on at `url`.
+    pub async fn dequeue(&self, queue: &QueueSid, call: &CallSid, url: &str) -> reqwest::Response {
+        let sid = &self.account.sid;
+        let path = format!("/2010-04-01/Accounts/{sid}/Queues/{queue}/Members/{call}.json");
+        reqwest::Client::new()
+            .post(format!("{}{path}", self.origin))
+            .basic_auth(sid.as_str(), Some(TOKEN))
+            .form(&[("Url", url), ("Method", "POST")])
+            .send()
+            .await
+            .unwrap()
     }
 
     async fn raw(&self, request: &str) -> String {

@@ -10,8 +10,8 @@ use trunkline::domain::transfer::{
 };
 use trunkline::domain::{CallId, IncidentId, TenantId, TransferId};
 use trunkline::store::{
-    Advanced, Caller, Engine, Error, InboundCall, LegCall, LegIntent, NewTransfer, Page, RequestKey, Store,
-    Task, TransferView, Transfers as _,
+    ACTING_MAX, Advanced, Caller, Engine, Error, InboundCall, LegCall, LegIntent, NewTransfer, Page,
+    RequestKey, Store, Task, TransferView, Transfers as _,
 };
 use uuid::Uuid;
 
@@ -27,6 +27,7 @@ on_both_stores!(
     news_of_calls_moves_the_saga,
     a_leg_of_no_use_is_hung_up,
     whoever_is_at_the_carrier_is_alone_there,
+    what_a_dead_executor_began_is_looked_at_first,
     an_awaited_caller_joins,
     what_hears_nothing_ends,
     a_transfer_waiting_for_a_slot_comes_before_jobs,
@@ -94,7 +95,7 @@ async fn step(store: &Engine) -> Task {
 
 async fn advance(store: &Engine, fact: Option<Fact>) -> Advanced {
     let task = step(store).await;
-    let advanced = store.advance_transfer(&task, fact).await.unwrap();
+    let advanced = store.advance_transfer(&task, fact, true).await.unwrap();
     store.finish_task(&task, None).await.unwrap();
     advanced
 }
@@ -117,10 +118,10 @@ async fn a_redirect_is_followed_to_its_one_ending(test: TestStore) {
     assert_eq!((started.transfer.state(), started.revision), (State::Requested, 1));
     assert_eq!(started.transfer.settings.caller_id.as_ref().unwrap().expose(), "+15005550006");
     let task = step(store).await;
-    let first = store.advance_transfer(&task, None).await.unwrap();
+    let first = store.advance_transfer(&task, None, true).await.unwrap();
     assert_eq!((first.step, first.view.transfer.state()), (Step::Act(Action::Redirect), State::Redirecting));
     assert_eq!(first.caller.unwrap().sid, sid(calls[0]));
-    let second = store.advance_transfer(&task, Some(Fact::Done(Action::Redirect))).await.unwrap();
+    let second = store.advance_transfer(&task, Some(Fact::Done(Action::Redirect)), true).await.unwrap();
     assert_eq!((second.step, second.view.transfer.state()), (Step::Wait, State::Ringing));
     store.finish_task(&task, None).await.unwrap();
     let bridged = store.transfer_fact(&tenant, started.id, Fact::ChildAnswered(0)).await.unwrap();
@@ -213,11 +214,11 @@ async fn falling_back(
 ) -> (TransferId, Task) {
     let id = start(store, tenant, Mode::Direct, caller, targets).await.id;
     let task = step(store).await;
-    store.advance_transfer(&task, None).await.unwrap();
+    store.advance_transfer(&task, None, true).await.unwrap();
     let refused = Fact::Refused(Action::Redirect, error());
-    let next = store.advance_transfer(&task, Some(refused)).await.unwrap();
+    let next = store.advance_transfer(&task, Some(refused), true).await.unwrap();
     assert_eq!((next.step, next.view.transfer.state()), (Step::Act(Action::Enqueue), State::Dequeuing));
-    let next = store.advance_transfer(&task, Some(Fact::Done(Action::Enqueue))).await.unwrap();
+    let next = store.advance_transfer(&task, Some(Fact::Done(Action::Enqueue)), true).await.unwrap();
     assert_eq!(next.step, Step::Call(Purpose::Queue));
     (id, task)
 }
@@ -254,7 +255,7 @@ async fn news_of_calls_moves_the_saga(test: TestStore) {
     advance(store, None).await;
     store.apply(&tenant, &[status(first, CarrierStatus::Busy, 3)]).await.unwrap();
     let task = step(store).await;
-    let next = store.advance_transfer(&task, None).await.unwrap();
+    let next = store.advance_transfer(&task, None, true).await.unwrap();
     assert_eq!((next.step, next.view.transfer.progress.target), (Step::Call(Purpose::Queue), 1));
     let second = leg(store, &task, Purpose::Queue).await.call_id;
     store.finish_task(&task, None).await.unwrap();
@@ -283,6 +284,9 @@ async fn a_leg_of_no_use_is_hung_up(test: TestStore) {
     // It has no SID yet: hung up as soon as it has.
     assert!(store.take_hangups(10).await.unwrap().is_empty());
     store.apply(&tenant, &[(call, News::Submitted { sid: sid(call) })]).await.unwrap();
+    // Whom a transfer calls is nobody's lead.
+    let nobody = store.lead_from_call(&tenant, &sid(call)).await;
+    assert!(matches!(nobody, Err(Error::NotFound(_))), "{nobody:?}");
     let hangups = store.take_hangups(10).await.unwrap();
     assert_eq!(
         hangups.iter().map(|hangup| (hangup.call_id, hangup.message.is_none())).collect::<Vec<_>>(),
@@ -299,13 +303,43 @@ async fn whoever_is_at_the_carrier_is_alone_there(test: TestStore) {
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let id = start(store, &tenant, Mode::Direct, calls[0], &[500]).await.id;
     let task = step(store).await;
-    assert_eq!(store.advance_transfer(&task, None).await.unwrap().step, Step::Act(Action::Redirect));
-    // Somebody else comes by.
-    assert_eq!(store.advance_transfer(&task, None).await.unwrap().step, Step::Wait);
+    // Who cannot act any more takes nothing away from others.
+    for may_act in [false, true] {
+        let told = store.advance_transfer(&task, None, may_act).await.unwrap();
+        assert_eq!((told.step, told.later, told.again), (Step::Act(Action::Redirect), None, false));
+    }
+    // Somebody else comes by, and is to look again when whoever is there may be dead.
+    let other = store.advance_transfer(&task, None, true).await.unwrap();
+    assert_eq!((other.step, other.again), (Step::Wait, false));
+    assert!(other.later.is_some_and(|later| later > ACTING_MAX / 2 && later <= ACTING_MAX), "{other:?}");
     // A callback overtakes the answer to the request; the fact that comes late changes nothing.
     store.transfer_fact(&tenant, id, Fact::ChildRings(0)).await.unwrap();
-    let late = store.advance_transfer(&task, Some(Fact::Refused(Action::Redirect, error()))).await.unwrap();
+    let late =
+        store.advance_transfer(&task, Some(Fact::Refused(Action::Redirect, error())), true).await.unwrap();
     assert_eq!((late.step, late.view.transfer.state()), (Step::Wait, State::Ringing));
+}
+
+async fn what_a_dead_executor_began_is_looked_at_first(test: TestStore) {
+    let store = &*test.store;
+    let (tenant, calls) = with_callers(store, 1, 9).await;
+    let started = start(store, &tenant, Mode::Direct, calls[0], &[500]).await;
+    let task = step(store).await;
+    let began = store.advance_transfer(&task, None, true).await.unwrap();
+    assert_eq!((began.step, began.again), (Step::Act(Action::Redirect), false));
+    // Two minutes pass in which nobody says anything.
+    let deadline = began.view.transfer.progress.deadline.micros();
+    let mut raw = test.raw().await;
+    raw.execute(&format!(
+        "UPDATE transfers SET acting_until = 1, progress = replace(progress, '\"deadline\":{deadline}', '\"deadline\":1')"
+    ))
+    .await;
+    let view = store.transfer(&tenant, started.id).await.unwrap();
+    assert_eq!(view.transfer.progress.deadline.micros(), 1);
+    let next = store.advance_transfer(&task, None, true).await.unwrap();
+    assert_eq!((next.step, next.again), (Step::Act(Action::Redirect), true));
+    // What was found holds, late as it is.
+    let done = store.advance_transfer(&task, Some(Fact::ChildAnswered(0)), true).await.unwrap();
+    assert_eq!((done.step, done.view.transfer.outcome()), (Step::Nothing, Some(Outcome::Bridged)));
 }
 
 async fn an_awaited_caller_joins(test: TestStore) {
@@ -326,6 +360,9 @@ async fn an_awaited_caller_joins(test: TestStore) {
     let joined = store.join_awaited(&tenant, &inbound(2, 7)).await.unwrap().unwrap();
     let call = store.call_by_sid(&tenant, &inbound(2, 7).sid).await.unwrap();
     assert_eq!((joined.id, joined.transfer.caller), (opened.id, Some(call.id)));
+    // The answer to that was lost: who asks again is told the same.
+    let again = store.join_awaited(&tenant, &inbound(2, 7)).await.unwrap();
+    assert_eq!(again, Some(joined));
     // One caller is enough.
     assert_eq!(store.join_awaited(&tenant, &inbound(3, 7)).await.unwrap(), None);
     let told = store.transfer_fact(&tenant, opened.id, Fact::CallerWaits).await.unwrap();

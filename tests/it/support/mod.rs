@@ -41,10 +41,15 @@ impl TestDatabase {
 /// A store of its own for a test, and what keeps it alive.
 pub struct TestStore {
     pub store: Arc<Engine>,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl TestStore {
+    /// A connection to its database, past the store.
+    pub async fn raw(&self) -> raw::Raw {
+        raw::Raw::connect(&self.database.url).await
+    }
+
     /// On a new SQLite file.
     pub async fn sqlite() -> Self {
         Self::on(TestDatabase::sqlite().await).await
@@ -62,7 +67,7 @@ impl TestStore {
     }
 
     async fn on(database: TestDatabase) -> Self {
-        Self { store: Arc::new(Engine::open(&database.url).await.unwrap()), _database: database }
+        Self { store: Arc::new(Engine::open(&database.url).await.unwrap()), database }
     }
 }
 

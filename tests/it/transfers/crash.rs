@@ -16,6 +16,7 @@ use crate::system::world::{call_id, create, job_to, list_calls, quick_carrier, s
 
 on_both_databases!(
     killed_while_the_caller_is_being_redirected,
+    killed_while_the_caller_is_being_redirected_and_nothing_is_told,
     killed_while_the_target_is_being_called,
     killed_while_a_responder_is_told,
     killed_after_a_responder_accepted,
@@ -135,6 +136,21 @@ async fn killed_while_the_caller_is_being_redirected(database: TestDatabase) {
     until("the redirect", async || !fleet.carrier.simulator.ledger().asked.is_empty()).await;
     kill(&mut fleet).await;
     connected(&fleet, &id, &caller).await;
+    assert_eq!(fleet.carrier.simulator.ledger().legs.len(), 1, "the target's phone rang once");
+}
+
+/// Nobody is told anything, and still those who talk are not parted.
+async fn killed_while_the_caller_is_being_redirected_and_nothing_is_told(database: TestDatabase) {
+    let (mut fleet, caller) = on_the_line(database).await;
+    fleet.carrier.simulator.spoil(slow(RequestKind::Redirect, None)).unwrap();
+    fleet.carrier.simulator.set_faults(Faults { callback_lost: 1.0, ..Faults::default() }).unwrap();
+    fleet.carrier.simulator.script(Scripted { talk_s: Some(LONG_S), times: 3, ..answers(500) }).unwrap();
+    let id = start(&fleet, &caller, false).await;
+    until("the bridge", async || !fleet.carrier.simulator.ledger().bridges.is_empty()).await;
+    kill(&mut fleet).await;
+    connected(&fleet, &id, &caller).await;
+    let ledger = fleet.carrier.simulator.ledger();
+    assert_eq!((ledger.legs.len(), ledger.bridges.len()), (1, 1));
 }
 
 async fn killed_while_the_target_is_being_called(database: TestDatabase) {
