@@ -13,7 +13,7 @@ use super::database::Scope;
 use super::sql::{Column, Row, Value};
 use super::wake::{Changes, Wakes};
 use super::{Error, Result, Wake};
-use crate::domain::{RunId, TenantId, Violation};
+use crate::domain::{RunId, TenantId, TransferId, Violation};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -25,8 +25,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS_MAX: usize = 256;
 /// Other processes are told at most once in this time: a NOTIFY in each commit costs more than half the commits.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(10);
-/// Runs named in one NOTIFY; beyond it, listeners look at everything (a payload holds at most 8,000 bytes).
-const NOTIFY_RUNS_MAX: usize = 60;
+/// Runs and transfers named in one NOTIFY; beyond it, listeners look at everything (a payload holds at most 8,000 bytes).
+const NOTIFY_NAMED_MAX: usize = 60;
 const CHANNEL: &str = "trunkline";
 /// Pause after a failed flush or a lost listener.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
@@ -182,7 +182,14 @@ struct Note {
     origin: Uuid,
     work: bool,
     /// None: too many to name.
-    runs: Option<Vec<(TenantId, RunId)>>,
+    named: Option<Named>,
+}
+
+/// What has a new revision.
+#[derive(Serialize, Deserialize)]
+struct Named {
+    runs: Vec<(TenantId, RunId)>,
+    transfers: Vec<(TenantId, TransferId)>,
 }
 
 async fn flush_loop(pool: PgPool, wakes: Weak<Wakes>, origin: Uuid) {
@@ -206,7 +213,10 @@ async fn flush(pool: &PgPool, changes: &Changes, origin: Uuid) -> Result<(), sql
     let note = Note {
         origin,
         work: !changes.ready.is_empty(),
-        runs: (changes.runs.len() <= NOTIFY_RUNS_MAX).then(|| changes.runs.iter().cloned().collect()),
+        named: (changes.runs.len() + changes.transfers.len() <= NOTIFY_NAMED_MAX).then(|| Named {
+            runs: changes.runs.iter().cloned().collect(),
+            transfers: changes.transfers.iter().cloned().collect(),
+        }),
     };
     let payload = serde_json::to_string(&note).map_err(|error| sqlx::Error::Encode(error.into()))?;
     let (tenants, times): (Vec<String>, Vec<i64>) =
@@ -272,10 +282,12 @@ fn hear(wakes: &Wakes, payload: &str, origin: Uuid) {
     if note.work {
         wakes.tell(Wake::Work);
     }
-    match note.runs {
-        Some(runs) => runs.into_iter().for_each(|(tenant, run)| wakes.tell(Wake::Run(tenant, run))),
-        None => wakes.tell(Wake::Everything),
-    }
+    let Some(Named { runs, transfers }) = note.named else {
+        wakes.tell(Wake::Everything);
+        return;
+    };
+    runs.into_iter().for_each(|(tenant, run)| wakes.tell(Wake::Run(tenant, run)));
+    transfers.into_iter().for_each(|(tenant, transfer)| wakes.tell(Wake::Transfer(tenant, transfer)));
 }
 
 fn error(error: sqlx::Error) -> Error {

@@ -19,7 +19,7 @@ const CAPACITY: usize = 4_096;
 pub struct Changes {
     /// Runs with a new revision.
     pub runs: BTreeSet<(TenantId, RunId)>,
-    /// Transfers with a new revision. Other processes find them by their poll: they are few, and short.
+    /// Transfers with a new revision.
     pub transfers: BTreeSet<(TenantId, TransferId)>,
     /// Tenants with work, from when on.
     pub ready: BTreeMap<TenantId, Timestamp>,
@@ -33,11 +33,12 @@ pub struct Changes {
 
 impl Changes {
     fn is_empty(&self) -> bool {
-        self.runs.is_empty() && self.ready.is_empty()
+        self.runs.is_empty() && self.transfers.is_empty() && self.ready.is_empty()
     }
 
     fn merge(&mut self, other: Self) {
         self.runs.extend(other.runs);
+        self.transfers.extend(other.transfers);
         for (tenant, at) in other.ready {
             let earliest = self.ready.entry(tenant).or_insert(at);
             *earliest = at.min(*earliest);

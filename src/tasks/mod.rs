@@ -42,7 +42,7 @@ pub struct Config {
     pub holds: Duration,
     /// How long a task may take; shorter than a claim holds.
     pub task_max: Duration,
-    /// The longest pause between two looks: other processes' tasks come without a nudge.
+    /// The longest pause between two looks: other processes' tasks come without a nudge, but for transfers.
     pub poll: Duration,
 }
 
@@ -116,7 +116,7 @@ async fn work(store: Arc<dyn Store>, with: With, config: Config, shutdown: Cance
         if let Some(pause) = pause {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = nudged(&mut wakes) => {}
+                () = nudged(&mut wakes, lane) => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -125,10 +125,12 @@ async fn work(store: Arc<dyn Store>, with: With, config: Config, shutdown: Cance
 }
 
 /// Returns when there may be a task.
-async fn nudged(wakes: &mut broadcast::Receiver<Wake>) {
+async fn nudged(wakes: &mut broadcast::Receiver<Wake>, lane: Lane) {
     loop {
         match wakes.recv().await {
             Ok(Wake::Tasks | Wake::Everything) | Err(RecvError::Lagged(_)) => return,
+            // Another process's, too: somebody is on the line.
+            Ok(Wake::Transfer(..)) if lane == Lane::Transfers => return,
             Ok(Wake::Run(..) | Wake::Transfer(..) | Wake::Work) => {}
             // The store is gone; the poll says so.
             Err(RecvError::Closed) => std::future::pending().await,

@@ -11,10 +11,12 @@ use trunkline::grpc::pb::transfer_event::Kind as EventKind;
 use trunkline::grpc::pb::watch_transfer_response::Kind;
 use trunkline::grpc::pb::{self, CallState, Transfer, TransferOutcome};
 use trunkline::progress::Cursor;
-use trunkline::simulator::{Bridge, Outcome, Press, RequestFault, RequestKind, Scripted};
+use trunkline::simulator::{self, Bridge, Outcome, Press, RequestFault, RequestKind, Scripted};
 
 use crate::support::{TestDatabase, phone};
-use crate::system::world::{PATIENCE, Setup, World, create, job_to, list_calls, settings, until};
+use crate::system::world::{
+    PATIENCE, Setup, World, create, job_to, list_calls, quick_carrier, settings, until,
+};
 
 /// The phone of the caller; targets have others.
 const CALLER: usize = 1;
@@ -32,6 +34,25 @@ async fn on_the_line(database: TestDatabase) -> (World, Caller) {
     let world = World::start(database, Setup::default()).await;
     let caller = caller(&world, SCRIPT_S).await;
     (world, caller)
+}
+
+/// The same where everything takes longer: a phone rings for seconds in which a test does something.
+async fn slowly_on_the_line(database: TestDatabase) -> (World, Caller) {
+    let carrier = simulator::Config { speed: 10.0, ..quick_carrier() };
+    let world = World::start(database, Setup { carrier, ..Setup::default() }).await;
+    let caller = caller(&world, SCRIPT_S).await;
+    (world, caller)
+}
+
+/// Rings for longer than anything here takes.
+fn endless(n: usize) -> Scripted {
+    Scripted { ring_s: Some(11_000.0), ..answers(n) }
+}
+
+/// These, each of whom may ring for two minutes.
+fn patient(targets: &[usize]) -> pb::TransferSettings {
+    let ring_timeout = Some(prost_types::Duration { seconds: 120, nanos: 0 });
+    pb::TransferSettings { ring_timeout, ..to(targets) }
 }
 
 /// A callee of a run of ours who answered, and listens for this long.

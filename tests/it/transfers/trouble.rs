@@ -3,8 +3,7 @@
 use reqwest::StatusCode;
 use tonic::Code;
 use trunkline::carrier::signature;
-use trunkline::grpc::pb::{self, TransferOutcome as O, TransferState};
-use trunkline::simulator::Scripted;
+use trunkline::grpc::pb::{self, TransferMethod, TransferOutcome as O, TransferState};
 
 use super::*;
 use crate::support::{ACCOUNT, on_both_databases};
@@ -13,6 +12,7 @@ use crate::system::world::TOKEN;
 on_both_databases!(
     a_caller_who_is_gone_is_not_transferred,
     a_caller_who_hangs_up_while_it_rings_ends_it,
+    a_caller_who_hangs_up_on_the_other_ways_ends_it,
     a_race_with_the_caller_is_resolved_by_asking,
     forged_callbacks_are_refused_and_replayed_ones_change_nothing,
     wrong_input_is_named,
@@ -40,27 +40,45 @@ async fn a_caller_who_is_gone_is_not_transferred(database: TestDatabase) {
     world.stop().await;
 }
 
-/// Rings for longer than anything here takes.
-fn endless(n: usize) -> Scripted {
-    Scripted { ring_s: Some(11_000.0), ..answers(n) }
-}
-
-fn patient(targets: &[usize]) -> pb::TransferSettings {
-    let ring_timeout = Some(prost_types::Duration { seconds: 120, nanos: 0 });
-    pb::TransferSettings { ring_timeout, ..to(targets) }
-}
-
 async fn a_caller_who_hangs_up_while_it_rings_ends_it(database: TestDatabase) {
-    let (world, caller) = on_the_line(database).await;
+    let (world, caller) = slowly_on_the_line(database).await;
     people(&world, [endless(500)]);
     let started = start(&world, &caller, patient(&[500])).await;
     let ringing = |transfer: &pb::Transfer| transfer.state() == TransferState::Ringing;
     reaches(&world, &started.transfer_id, "ringing", ringing).await;
     world.carrier.simulator.hang_up(&caller.sid.parse().unwrap());
     let (transfer, _) = ended(&world, &started.transfer_id).await;
-    assert!(matches!(transfer.outcome(), O::CallerGone | O::NoAnswer), "{transfer:?}");
+    assert_eq!((transfer.outcome(), transfer.method()), (O::CallerGone, TransferMethod::Redirect));
     world.carrier.settled().await;
     assert!(bridges(&world, &caller).is_empty());
+    world.stop().await;
+}
+
+/// The other ways: the target is called by us, and is not left ringing for nobody.
+async fn a_caller_who_hangs_up_on_the_other_ways_ends_it(database: TestDatabase) {
+    let (world, first) = slowly_on_the_line(database).await;
+    refuse(&world, Some("<Number"));
+    for method in [TransferMethod::Dequeue, TransferMethod::Conference] {
+        let caller = match method {
+            TransferMethod::Dequeue => Caller { call_id: first.call_id.clone(), sid: first.sid.clone() },
+            _ => {
+                refuse(&world, Some("<Enqueue"));
+                caller(&world, SCRIPT_S).await
+            }
+        };
+        people(&world, [endless(500)]);
+        let started = start(&world, &caller, patient(&[500])).await;
+        let called = |transfer: &pb::Transfer| !transfer.target_call_id.is_empty();
+        let called = reaches(&world, &started.transfer_id, "a call to the target", called).await;
+        world.carrier.simulator.hang_up(&caller.sid.parse().unwrap());
+        let (transfer, _) = ended(&world, &started.transfer_id).await;
+        assert_eq!((transfer.outcome(), transfer.method()), (O::CallerGone, method));
+        world.carrier.settled().await;
+        let by = Some(pb::get_call_request::By::CallId(called.target_call_id));
+        let leg = world.queue().get_call(pb::GetCallRequest { by }).await.unwrap().into_inner().call.unwrap();
+        assert!(leg.end_time.is_some() && leg.answer_time.is_none(), "{leg:?}");
+        assert!(bridges(&world, &caller).is_empty());
+    }
     world.stop().await;
 }
 
@@ -91,7 +109,7 @@ async fn post(
 }
 
 async fn forged_callbacks_are_refused_and_replayed_ones_change_nothing(database: TestDatabase) {
-    let (world, caller) = on_the_line(database).await;
+    let (world, caller) = slowly_on_the_line(database).await;
     people(&world, [endless(500)]);
     let started = start(&world, &caller, patient(&[500, 501])).await;
     let id = started.transfer_id;

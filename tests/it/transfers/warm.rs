@@ -130,7 +130,8 @@ async fn an_accepted_call_falls_back_too(database: TestDatabase) {
 type Holds = fn(&pb::Transfer) -> bool;
 
 async fn the_caller_hangs_up_at_each_step(database: TestDatabase) {
-    let world = World::start(database, Setup::default()).await;
+    let carrier = simulator::Config { speed: 10.0, ..quick_carrier() };
+    let world = World::start(database, Setup { carrier, ..Setup::default() }).await;
     let waits = |transfer: &pb::Transfer| transfer.caller_waiting;
     let told = |transfer: &pb::Transfer| transfer.caller_waiting && !transfer.target_call_id.is_empty();
     let dialed = |transfer: &pb::Transfer| {
@@ -142,13 +143,9 @@ async fn the_caller_hangs_up_at_each_step(database: TestDatabase) {
         let target = 500 + step;
         // Rings for long where the caller is to go during that.
         let [first, second] = presses(target, "1");
-        let first = if what == "dialing" { first } else { Scripted { ring_s: Some(2_000.0), ..first } };
-        people(&world, [first, Scripted { ring_s: Some(2_000.0), ..second }]);
-        let settings = pb::TransferSettings {
-            ring_timeout: Some(prost_types::Duration { seconds: 120, nanos: 0 }),
-            ..to(&[target])
-        };
-        let opened = open(&world, of(&caller), settings).await;
+        let first = if what == "dialing" { first } else { Scripted { ring_s: Some(11_000.0), ..first } };
+        people(&world, [first, Scripted { ring_s: Some(11_000.0), ..second }]);
+        let opened = open(&world, of(&caller), patient(&[target])).await;
         reaches(&world, &opened.transfer_id, what, holds).await;
         assert!(world.carrier.simulator.hang_up(&caller.sid.parse().unwrap()));
         let (transfer, _) = ended(&world, &opened.transfer_id).await;
