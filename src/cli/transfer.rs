@@ -45,16 +45,16 @@ pub struct Start {
     #[arg(long)]
     incident: Option<String>,
     /// Said to a target of an incident.
-    #[arg(long, requires = "incident", default_value = "")]
+    #[arg(long, requires = "incident", default_value = "", hide_default_value = true)]
     facts: String,
     /// The number that targets see [default: the tenant's first]
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     caller_id: String,
     /// Said to the caller before the target is dialed.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     announcement: String,
     /// The URL of what a caller hears who waits.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     hold_audio_url: String,
     /// How long a target's phone rings, in seconds.
     #[arg(long, default_value_t = 25)]

@@ -176,7 +176,7 @@ pub struct World {
     /// Where gRPC is served.
     pub endpoint: String,
     /// The first key, which administers as well.
-    key: SecretString,
+    pub key: SecretString,
     /// Where webhooks are to be sent.
     pub webhooks: String,
     pub database: TestDatabase,

@@ -1,5 +1,7 @@
 //! Transfers over the wire: clients over gRPC, the simulated carrier over HTTP, its ledger as the judge.
 
+mod asked;
+mod cli;
 mod crash;
 mod direct;
 mod lost;
@@ -7,6 +9,8 @@ mod page;
 mod trouble;
 mod warm;
 
+use reqwest::StatusCode;
+use trunkline::carrier::signature;
 use trunkline::grpc::pb::transfer_event::Kind as EventKind;
 use trunkline::grpc::pb::watch_transfer_response::Kind;
 use trunkline::grpc::pb::{self, CallState, Transfer, TransferOutcome};
@@ -47,6 +51,22 @@ async fn slowly_on_the_line(database: TestDatabase) -> (World, Caller) {
 /// Rings for longer than anything here takes.
 fn endless(n: usize) -> Scripted {
     Scripted { ring_s: Some(11_000.0), ..answers(n) }
+}
+
+/// Posts to a webhook of ours, signed with `token`: what is answered.
+async fn post(
+    world: &World,
+    path: &str,
+    params: &[(&str, &str)],
+    token: Option<&str>,
+) -> (StatusCode, String) {
+    let params: Vec<(String, String)> =
+        params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let url = format!("{}{path}", world.webhooks);
+    let signature = token.map(|token| signature::sign(token, &url, &params)).unwrap_or_default();
+    let request = reqwest::Client::new().post(&url).header("x-twilio-signature", signature).form(&params);
+    let answer = request.send().await.unwrap();
+    (answer.status(), answer.text().await.unwrap())
 }
 
 /// These, each of whom may ring for two minutes.

@@ -2,7 +2,6 @@
 
 use reqwest::StatusCode;
 use tonic::Code;
-use trunkline::carrier::signature;
 use trunkline::grpc::pb::{self, TransferMethod, TransferOutcome as O, TransferState};
 
 use super::*;
@@ -91,21 +90,6 @@ async fn a_race_with_the_caller_is_resolved_by_asking(database: TestDatabase) {
     let (transfer, _) = ended(&world, &started.transfer_id).await;
     assert_eq!(transfer.outcome(), O::Bridged);
     world.stop().await;
-}
-
-async fn post(
-    world: &World,
-    path: &str,
-    params: &[(&str, &str)],
-    token: Option<&str>,
-) -> (StatusCode, String) {
-    let params: Vec<(String, String)> =
-        params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let url = format!("{}{path}", world.webhooks);
-    let signature = token.map(|token| signature::sign(token, &url, &params)).unwrap_or_default();
-    let request = reqwest::Client::new().post(&url).header("x-twilio-signature", signature).form(&params);
-    let answer = request.send().await.unwrap();
-    (answer.status(), answer.text().await.unwrap())
 }
 
 async fn forged_callbacks_are_refused_and_replayed_ones_change_nothing(database: TestDatabase) {
