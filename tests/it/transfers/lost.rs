@@ -53,10 +53,12 @@ async fn a_slow_refusal_is_followed_by_the_next_way_at_once(database: TestDataba
 }
 
 async fn a_redirect_whose_answer_was_lost_is_not_repeated(database: TestDatabase) {
-    let (world, caller) = on_the_line(database).await;
+    let (world, caller) = slowly_on_the_line(database).await;
     lose(&world, "<Number");
-    people(&world, [talks(500), talks(500)]);
-    let started = start(&world, &caller, to(&[500])).await;
+    // It rings for two seconds: a repetition would come in the midst of that.
+    let target = || Scripted { ring_s: Some(20.0), ..talks(500) };
+    people(&world, [target(), target()]);
+    let started = start(&world, &caller, patient(&[500])).await;
     let (transfer, _) = ended(&world, &started.transfer_id).await;
     assert_eq!((transfer.outcome(), transfer.method()), (O::Bridged, TransferMethod::Redirect));
     until("the bridge", async || bridges(&world, &caller).len() == 1).await;
