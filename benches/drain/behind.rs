@@ -7,8 +7,9 @@ use trunkline::domain::{RunId, TenantId, WorkerId};
 use trunkline::store::{ClaimLimits, Engine, Store};
 
 use super::Options;
+use super::backend::Backend;
 use super::lifecycle::new_sid;
-use super::world::{self, Backend, Raw, World};
+use super::world::{self, Raw, World};
 
 /// Calls of one claim: the default number of permits.
 const CALLS: usize = 32;

@@ -6,8 +6,9 @@ use trunkline::domain::tenant::Tenant;
 use trunkline::store::Store;
 
 use super::Options;
+use super::backend::Backend;
 use super::http::Running;
-use super::world::{self, Backend, World};
+use super::world::{self, World};
 
 /// Tenants with a short queue, and how short.
 const SMALL_TENANTS: usize = 9;

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Options;
+use super::backend::Backend;
 use super::lifecycle::RUNS;
-use super::world::{Backend, Raw, World};
+use super::world::{Raw, World};
 
 /// A log has to say this much of a call that moved: its id, its job's, its state and SID.
 const EVENT_BYTES: usize = 150;

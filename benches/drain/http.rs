@@ -17,7 +17,8 @@ use trunkline::config::{Config, Serve};
 use trunkline::simulator::{self, Outcomes, SimAccount, Simulator};
 
 use super::Options;
-use super::world::{self, Backend, World};
+use super::backend::Backend;
+use super::world::{self, World};
 
 /// A create and the callbacks for initiated, ringing, answered and completed.
 const REQUESTS_PER_CALL: usize = 5;

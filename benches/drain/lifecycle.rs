@@ -12,7 +12,8 @@ use trunkline::domain::{CallId, CallSid, RunId, TenantId, WorkerId};
 use trunkline::store::{Claim, ClaimLimits, ClaimedCall, Engine, Recorder, Store};
 use uuid::Uuid;
 
-use super::world::{self, Backend, World};
+use super::backend::Backend;
+use super::world::{self, World};
 use super::{Options, floor};
 
 /// How far ahead of its turn a call may be claimed.

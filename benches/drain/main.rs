@@ -3,6 +3,8 @@
 //! Prints figures and asserts that every job ended, never how long it took. Each figure stands beside a floor
 //! measured in the same run on the same database: hand-written statements, or bare HTTP.
 
+#[path = "../support/backend.rs"]
+mod backend;
 mod behind;
 mod fairness;
 mod floor;
@@ -10,7 +12,7 @@ mod http;
 mod lifecycle;
 mod world;
 
-use world::{Backend, POSTGRES_URL};
+use backend::{Backend, POSTGRES_URL};
 
 /// What is measured, and how much of it.
 pub struct Options {

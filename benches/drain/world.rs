@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, Executor, PgPool, SqlitePool};
 use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::run::{Command, RunSettings};
 use trunkline::domain::script::Script;
@@ -12,32 +12,13 @@ use trunkline::domain::tenant::Tenant;
 use trunkline::domain::window::CallingWindow;
 use trunkline::domain::{AccountSid, Phone, RunId, TenantId};
 use trunkline::store::{Engine, NewJob, NewRun, Store, Who};
-use uuid::Uuid;
 
-/// Names the PostgreSQL server to measure on.
-pub const POSTGRES_URL: &str = "TEST_POSTGRES_URL";
+use super::backend::Backend;
+
 /// The fastest pace there is.
 pub const CALLS_PER_SECOND: f64 = 10_000.0;
 /// Jobs added at a time.
 const PAGE: usize = 1_000;
-
-/// A kind of database.
-pub enum Backend {
-    /// A file in a scratch directory.
-    Sqlite,
-    /// A new database on the server of this URL.
-    Postgres(String),
-}
-
-impl Backend {
-    /// For a heading.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Sqlite => "SQLite",
-            Self::Postgres(_) => "PostgreSQL",
-        }
-    }
-}
 
 /// A new database.
 pub struct World {
@@ -59,20 +40,7 @@ pub enum Raw {
 impl World {
     /// A new, empty database with the store's schema.
     pub async fn new(backend: &Backend) -> (Self, Arc<Engine>) {
-        let (url, dir) = match backend {
-            Backend::Sqlite => {
-                let dir = tempfile::tempdir().expect("a scratch directory");
-                (format!("sqlite://{}", dir.path().join("bench.db").display()), Some(dir))
-            }
-            Backend::Postgres(server) => {
-                let name = format!("b_{}", Uuid::new_v4().simple());
-                let mut connection = PgConnection::connect(server).await.expect("a PostgreSQL server");
-                let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
-                connection.execute(create).await.expect("a database");
-                let (base, _) = server.rsplit_once('/').expect("a URL");
-                (format!("{base}/{name}"), None)
-            }
-        };
+        let (url, dir) = backend.database().await;
         let engine = Arc::new(Engine::open(&url).await.expect("a store"));
         let raw = match backend {
             Backend::Sqlite => {

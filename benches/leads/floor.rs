@@ -7,8 +7,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 use uuid::Uuid;
 
+use super::backend::Backend;
 use super::people;
-use super::world::Backend;
 
 const COLUMNS: &str = "tenant_id, lead_id, phone, name, time_zone, attributes, tags, status, source, revision, \
                        created_at, updated_at";

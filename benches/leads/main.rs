@@ -5,6 +5,8 @@
 //! loopback; beside it stands the database's own fastest way in, in the same run: COPY on PostgreSQL, one prepared
 //! INSERT in one transaction on SQLite.
 
+#[path = "../support/backend.rs"]
+mod backend;
 mod floor;
 mod people;
 mod world;
@@ -14,16 +16,19 @@ use std::time::{Duration, Instant};
 use trunkline::grpc::pb;
 use trunkline::store::BATCH_MAX;
 
-use world::{Backend, POSTGRES_URL, World};
+use backend::{Backend, POSTGRES_URL};
+use world::World;
 
 /// Pages that are walked before the last is timed.
 const PAGES: usize = 1_000;
+/// A page is at most 1,000 leads.
+const ROWS_MAX: usize = PAGES * 1_000;
 /// Each page is read this often; the median counts.
 const READS: usize = 21;
 
 const USAGE: &str = "\
 scripts/with-postgres cargo bench --bench leads -- [sqlite] [postgres] [--rows N]
-  --rows N  leads that are imported and listed, a multiple of 1000 [1000000]";
+  --rows N  leads that are imported and listed, a multiple of 1000, at most 1000000 [1000000]";
 
 struct Options {
     backends: Vec<String>,
@@ -41,7 +46,7 @@ impl Options {
                 _ => return Err(USAGE),
             }
         }
-        let fits = (PAGES..=people::MAX).contains(&options.rows) && options.rows.is_multiple_of(PAGES);
+        let fits = (PAGES..=ROWS_MAX).contains(&options.rows) && options.rows.is_multiple_of(PAGES);
         if fits { Ok(options) } else { Err(USAGE) }
     }
 

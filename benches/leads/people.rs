@@ -9,12 +9,7 @@ use trunkline::grpc::pb::LeadFacts;
 /// Area codes that are assigned.
 const AREAS: [u16; 20] =
     [212, 213, 214, 305, 310, 312, 404, 408, 415, 503, 512, 602, 617, 650, 702, 713, 718, 813, 917, 972];
-/// Exchanges from 220 on, 79 of them: none is a service code.
-const EXCHANGES: usize = 79;
-/// As many as there are numbers for.
-pub const MAX: usize = AREAS.len() * EXCHANGES * 10_000;
-
-/// The `n`th number.
+/// The `n`th number. Exchanges begin with 220; the first 79 of them are no service codes.
 pub fn phone(n: usize) -> String {
     let (area, rest) = (AREAS[n % AREAS.len()], n / AREAS.len());
     format!("+1{area}{}{:04}", 220 + rest / 10_000, rest % 10_000)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,48 +16,11 @@ use trunkline::domain::tenant::Tenant;
 use trunkline::grpc::pb::leads_client::LeadsClient;
 use trunkline::progress::Hub;
 use trunkline::store::{ApiKey, Engine, Store};
-use uuid::Uuid;
 
-/// Names the server that databases are made on.
-pub const POSTGRES_URL: &str = "TEST_POSTGRES_URL";
+use super::backend::Backend;
+
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 const SECRET: &str = "secret";
-
-/// Where rows are kept.
-pub enum Backend {
-    /// A new file.
-    Sqlite,
-    /// A new database on the server of this URL.
-    Postgres(String),
-}
-
-impl Backend {
-    /// For people.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Sqlite => "SQLite",
-            Self::Postgres(_) => "PostgreSQL",
-        }
-    }
-
-    /// A new, empty database: its URL, and what keeps it alive.
-    pub async fn database(&self) -> (String, Option<tempfile::TempDir>) {
-        match self {
-            Self::Sqlite => {
-                let dir = tempfile::tempdir().expect("a directory");
-                (format!("sqlite://{}", dir.path().join("leads.db").display()), Some(dir))
-            }
-            Self::Postgres(server) => {
-                let name = format!("b_{}", Uuid::new_v4().simple());
-                let mut connection = PgConnection::connect(server).await.expect("a PostgreSQL server");
-                let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
-                connection.execute(create).await.expect("a database");
-                let (base, _) = server.rsplit_once('/').expect("a URL");
-                (format!("{base}/{name}"), None)
-            }
-        }
-    }
-}
 
 /// Adds the key.
 #[derive(Clone)]

@@ -161,7 +161,7 @@ fn frequency_cap(text: &str) -> Result<FrequencyCap, String> {
 /// Creates the run, and does with it what else was asked.
 pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Result<(), Error> {
     // Read once before anything is sent: a broken file leaves no half-made run behind.
-    let total = args.leads.as_deref().map(csv::count).transpose()?.unwrap_or(0);
+    let total = args.leads.as_deref().map(|path| csv::count(path, &[])).transpose()?.unwrap_or(0);
     let (leads, start, watch) = (args.leads.clone(), args.start, args.watch);
     let from_leads = args.lead_filter()?;
     let seal = args.seal.unwrap_or(leads.is_some() || from_leads.is_some());

@@ -140,16 +140,11 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 impl Leads<File> {
-    /// Opens `path` and reads its header row.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::open_mapped(path, &[])
-    }
-
-    /// The same for a file whose columns have other names.
-    pub fn open_mapped(path: &Path, maps: &[Map]) -> Result<Self, Error> {
+    /// Opens `path` and reads its header row; `maps` say what it calls its columns.
+    pub fn open(path: &Path, maps: &[Map]) -> Result<Self, Error> {
         let file = path.display().to_string();
         match File::open(path) {
-            Ok(inner) => Self::mapped(file, inner, maps),
+            Ok(inner) => Self::new(file, inner, maps),
             Err(source) => Err(Error::Io { file, source }),
         }
     }
@@ -157,12 +152,7 @@ impl Leads<File> {
 
 impl<R: Read> Leads<R> {
     /// Reads the header row of `inner`, which is called `file` in messages.
-    pub fn new(file: String, inner: R) -> Result<Self, Error> {
-        Self::mapped(file, inner, &[])
-    }
-
-    /// The same for a file whose columns have other names.
-    pub fn mapped(file: String, inner: R, maps: &[Map]) -> Result<Self, Error> {
+    pub fn new(file: String, inner: R, maps: &[Map]) -> Result<Self, Error> {
         // Records end with LF alone, because the crate's own CRLF mode loses count of the lines; the CR before
         // it is trimmed with the last field. Widths are checked here, for the same reason.
         let mut reader = ReaderBuilder::new()
@@ -226,14 +216,9 @@ impl<R: Read> Iterator for Leads<R> {
 }
 
 /// Reads the whole file and counts its records, so that a broken one is refused before anything is sent.
-pub fn count(path: &Path) -> Result<u64, Error> {
-    count_mapped(path, &[])
-}
-
-/// The same for a file whose columns have other names.
-pub fn count_mapped(path: &Path, maps: &[Map]) -> Result<u64, Error> {
+pub fn count(path: &Path, maps: &[Map]) -> Result<u64, Error> {
     let mut count = 0;
-    for row in Leads::open_mapped(path, maps)? {
+    for row in Leads::open(path, maps)? {
         row?;
         count += 1;
     }
@@ -241,14 +226,9 @@ pub fn count_mapped(path: &Path, maps: &[Map]) -> Result<u64, Error> {
 }
 
 /// The lines of the records at `offsets`, counted from 0, in order.
-pub fn lines_at(path: &Path, offsets: &BTreeSet<u64>) -> Result<Vec<u64>, Error> {
-    lines_at_mapped(path, &[], offsets)
-}
-
-/// The same for a file whose columns have other names.
-pub fn lines_at_mapped(path: &Path, maps: &[Map], offsets: &BTreeSet<u64>) -> Result<Vec<u64>, Error> {
+pub fn lines_at(path: &Path, maps: &[Map], offsets: &BTreeSet<u64>) -> Result<Vec<u64>, Error> {
     let mut lines = Vec::with_capacity(offsets.len());
-    for (offset, row) in (0u64..).zip(Leads::open_mapped(path, maps)?) {
+    for (offset, row) in (0u64..).zip(Leads::open(path, maps)?) {
         if lines.len() == offsets.len() {
             break;
         }

@@ -63,11 +63,11 @@ impl Args {
     /// The leads to call, one by one.
     pub fn leads(&self) -> Result<Leads<Box<dyn Read + Send>>, csv::Error> {
         let Some(path) = &self.leads else {
-            return Leads::new("leads.csv".into(), Box::new(Cursor::new(LEADS)));
+            return Leads::new("leads.csv".into(), Box::new(Cursor::new(LEADS)), &[]);
         };
         let file = path.display().to_string();
         match File::open(path) {
-            Ok(inner) => Leads::new(file, Box::new(inner)),
+            Ok(inner) => Leads::new(file, Box::new(inner), &[]),
             Err(source) => Err(csv::Error::Io { file, source }),
         }
     }

@@ -1,30 +1,19 @@
-//! `suppression import`: one `ImportSuppressions`, taken up again where it was cut.
+//! `suppression import`: one `ImportSuppressions`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use prost_types::value::Kind;
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Request;
 
 use crate::cli::client::{self, Client};
 use crate::cli::csv::{self, Leads, Map};
-use crate::cli::import::Pages;
+use crate::cli::import::{self, Import, show_rejections};
 use crate::cli::output::Output;
-use crate::cli::{Error, render, words};
+use crate::cli::{Error, words};
 use crate::grpc::pb::import_suppressions_request::{Batch, Header, Part};
 use crate::grpc::pb::{
-    self, ImportSuppressionsRequest, ImportSuppressionsResponse, LeadFacts, NewSuppression, SuppressionReason,
+    ImportSuppressionsRequest, ImportSuppressionsResponse, LeadFacts, NewSuppression, SuppressionReason,
 };
-
-/// Batches read ahead of the network.
-const BATCHES_AHEAD: usize = 4;
-/// How often a cut import is taken up again.
-const RETRIES: usize = 5;
-/// The first rejections are shown, this many at most.
-const REJECTIONS_SHOWN: usize = 20;
 
 /// What is imported, and how.
 #[derive(clap::Args)]
@@ -46,7 +35,7 @@ pub struct Args {
 pub(super) async fn execute(client: &Client, args: &Args, output: Output) -> Result<(), Error> {
     // The whole file is read once before anything is sent: a broken one is refused, and nothing is half-done.
     let mut total = 0;
-    for row in Leads::open_mapped(&args.file, &args.maps)? {
+    for row in Leads::open(&args.file, &args.maps)? {
         let row = row?;
         suppression(&row.facts)
             .map_err(|reason| Error::Usage(format!("{} line {}: {reason}", args.file.display(), row.line)))?;
@@ -55,23 +44,21 @@ pub(super) async fn execute(client: &Client, args: &Args, output: Output) -> Res
     let import_id = args.import_id.clone().unwrap_or_else(client::request_id);
     let default_region = args.region.clone().unwrap_or_default();
     let header = Header { import_id: import_id.clone(), default_region };
-    let mut waits = ExponentialBuilder::default().with_max_times(RETRIES).with_jitter().build();
-    let bar = render::counting("importing", total);
-    let answer = loop {
-        match attempt(client, &header, args).await {
-            Ok(answer) => break answer,
-            Err(Error::Status(status)) if client::is_away(&status) => {
-                let Some(wait) = waits.next() else {
-                    bar.abandon();
-                    eprintln!("go on with: --import-id {import_id}");
-                    return Err(Error::Status(status));
-                };
-                tokio::time::sleep(wait).await;
-            }
-            Err(error) => return Err(error),
-        }
+    let import = Import {
+        file: args.file.clone(),
+        maps: args.maps.clone(),
+        header: ImportSuppressionsRequest { part: Some(Part::Header(header)) },
+        item: |row| {
+            suppression(&row.facts).map_err(|_| Error::Runtime("the file changed while it was read".into()))
+        },
+        batch: |offset, suppressions| ImportSuppressionsRequest {
+            part: Some(Part::Batch(Batch { offset, suppressions })),
+        },
     };
-    bar.finish_and_clear();
+    let answer = import
+        .carry_out(total, async |messages| client.leads.clone().import_suppressions(messages).await)
+        .await
+        .inspect_err(|error| import::tell_how_to_go_on(error, &import_id))?;
     show(output, args, &answer, &import_id)
 }
 
@@ -103,53 +90,14 @@ fn suppression(facts: &LeadFacts) -> Result<NewSuppression, String> {
     })
 }
 
-async fn attempt(client: &Client, header: &Header, args: &Args) -> Result<ImportSuppressionsResponse, Error> {
-    let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-    let reader = {
-        let (path, maps, header) = (args.file.clone(), args.maps.clone(), header.clone());
-        tokio::task::spawn_blocking(move || send_all(&path, &maps, header, &sender))
-    };
-    let request = Request::new(ReceiverStream::new(receiver));
-    let answer = client.leads.clone().import_suppressions(request).await;
-    // A file that broke off explains more than what the server made of it.
-    reader.await.map_err(|error| Error::Runtime(format!("reading the file: {error}")))??;
-    Ok(answer?.into_inner())
-}
-
-/// Ends early, without an error, when the call is over: then the call says why.
-fn send_all(
-    path: &Path,
-    maps: &[Map],
-    header: Header,
-    sender: &mpsc::Sender<ImportSuppressionsRequest>,
-) -> Result<(), Error> {
-    let message = |part| ImportSuppressionsRequest { part: Some(part) };
-    if sender.blocking_send(message(Part::Header(header))).is_err() {
-        return Ok(());
-    }
-    let mut offset = 0;
-    for page in Pages::new(Leads::open_mapped(path, maps)?) {
-        let rows = page?.iter().map(|row| suppression(&row.facts)).collect::<Result<Vec<_>, _>>();
-        let suppressions = rows.map_err(|_| Error::Runtime("the file changed while it was read".into()))?;
-        let count = suppressions.len() as u64;
-        if sender.blocking_send(message(Part::Batch(Batch { offset, suppressions }))).is_err() {
-            return Ok(());
-        }
-        offset += count;
-    }
-    Ok(())
-}
-
 fn show(
     output: Output,
     args: &Args,
-    answer: &pb::ImportSuppressionsResponse,
+    answer: &ImportSuppressionsResponse,
     import_id: &str,
 ) -> Result<(), Error> {
-    let offsets = answer.rejections.iter().map(|rejection| rejection.offset).collect();
-    let lines = csv::lines_at_mapped(&args.file, &args.maps, &offsets)?;
-    let rejections: Vec<_> =
-        lines.into_iter().zip(answer.rejections.iter().map(|rejection| rejection.error.clone())).collect();
+    let rejected = answer.rejections.iter().map(|rejection| (rejection.offset, rejection.error.as_str()));
+    let rejections = import::by_line(&args.file, &args.maps, rejected)?;
     let counts = [answer.added_count, answer.extended_count, answer.unchanged_count, answer.rejected_count];
     let list: Vec<_> =
         rejections.iter().map(|(line, error)| json!({ "line": line, "error": error })).collect();
@@ -159,9 +107,7 @@ fn show(
     });
     let row = counts.map(|count| count.to_string()).to_vec();
     output.show(&value, &["added", "extended", "unchanged", "rejected"], vec![row])?;
-    for (line, error) in rejections.iter().take(REJECTIONS_SHOWN) {
-        output.note(&format!("line {line}: {error}"))?;
-    }
+    show_rejections(output, answer.rejected_count, &rejections)?;
     for call in &answer.live_call_ids {
         output.note(&format!("call {call} had begun before, and goes on"))?;
     }
@@ -173,7 +119,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Vec<NewSuppression>, String> {
-        Leads::new("x.csv".into(), text.as_bytes())
+        Leads::new("x.csv".into(), text.as_bytes(), &[])
             .unwrap()
             .map(|row| suppression(&row.map_err(|error| error.to_string())?.facts))
             .collect()

@@ -76,6 +76,8 @@ pub async fn again(engine: &Engine, task: &Task) -> Result<()> {
 
 /// Skips the lead's queued jobs, erases all its jobs and their calls that have ended. Returns how many calls go on.
 async fn erase_jobs(tx: &mut Tx, tenant: &TenantId, lead: LeadId) -> Result<(LeadErased, u32)> {
+    static RUNS: Sql =
+        Sql::new("SELECT DISTINCT run_id FROM jobs WHERE tenant_id = $1 AND lead_id = $2 ORDER BY run_id");
     static JOBS: Sql = Sql::new(concat!(
         "SELECT ",
         job_columns!(),
@@ -92,13 +94,11 @@ async fn erase_jobs(tx: &mut Tx, tenant: &TenantId, lead: LeadId) -> Result<(Lea
     static LIVE: Sql = Sql::new(
         "SELECT count(*) AS live FROM call_log WHERE tenant_id = $1 AND job_id {any 2 uuid} AND ended_at IS NULL",
     );
-    let of_jobs = tx.fetch(&JOBS, args![tenant, lead.0]).await?;
-    let mut in_runs: Vec<Uuid> = of_jobs.iter().map(|row| row.uuid("run_id")).collect::<Result<_>>()?;
+    let rows = tx.fetch(&RUNS, args![tenant, lead.0]).await?;
+    let in_runs: Vec<Uuid> = rows.iter().map(|row| row.uuid("run_id")).collect::<Result<_>>()?;
     if in_runs.is_empty() {
         return Ok((LeadErased::default(), 0));
     }
-    in_runs.sort_unstable();
-    in_runs.dedup();
     let mut locked = run_row::lock(tx, tenant, in_runs).await?;
     let now = tx.now().await?;
     let rows = tx.fetch(&JOBS, args![tenant, lead.0]).await?;
