@@ -1,9 +1,10 @@
 //! Posts webhooks to tenants' own servers: signed after the Standard Webhooks specification, and only to targets that
 //! are allowed. <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -31,6 +32,8 @@ const POOL_MAX_IDLE: usize = 8;
 /// Names looked up at a time. Each holds one of the runtime's 512 blocking threads until the system gives up, and the
 /// dialer looks the carrier up on them, too.
 const LOOK_UPS_MAX: usize = 64;
+/// Of one name at a time: a round's sixteen requests go to one. So a tenant of ten endpoints leaves most to others.
+const LOOK_UPS_OF_NAME_MAX: usize = 2;
 
 /// How tenants' servers are reached.
 #[derive(Debug, Clone)]
@@ -77,8 +80,7 @@ impl Client {
     /// When TLS cannot be set up.
     pub fn new(config: Config) -> Result<Self, super::Error> {
         let guard = Arc::new(config.guard);
-        let look_ups = Arc::new(Semaphore::new(LOOK_UPS_MAX));
-        let resolver = Arc::new(Resolver { guard: Arc::clone(&guard), look_ups });
+        let resolver = Arc::new(Resolver::new(Arc::clone(&guard)));
         let build = |roots| {
             http::builder(config.timeout, config.timeout, POOL_MAX_IDLE, roots)
                 .dns_resolver(Arc::clone(&resolver))
@@ -173,17 +175,38 @@ pub fn sign(message: &Message<'_>, unix_s: i64) -> String {
 struct Resolver {
     guard: Arc<Guard>,
     look_ups: Arc<Semaphore>,
+    /// Those of one name, while somebody looks it up.
+    by_name: Mutex<HashMap<String, Weak<Semaphore>>>,
+}
+
+impl Resolver {
+    fn new(guard: Arc<Guard>) -> Self {
+        Self { guard, look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)), by_name: Mutex::default() }
+    }
+
+    fn of_name(&self, name: &str) -> Arc<Semaphore> {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = by_name.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        // Whoever is looked up by nobody is forgotten: what is left is as many as there are requests.
+        by_name.retain(|_, look_ups| look_ups.strong_count() > 0);
+        let new = Arc::new(Semaphore::new(LOOK_UPS_OF_NAME_MAX));
+        by_name.insert(name.to_owned(), Arc::downgrade(&new));
+        new
+    }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (guard, look_ups) = (Arc::clone(&self.guard), Arc::clone(&self.look_ups));
+        let of_name = self.of_name(name.as_str());
         Box::pin(async move {
-            let permit = look_ups.acquire_owned().await?;
+            let permits = (of_name.acquire_owned().await?, look_ups.acquire_owned().await?);
             let host = name.as_str().to_owned();
-            // Its thread goes on when nobody waits any more; so does this, and the permit with it.
+            // Its thread goes on when nobody waits any more; so does this, and the permits with it.
             let looking = tokio::spawn(async move {
-                let _permit = permit;
+                let _permits = permits;
                 // Port 0 stands for the URL's own.
                 tokio::net::lookup_host((host, 0)).await.map(Iterator::collect)
             });

@@ -29,6 +29,10 @@ use crate::store::{
 
 /// All repetitions of one update together: a task may take 25 s, and there is more to do in it.
 const ACT_WITHIN: Duration = Duration::from_secs(15);
+/// The last look at whether it was done: with that and [`STEPS_WITHIN`] still less than a task may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(4);
+/// A queue is deleted in this time, or later: it takes a place of those for whom somebody waits.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How often an update is repeated when the carrier is away or busy, and the first wait before that.
 const RETRIES: usize = 3;
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
@@ -36,7 +40,6 @@ const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 const STEPS_WITHIN: Duration = Duration::from_secs(5);
 /// The longest that a call waits for its turn by the meters without putting its task off.
 const HORIZON: Duration = Duration::from_millis(250);
-
 /// Calls to targets that are being sent at a time; also how many intents of theirs a crash can leave open.
 const LEGS_AT_ONCE: usize = 32;
 /// The carrier's clock may be behind ours by this much.
@@ -117,11 +120,13 @@ impl Saga {
                         None => Ok(()),
                     }
                 };
-                match closed.await {
-                    Ok(()) | Err(carrier::Error::NotFound) => {}
-                    Err(why) => {
-                        return Err(Error::Unavailable(format!("the carrier: {}", of_carrier(&why).code)));
-                    }
+                let why = match timeout(CLOSE_WITHIN, closed).await {
+                    Ok(Ok(()) | Err(carrier::Error::NotFound)) => None,
+                    Ok(Err(why)) => Some(of_carrier(&why).code),
+                    Err(_) => Some("timeout".to_owned()),
+                };
+                if let Some(why) = why {
+                    return Err(Error::Unavailable(format!("the carrier: {why}")));
                 }
             }
         }
@@ -155,11 +160,21 @@ impl Saga {
             .with_max_times(RETRIES)
             .with_jitter();
         let trying = (|| self.once(&asked)).retry(patience).when(is_transient);
-        match timeout(ACT_WITHIN, trying).await {
-            Ok(Ok(fact)) => fact,
-            Ok(Err(why)) => Fact::Refused(action, of_carrier(&why)),
-            Err(_) => Fact::Refused(action, error("timeout", "unavailable")),
+        let why = match timeout(ACT_WITHIN, trying).await {
+            Ok(Ok(fact)) => return fact,
+            Ok(Err(why)) => of_carrier(&why),
+            Err(_) => {
+                asked.maybe_done.store(true, Ordering::Relaxed);
+                error("timeout", "unavailable")
+            }
+        };
+        // The next way would undo what was carried out unheard.
+        if asked.maybe_done.load(Ordering::Relaxed)
+            && let Ok(Ok(Some(fact))) = timeout(LOOK_WITHIN, asked.look()).await
+        {
+            return fact;
         }
+        Fact::Refused(action, why)
     }
 
     async fn once(&self, asked: &Asked<'_>) -> Result<Fact, carrier::Error> {
@@ -264,7 +279,12 @@ struct Asked<'a> {
 impl Asked<'_> {
     async fn update(&self) -> Result<(), carrier::Error> {
         let updated = self.client.update_call(&self.account, &self.caller.sid, &self.update).await;
-        if matches!(updated, Err(carrier::Error::Unavailable { .. })) {
+        let unheard = matches!(
+            updated,
+            Err(carrier::Error::Unavailable { .. }
+                | carrier::Error::Rejected { class: CodeClass::Ambiguous, .. })
+        );
+        if unheard {
             self.maybe_done.store(true, Ordering::Relaxed);
         }
         updated.map(drop)

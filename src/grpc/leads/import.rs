@@ -59,13 +59,8 @@ pub(super) async fn import(
     while let Some(rows) = ready {
         let turn = imports::turn(shared, &import.call, rows.batch.places.len()).await?;
         // A batch that has begun is stored even where the client goes away in the middle of it.
-        let storing = async {
-            let stored = shared.detached(import.store(rows)).await;
-            // Nobody waits for a client who is slow to send the next.
-            drop(turn);
-            stored
-        };
-        let (stored, following) = tokio::join!(storing, batches.next());
+        let storing = turn.hold(import.store(rows));
+        let (stored, following) = tokio::join!(shared.detached(storing), batches.next());
         let refused;
         (import, refused) = stored?;
         let room = REJECTIONS_MAX - rejections.len();

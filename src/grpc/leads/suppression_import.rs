@@ -48,9 +48,9 @@ pub(super) async fn import(
         };
         batch::check_len("batch.suppressions", batch.suppressions.len())
             .map_err(|violation| status::of_violation(&violation))?;
-        let _turn = imports::turn(shared, &import.call, batch.suppressions.len()).await?;
+        let turn = imports::turn(shared, &import.call, batch.suppressions.len()).await?;
         // A batch that has begun is stored even where the client goes away in the middle of it.
-        import = shared.detached(import.take(batch)).await?;
+        import = shared.detached(turn.hold(import.take(batch))).await?;
     }
     let ImportStand { offset, created, updated, unchanged, rejected } = import.stand;
     Ok(Response::new(pb::ImportSuppressionsResponse {

@@ -35,17 +35,19 @@ impl Rows {
     /// Takes `count` rows, all or none, and a turn to write them; RESOURCE_EXHAUSTED if so many are not left, or too many
     /// large writes of the tenant stand before this one.
     pub(in crate::grpc) async fn take(&self, count: usize) -> Result<Turn, Status> {
-        self.try_take(count)
-            .map_err(|wait| status::over_quota(&self.limits.of(&self.plan).rows_quota(), wait))?;
         let turn = tokio::time::timeout(TURN_WITHIN, self.limits.turns.next(&self.tenant, count)).await;
-        turn.map_err(|_| {
+        let turn = turn.map_err(|_| {
             let quota = OverQuota {
                 reason: "LARGE_WRITES_LIMIT",
                 subject: "tenant:large_writes".to_owned(),
                 description: format!("large writes under way at a time: {}", turns::AT_ONCE),
             };
             status::over_quota(&quota, RETRY_AFTER)
-        })
+        })?;
+        match self.try_take(count) {
+            Ok(()) => Ok(turn),
+            Err(wait) => Err(status::over_quota(&self.limits.of(&self.plan).rows_quota(), wait)),
+        }
     }
 
     /// Takes `count` rows once they are there: whoever sends a stream is slowed down and not refused.

@@ -23,6 +23,15 @@ pub(in crate::grpc) struct Turn {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Turn {
+    /// `write`, which ends with its turn: not with whoever waits for it, and no later.
+    pub async fn hold<T>(self, write: impl Future<Output = T>) -> T {
+        let done = write.await;
+        drop(self);
+        done
+    }
+}
+
 impl Turns {
     /// A turn for a write of `rows` rows; those that ask first have theirs first.
     pub async fn next(&self, tenant: &TenantId, rows: usize) -> Turn {

@@ -48,10 +48,10 @@ pub(super) async fn import(
         };
         batch::check_len("batch.jobs", batch.jobs.len())
             .map_err(|violation| status::of_violation(&violation))?;
-        let _turn = imports::turn(shared, &import.call, batch.jobs.len()).await?;
+        let turn = imports::turn(shared, &import.call, batch.jobs.len()).await?;
         let stored;
         // A batch that has begun is stored even where the client goes away in the middle of it.
-        (import, stored) = shared.detached(import.take(batch)).await?;
+        (import, stored) = shared.detached(turn.hold(import.take(batch))).await?;
         stored.add_to(&mut answer);
     }
     let offset = shared.detached(import.finish()).await?;

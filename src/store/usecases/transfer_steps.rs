@@ -37,7 +37,8 @@ pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>, may_act: 
         let caller = transfers::caller_state(&transfer, &calls);
         for fact in observe(&transfer, caller, leg, now) {
             // What became of it comes first: the caller may be talking with the target by now.
-            if fact == Fact::Timeout && again && next_step(&transfer) == Step::Act(Action::Redirect) {
+            let connects = matches!(next_step(&transfer), Step::Act(Action::Redirect | Action::Move));
+            if fact == Fact::Timeout && again && connects {
                 continue;
             }
             row.take(&fact, now)?;

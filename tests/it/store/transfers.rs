@@ -321,25 +321,45 @@ async fn whoever_is_at_the_carrier_is_alone_there(test: TestStore) {
 
 async fn what_a_dead_executor_began_is_looked_at_first(test: TestStore) {
     let store = &*test.store;
-    let (tenant, calls) = with_callers(store, 1, 9).await;
-    let started = start(store, &tenant, Mode::Direct, calls[0], &[500]).await;
+    let (tenant, calls) = with_callers(store, 2, 9).await;
+    let redirected = start(store, &tenant, Mode::Direct, calls[0], &[500]).await.id;
     let task = step(store).await;
     let began = store.advance_transfer(&task, None, true).await.unwrap();
     assert_eq!((began.step, began.again), (Step::Act(Action::Redirect), false));
-    // Two minutes pass in which nobody says anything.
-    let deadline = began.view.transfer.progress.deadline.micros();
-    let mut raw = test.raw().await;
-    raw.execute(&format!(
-        "UPDATE transfers SET acting_until = 1, progress = replace(progress, '\"deadline\":{deadline}', '\"deadline\":1')"
-    ))
-    .await;
-    let view = store.transfer(&tenant, started.id).await.unwrap();
-    assert_eq!(view.transfer.progress.deadline.micros(), 1);
+    lapse(&test, &began).await;
+    // What is found holds, late as it is.
     let next = store.advance_transfer(&task, None, true).await.unwrap();
     assert_eq!((next.step, next.again), (Step::Act(Action::Redirect), true));
-    // What was found holds, late as it is.
-    let done = store.advance_transfer(&task, Some(Fact::ChildAnswered(0)), true).await.unwrap();
-    assert_eq!((done.step, done.view.transfer.outcome()), (Step::Nothing, Some(Outcome::Bridged)));
+    let found = store.advance_transfer(&task, Some(Fact::ChildAnswered(0)), true).await.unwrap();
+    assert_eq!((found.step, found.view.transfer.outcome()), (Step::Nothing, Some(Outcome::Bridged)));
+    store.finish_task(&task, None).await.unwrap();
+    // The same on the last of the ways.
+    let moved = start(store, &tenant, Mode::Direct, calls[1], &[501]).await.id;
+    assert_ne!(moved, redirected);
+    let task = step(store).await;
+    store.advance_transfer(&task, None, true).await.unwrap();
+    for action in [Action::Redirect, Action::Enqueue] {
+        store.advance_transfer(&task, Some(Fact::Refused(action, error())), true).await.unwrap();
+    }
+    let call = leg(store, &task, Purpose::Conference).await.call_id;
+    let news = [(call, News::Submitted { sid: sid(call) }), status(call, CarrierStatus::InProgress, 2)];
+    store.apply(&tenant, &news).await.unwrap();
+    let began = store.advance_transfer(&task, None, true).await.unwrap();
+    assert_eq!((began.step, began.again), (Step::Act(Action::Move), false));
+    lapse(&test, &began).await;
+    let next = store.advance_transfer(&task, None, true).await.unwrap();
+    assert_eq!((next.step, next.again), (Step::Act(Action::Move), true));
+    let found = store.advance_transfer(&task, Some(Fact::Done(Action::Move)), true).await.unwrap();
+    assert_eq!(found.view.transfer.outcome(), Some(Outcome::Bridged));
+}
+
+/// Two minutes pass in which nobody says anything.
+async fn lapse(test: &TestStore, began: &Advanced) {
+    let (id, deadline) = (began.view.id, began.view.transfer.progress.deadline.micros());
+    let progress = format!("replace(progress, '\"deadline\":{deadline}', '\"deadline\":1')");
+    let sql =
+        format!("UPDATE transfers SET acting_until = 1, progress = {progress} WHERE transfer_id = '{id}'");
+    test.raw().await.execute(&sql).await;
 }
 
 async fn an_awaited_caller_joins(test: TestStore) {

@@ -14,13 +14,10 @@ on_both_databases!(
     an_update_of_ours_is_not_the_end_of_another,
 );
 
-/// The next updates with `part` are carried out at once, and answered after five seconds.
-fn slow(world: &World, part: &str) {
-    let fault = RequestFault {
-        contains: Some(part.into()),
-        slow_ms: 5_000,
-        ..RequestFault::new(RequestKind::Redirect)
-    };
+/// The next update with `part` is carried out at once, and answered later.
+fn slow(world: &World, part: &str, slow_ms: u32) {
+    let fault =
+        RequestFault { contains: Some(part.into()), slow_ms, ..RequestFault::new(RequestKind::Redirect) };
     world.carrier.simulator.spoil(fault).unwrap();
 }
 
@@ -81,7 +78,7 @@ async fn the_end_of_the_conference_is_no_dead_end(database: TestDatabase) {
     refuse(&world, Some("<Number"));
     refuse(&world, Some("<Enqueue"));
     // The carrier's answer to the move comes late: the conference is over before it is known to have begun.
-    slow(&world, "<Conference");
+    slow(&world, "<Conference", 5_000);
     people(&world, [answers(500), answers(500)]);
     let id = start(&world, &first, patient(&[500])).await.transfer_id;
     asked_to(&world, "<Conference").await;
@@ -95,7 +92,7 @@ async fn the_end_of_the_conference_is_no_dead_end(database: TestDatabase) {
 async fn an_update_of_ours_is_not_the_end_of_another(database: TestDatabase) {
     let (world, caller) = slowly_on_the_line(database).await;
     refuse(&world, Some("<Number"));
-    slow(&world, "sorry");
+    slow(&world, "sorry", 10_000);
     people(&world, [endless(500)]);
     let id = start(&world, &caller, patient(&[500])).await.transfer_id;
     let called = |transfer: &pb::Transfer| !transfer.target_call_id.is_empty();

@@ -7,8 +7,7 @@ use trunkline::grpc::pb::{self, TransferMethod, TransferOutcome as O, TransferSt
 use trunkline::simulator::{Outcome, Scripted, Via};
 
 use super::*;
-use crate::support::{ACCOUNT, on_both_databases};
-use crate::system::world::TOKEN;
+use crate::support::on_both_databases;
 
 on_both_databases!(
     a_redirect_connects_caller_and_target,
@@ -78,12 +77,8 @@ fn ring(seconds: i64) -> Option<prost_types::Duration> {
 
 /// How many wait in the queue of this name, as the carrier tells.
 async fn waiting(world: &World, name: &str) -> i64 {
-    let url = format!("{}/2010-04-01/Accounts/{ACCOUNT}/Queues.json", world.carrier.origin);
-    let answer = reqwest::Client::new().get(url).basic_auth(ACCOUNT, Some(TOKEN)).send().await.unwrap();
-    let page: serde_json::Value = answer.json().await.unwrap();
-    let queues = page["queues"].as_array().unwrap();
-    let found = queues.iter().find(|queue| queue["friendly_name"] == name);
-    found.map_or(0, |queue| queue["current_size"].as_i64().unwrap())
+    let found = queues(world).await.into_iter().find(|(known, _)| known == name);
+    found.map_or(0, |(_, size)| size)
 }
 
 /// Their own document goes on with them.
@@ -142,6 +137,7 @@ async fn a_refused_redirect_falls_back_to_the_queue(database: TestDatabase) {
     // The targets were called by us, each once.
     let creates: Vec<_> = world.carrier.creates().iter().map(|entry| entry.to.clone()).collect();
     assert_eq!(creates, [phone(CALLER), phone(500), phone(501)]);
+    assert_tidy(&world).await;
     hung_up(&world, &caller.sid).await;
     world.stop().await;
 }

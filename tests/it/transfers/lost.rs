@@ -11,6 +11,7 @@ on_both_databases!(
     a_slow_refusal_is_followed_by_the_next_way_at_once,
     a_redirect_whose_answer_was_lost_is_not_repeated,
     a_move_whose_answer_was_lost_is_not_repeated,
+    a_move_whose_answer_hangs_is_looked_for,
 );
 
 /// The next update with `part` is carried out, and nobody hears of it.
@@ -82,5 +83,25 @@ async fn a_move_whose_answer_was_lost_is_not_repeated(database: TestDatabase) {
     let bridge = bridges(&world, &caller).remove(0);
     assert_eq!((bridge.via, bridge.until_us), (Via::Conference, None));
     assert_eq!(status(&world, &caller.sid), CarrierStatus::InProgress);
+    world.stop().await;
+}
+
+/// Longer than the saga waits for an answer: what it would do next would part the two.
+async fn a_move_whose_answer_hangs_is_looked_for(database: TestDatabase) {
+    let (world, caller) = on_the_line(database).await;
+    refuse(&world, Some("<Number"));
+    refuse(&world, Some("<Enqueue"));
+    let fault = RequestFault {
+        contains: Some("<Conference".into()),
+        slow_ms: 20_000,
+        ..RequestFault::new(RequestKind::Redirect)
+    };
+    world.carrier.simulator.spoil(fault).unwrap();
+    people(&world, [talks(500)]);
+    let started = start(&world, &caller, to(&[500])).await;
+    let (transfer, _) = ended(&world, &started.transfer_id).await;
+    assert_eq!((transfer.outcome(), transfer.method()), (O::Bridged, TransferMethod::Conference));
+    assert_eq!(moved(&world.carrier.simulator.ledger()), 1);
+    assert_eq!(bridges(&world, &caller)[0].until_us, None);
     world.stop().await;
 }

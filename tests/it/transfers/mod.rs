@@ -17,9 +17,9 @@ use trunkline::grpc::pb::{self, CallState, Transfer, TransferOutcome};
 use trunkline::progress::Cursor;
 use trunkline::simulator::{self, Bridge, Outcome, Press, RequestFault, RequestKind, Scripted};
 
-use crate::support::{TestDatabase, phone};
+use crate::support::{ACCOUNT, TestDatabase, phone};
 use crate::system::world::{
-    PATIENCE, Setup, World, create, job_to, list_calls, quick_carrier, settings, until,
+    PATIENCE, Setup, TOKEN, World, create, job_to, list_calls, quick_carrier, settings, until,
 };
 
 /// The phone of the caller; targets have others.
@@ -222,9 +222,23 @@ async fn reaches(world: &World, id: &str, what: &str, holds: impl Fn(&Transfer) 
     get(world, id).await
 }
 
+/// The carrier's queues: their names, and how many wait.
+async fn queues(world: &World) -> Vec<(String, i64)> {
+    let url = format!("{}/2010-04-01/Accounts/{ACCOUNT}/Queues.json", world.carrier.origin);
+    let answer = reqwest::Client::new().get(url).basic_auth(ACCOUNT, Some(TOKEN)).send().await.unwrap();
+    let page: serde_json::Value = answer.json().await.unwrap();
+    let queue = |queue: &serde_json::Value| {
+        let name = queue["friendly_name"].as_str().unwrap().to_owned();
+        (name, queue["current_size"].as_i64().unwrap())
+    };
+    page["queues"].as_array().unwrap().iter().map(queue).collect()
+}
+
 /// No step was given up, and no queue is left at the carrier.
 async fn assert_tidy(world: &World) {
     let request = pb::ListTasksRequest { states: vec![pb::TaskState::Dead.into()], ..Default::default() };
     let dead = world.queue().list_tasks(request).await.unwrap().into_inner().tasks;
     assert!(dead.is_empty(), "{dead:?}");
+    let ours = async || queues(world).await.iter().all(|(name, _)| !name.starts_with("transfer-"));
+    until("the queue's deletion", ours).await;
 }
