@@ -113,6 +113,8 @@ pub fn decide(transfer: &Transfer, fact: &Fact) -> Result<Events, Rejection> {
         };
     }
     Ok(match fact {
+        // Whether they heard the way back is not known; whom they did not reach is.
+        Fact::CallerEnded if phase == Phase::Return => end(progress.then.unwrap_or(GONE)),
         Fact::CallerEnded if transfer.caller.is_some() => end(GONE),
         Fact::CallerEnded => Vec::new(),
         Fact::Canceled => return cancel(transfer),

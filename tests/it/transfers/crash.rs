@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use trunkline::grpc::pb::transfer_event::Kind as EventKind;
 use trunkline::grpc::pb::watch_transfer_response::Kind;
 use trunkline::grpc::pb::{self, TransferMethod, TransferOutcome as O};
-use trunkline::simulator::{self, Faults, Range, RequestFault, RequestKind, Scripted};
+use trunkline::simulator::{self, Asked, Faults, Outcome, Range, RequestFault, RequestKind, Scripted};
 
 use super::{Caller, answers, presses, to};
 use crate::crash::fleet::Fleet;
@@ -18,6 +18,8 @@ on_both_databases!(
     killed_while_the_caller_is_being_redirected,
     killed_while_the_caller_is_being_redirected_and_nothing_is_told,
     killed_while_the_target_is_being_called,
+    killed_while_the_caller_is_being_moved,
+    killed_while_the_caller_is_being_taken_back,
     killed_while_a_responder_is_told,
     killed_after_a_responder_accepted,
 );
@@ -92,8 +94,8 @@ async fn kill(fleet: &mut Fleet) {
     fleet.restart(0).await;
 }
 
-/// Waits for the ending, and judges: it is the log's last word, said once; the two talk; no create came twice.
-async fn connected(fleet: &Fleet, id: &str, caller: &Caller) -> pb::Transfer {
+/// Waits for the ending, and judges: it is the log's last word, said once, and no create came twice.
+async fn ended(fleet: &Fleet, id: &str) -> pb::Transfer {
     let watching = async {
         let mut endings = 0;
         let request = pb::WatchTransferRequest { transfer_id: id.into(), ..Default::default() };
@@ -110,7 +112,17 @@ async fn connected(fleet: &Fleet, id: &str, caller: &Caller) -> pb::Transfer {
         panic!("did not end: {:?}\n{}", get(fleet, id).await, fleet.server(0).stderr.get());
     };
     assert!(endings <= 1);
-    let transfer = get(fleet, id).await;
+    let mut ids: Vec<_> = fleet.carrier.creates().iter().map(call_id).collect();
+    let creates = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), creates, "two creates for one intent");
+    get(fleet, id).await
+}
+
+/// The same, and the two talk.
+async fn connected(fleet: &Fleet, id: &str, caller: &Caller) -> pb::Transfer {
+    let transfer = ended(fleet, id).await;
     assert_eq!(transfer.outcome(), O::Bridged, "{transfer:?}");
     let talks = async || {
         let bridges = fleet.carrier.simulator.ledger().bridges;
@@ -119,11 +131,6 @@ async fn connected(fleet: &Fleet, id: &str, caller: &Caller) -> pb::Transfer {
         })
     };
     until("the two to talk", talks).await;
-    let mut ids: Vec<_> = fleet.carrier.creates().iter().map(call_id).collect();
-    let creates = ids.len();
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), creates, "two creates for one intent");
     transfer
 }
 
@@ -153,16 +160,58 @@ async fn killed_while_the_caller_is_being_redirected_and_nothing_is_told(databas
     assert_eq!((ledger.legs.len(), ledger.bridges.len()), (1, 1));
 }
 
-async fn killed_while_the_target_is_being_called(database: TestDatabase) {
-    let (mut fleet, caller) = on_the_line(database).await;
+/// Updates with this are refused, for good.
+fn refuse(fleet: &Fleet, part: &str) {
     let refused = RequestFault {
         times: 1_000,
         http_status: Some(400),
         code: Some(21_218),
         slow_ms: 0,
-        ..slow(RequestKind::Redirect, Some("<Number"))
+        ..slow(RequestKind::Redirect, Some(part))
     };
     fleet.carrier.simulator.spoil(refused).unwrap();
+}
+
+/// The updates with this that were carried out.
+fn done(fleet: &Fleet, part: &str) -> usize {
+    let asked = fleet.carrier.simulator.ledger().asked;
+    let fits = |asked: &&Asked| asked.done && asked.document.as_ref().is_some_and(|text| text.contains(part));
+    asked.iter().filter(fits).count()
+}
+
+async fn killed_while_the_caller_is_being_moved(database: TestDatabase) {
+    let (mut fleet, caller) = on_the_line(database).await;
+    refuse(&fleet, "<Number");
+    refuse(&fleet, "<Enqueue");
+    fleet.carrier.simulator.spoil(slow(RequestKind::Redirect, Some("<Conference"))).unwrap();
+    fleet.carrier.simulator.script(Scripted { talk_s: Some(LONG_S), times: 3, ..answers(500) }).unwrap();
+    let id = start(&fleet, &caller, false).await;
+    until("the move", async || done(&fleet, "<Conference") == 1).await;
+    kill(&mut fleet).await;
+    let transfer = connected(&fleet, &id, &caller).await;
+    assert_eq!(transfer.method(), TransferMethod::Conference);
+    assert_eq!((done(&fleet, "<Conference"), fleet.carrier.creates().len()), (1, 2), "nobody parted them");
+}
+
+async fn killed_while_the_caller_is_being_taken_back(database: TestDatabase) {
+    let (mut fleet, caller) = on_the_line(database).await;
+    refuse(&fleet, "<Number");
+    fleet.carrier.simulator.spoil(slow(RequestKind::Redirect, Some("sorry"))).unwrap();
+    fleet.carrier.simulator.script(Scripted { outcome: Some(Outcome::Busy), ..answers(500) }).unwrap();
+    let id = start(&fleet, &caller, false).await;
+    until("the way back", async || done(&fleet, "sorry") == 1).await;
+    kill(&mut fleet).await;
+    let transfer = ended(&fleet, &id).await;
+    assert_eq!((transfer.outcome(), transfer.method()), (O::Busy, TransferMethod::Dequeue), "{transfer:?}");
+    // It may be said twice; nothing else is done to them after it.
+    let asked = fleet.carrier.simulator.ledger().asked;
+    let last = asked.iter().rfind(|asked| asked.kind == RequestKind::Redirect).unwrap();
+    assert!(last.document.as_ref().unwrap().contains("sorry"), "{last:?}");
+}
+
+async fn killed_while_the_target_is_being_called(database: TestDatabase) {
+    let (mut fleet, caller) = on_the_line(database).await;
+    refuse(&fleet, "<Number");
     let late = Faults { slow_answer_ms: Range::exactly(f64::from(SLOW_MS)), ..Faults::default() };
     fleet.carrier.simulator.set_faults(late).unwrap();
     let target = Scripted { ring_s: Some(RING_S), talk_s: Some(LONG_S), ..answers(500) };
