@@ -106,7 +106,7 @@ async fn create(
 }
 
 /// The index of the call that the path names.
-fn find(core: &Core, account: &SimAccount, call: &str) -> Result<usize, Refusal> {
+pub(crate) fn find(core: &Core, account: &SimAccount, call: &str) -> Result<usize, Refusal> {
     let sid: CallSid =
         call.strip_suffix(".json").and_then(|sid| sid.parse().ok()).ok_or(Refusal::NOT_FOUND)?;
     core.book().find(&account.sid, &sid).ok_or(Refusal::NOT_FOUND)

@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::Core;
-use super::api::authorize;
+use super::api::{authorize, find};
 use super::listener::Line;
 use super::queues::page;
 use super::request::{Params, Refusal};
@@ -59,12 +59,10 @@ async fn participant(
 ) -> Response {
     let work = || {
         let account = authorize(&core, &account, &headers)?;
-        let sid = call.strip_suffix(".json").and_then(|sid| sid.parse().ok()).ok_or(Refusal::NOT_FOUND)?;
+        let index = find(&core, account, &call)?;
         let book = core.book();
-        let index = book.find(&account.sid, &sid).ok_or(Refusal::NOT_FOUND)?;
-        if !book.is_in_room(&conference, index) {
-            return Err(Refusal::NOT_FOUND);
-        }
+        let entry = book.entry(index).filter(|_| book.is_in_room(&conference, index));
+        let sid = &entry.ok_or(Refusal::NOT_FOUND)?.sid;
         let shown = json!({ "account_sid": account.sid, "call_sid": sid, "conference_sid": conference });
         Ok(Json(shown).into_response())
     };

@@ -111,26 +111,26 @@ impl Saga {
     pub(super) async fn close_queue(&self, task: &Task) -> Result<()> {
         let advanced = self.store.advance_transfer(task, None, false).await?;
         if let Some(caller) = &advanced.caller {
-            let away = |why: reach::Error| Error::Unavailable(why.to_string());
-            if let Some((client, account)) = self.reach.carriers.get(&caller.account).await.map_err(away)? {
-                let name = self.documents(task, &advanced.view).room();
-                let closed = async {
-                    match client.find_queue(&account, &name).await? {
-                        Some(queue) => client.close_queue(&account, &queue.sid).await,
-                        None => Ok(()),
-                    }
-                };
-                let why = match timeout(CLOSE_WITHIN, closed).await {
-                    Ok(Ok(()) | Err(carrier::Error::NotFound)) => None,
-                    Ok(Err(why)) => Some(of_carrier(&why).code),
-                    Err(_) => Some("timeout".to_owned()),
-                };
-                if let Some(why) = why {
-                    return Err(Error::Unavailable(format!("the carrier: {why}")));
-                }
-            }
+            let name = self.documents(task, &advanced.view).room();
+            let closed = timeout(CLOSE_WITHIN, self.delete_queue(caller, &name)).await;
+            closed.unwrap_or_else(|_| Err(Error::Unavailable("the carrier: timeout".to_owned())))?;
         }
         self.store.finish_task(task, None).await
+    }
+
+    async fn delete_queue(&self, caller: &CallerCall, name: &str) -> Result<()> {
+        let reached = self.reach.carriers.get(&caller.account).await;
+        let reached = reached.map_err(|why| Error::Unavailable(why.to_string()))?;
+        let Some((client, account)) = reached else { return Ok(()) };
+        let deleted = match client.find_queue(&account, name).await {
+            Ok(Some(queue)) => client.close_queue(&account, &queue.sid).await,
+            Ok(None) => Ok(()),
+            Err(why) => Err(why),
+        };
+        match deleted {
+            Ok(()) | Err(carrier::Error::NotFound) => Ok(()),
+            Err(why) => Err(Error::Unavailable(format!("the carrier: {}", of_carrier(&why).code))),
+        }
     }
 
     /// Has something done to the caller's call. Repeated while the carrier is away.

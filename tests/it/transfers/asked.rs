@@ -1,7 +1,7 @@
 //! What the carrier asks in bad moments: while the database is away, while we do something else to the call.
 
 use trunkline::grpc::pb::{self, TransferMethod, TransferOutcome as O, TransferState};
-use trunkline::simulator::{Asked, RequestFault, RequestKind};
+use trunkline::simulator::Asked;
 
 use super::*;
 use crate::support::raw::Raw;
@@ -13,13 +13,6 @@ on_both_databases!(
     the_end_of_the_conference_is_no_dead_end,
     an_update_of_ours_is_not_the_end_of_another,
 );
-
-/// The next update with `part` is carried out at once, and answered later.
-fn slow(world: &World, part: &str, slow_ms: u32) {
-    let fault =
-        RequestFault { contains: Some(part.into()), slow_ms, ..RequestFault::new(RequestKind::Redirect) };
-    world.carrier.simulator.spoil(fault).unwrap();
-}
 
 /// What the carrier is answered that asks `what` about a caller who is still there.
 async fn ask(world: &World, caller: &Caller, path: &str, what: &[(&str, &str)]) -> String {

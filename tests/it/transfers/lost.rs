@@ -91,12 +91,7 @@ async fn a_move_whose_answer_hangs_is_looked_for(database: TestDatabase) {
     let (world, caller) = on_the_line(database).await;
     refuse(&world, Some("<Number"));
     refuse(&world, Some("<Enqueue"));
-    let fault = RequestFault {
-        contains: Some("<Conference".into()),
-        slow_ms: 20_000,
-        ..RequestFault::new(RequestKind::Redirect)
-    };
-    world.carrier.simulator.spoil(fault).unwrap();
+    slow(&world, "<Conference", 20_000);
     people(&world, [talks(500)]);
     let started = start(&world, &caller, to(&[500])).await;
     let (transfer, _) = ended(&world, &started.transfer_id).await;

@@ -136,6 +136,13 @@ fn spoil(world: &World, part: Option<&str>, times: u32, http_status: Option<u16>
     world.carrier.simulator.spoil(fault).unwrap();
 }
 
+/// The next update with `part` is carried out at once, and answered later.
+fn slow(world: &World, part: &str, slow_ms: u32) {
+    let fault =
+        RequestFault { contains: Some(part.into()), slow_ms, ..RequestFault::new(RequestKind::Redirect) };
+    world.carrier.simulator.spoil(fault).unwrap();
+}
+
 fn to(targets: &[usize]) -> pb::TransferSettings {
     let targets = targets.iter().map(|n| phone(*n).expose().to_owned()).collect();
     pb::TransferSettings { targets, ..Default::default() }
