@@ -136,7 +136,7 @@ fn any_transfer() -> impl Strategy<Value = Transfer> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     /// Whatever comes, in whatever order: exactly one ending, which nothing changes; states follow each other as the
     /// table says; and left alone it ends by itself.
@@ -196,6 +196,8 @@ fn every_edge_occurs() {
     // Rare by chance.
     let mut refused = story(Mode::Direct, 1, apologize(), &[Fact::Refused(Action::Redirect, error())]);
     seen.extend(take(&mut refused, &Fact::QueueFailed).windows(2).map(|pair| (pair[0], pair[1])));
+    let mut waiting = story(Mode::Direct, 1, apologize(), &[Fact::CallerWaits, Fact::Timeout]);
+    seen.extend(take(&mut waiting, &Fact::Connected).windows(2).map(|pair| (pair[0], pair[1])));
     assert_eq!(seen, EDGES.into_iter().collect::<BTreeSet<_>>());
 }
 
@@ -237,6 +239,21 @@ fn the_ways_follow_each_other() {
     // The caller could not be moved at all: they are left where they are.
     take(&mut transfer, &refused(Action::Move));
     assert_eq!((transfer.state(), transfer.outcome()), (State::Failed, Some(Outcome::TargetFailed)));
+}
+
+#[test]
+fn a_target_that_takes_the_caller_after_it_was_given_up_has_them() {
+    let given_up = [Fact::Timeout, Fact::CallerWaits, Fact::LegStarted(leg(0)), Fact::Timeout];
+    let mut next = story(Mode::Direct, 2, apologize(), &given_up);
+    assert_eq!((next.progress.target, next_step(&next)), (1, Step::Call(Purpose::Queue)));
+    take(&mut next, &Fact::Connected);
+    assert_eq!((next.outcome(), heard(&next)), (Some(Outcome::Bridged), Heard::Goodbye));
+    // The queue's news are later than those of the call that took the caller out.
+    let over = [&given_up[..3], &[Fact::LegEnded(leg(0), LegEnd::Answered)]].concat();
+    let mut conference = story(Mode::Direct, 2, apologize(), &over);
+    assert_eq!(next_step(&conference), Step::Call(Purpose::Conference));
+    take(&mut conference, &Fact::Connected);
+    assert_eq!(conference.outcome(), Some(Outcome::Bridged));
 }
 
 #[test]
