@@ -184,14 +184,17 @@ CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (tenant_id, run_id, job_id);
 CREATE INDEX IF NOT EXISTS jobs_by_lead ON jobs (tenant_id, lead_id, job_id);
 
 -- Exactly the queued jobs; rows are inserted and deleted, never updated, and are all that a claim scans.
+-- due_at: only of a job that a window or a cap put off; when it was due before that.
 CREATE TABLE IF NOT EXISTS ready_jobs (
     tenant_id   TEXT NOT NULL,
     run_id      TEXT NOT NULL,
     priority    INTEGER NOT NULL,
     eligible_at INTEGER NOT NULL,
     job_id      TEXT NOT NULL,
+    due_at      INTEGER,
     PRIMARY KEY (tenant_id, run_id, priority, eligible_at, job_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ready_jobs_put_off ON ready_jobs (tenant_id, run_id, job_id) WHERE due_at IS NOT NULL;
 
 -- A row is committed as 'intent' before the request to the carrier is sent, and is never deleted.
 -- check_at: when the carrier is to be asked about the call unless news comes first.
@@ -491,6 +494,7 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('jobs', 'jobs_by_run', '10000000 1000000 10000 1'),
     ('jobs', 'jobs_by_lead', '10000000 1000000 10 1'),
     ('ready_jobs', 'ready_jobs', '10000000 1000000 10000 5000 100 1'),
+    ('ready_jobs', 'ready_jobs_put_off', '500000 50000 500 1'),
     ('call_log', 'sqlite_autoindex_call_log_1', '10000000 1000000 1'),
     ('call_log', 'call_log_sid', '10000000 1000000 1'),
     ('call_log', 'call_log_attempt', '10000000 1000000 1 1'),

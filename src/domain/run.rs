@@ -163,6 +163,14 @@ impl RunSettings {
         self.frequency_caps.iter().chain(of_rules).copied().collect()
     }
 
+    /// Whether the same calls may be made by `other`, as far as windows, holidays, rules and caps say.
+    pub fn allows_the_same_as(&self, other: &Self) -> bool {
+        self.windows == other.windows
+            && self.holidays == other.holidays
+            && self.rules == other.rules
+            && self.frequency_caps == other.frequency_caps
+    }
+
     fn check_rules(&self) -> Result<(), Violation> {
         if (1..self.rules.len()).any(|n| self.rules[n..].contains(&self.rules[n - 1])) {
             return Err(Violation::new("rules", "names one twice"));

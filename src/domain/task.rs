@@ -30,6 +30,8 @@ super::state_words! {
         DeliverWebhooks = "deliver_webhooks",
         /// Adds the next page of jobs to a run that is made of leads.
         PopulateRun = "populate_run",
+        /// Looks again at the next page of jobs that a window or a cap put off, because those have changed.
+        Reschedule = "reschedule",
     }
 }
 
@@ -59,7 +61,7 @@ impl TaskKind {
     /// Where it is done.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun => Lane::Inside,
+            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun | Self::Reschedule => Lane::Inside,
             Self::DeliverWebhooks => Lane::Outside,
             Self::TransferStep | Self::CloseQueue => Lane::Transfers,
         }

@@ -167,6 +167,11 @@ impl Tenant {
         }
     }
 
+    /// When callees may be called, for runs and leads that say nothing of their own: the window, and the zone's name.
+    pub fn hours(&self) -> (CallingWindow, &str) {
+        (self.window, &self.time_zone)
+    }
+
     /// The number to show on the `turn`th call of the pool: each in turn, so that all are shown as often.
     pub fn caller_id_at(&self, turn: i64) -> Option<&Phone> {
         let len = i64::try_from(self.caller_ids.len()).ok().filter(|len| *len > 0)?;

@@ -11,7 +11,7 @@ use super::sql::Sql;
 use super::usecases::queue::LowWater;
 use super::usecases::{
     access, apply, calls, census, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls,
-    lead_erase, lead_import, lead_list, leads, reconcile, retry, runs, sweep, takeover, tasks,
+    lead_erase, lead_import, lead_list, leads, reconcile, reschedule, retry, runs, sweep, takeover, tasks,
     transfer_steps,
 };
 use super::wake::Wakes;
@@ -335,6 +335,10 @@ impl Store for Engine {
 
     async fn retry_task(&self, tenant: &TenantId, task: TaskId) -> Result<()> {
         tasks::retry(self, tenant, task).await
+    }
+
+    async fn reschedule(&self, task: &Task) -> Result<()> {
+        reschedule::page(self, task).await
     }
 
     async fn leads_from_calls(&self, task: &Task) -> Result<()> {

@@ -279,6 +279,8 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     async fn leads_from_calls(&self, task: &Task) -> Result<()>;
     /// Does an [`EraseLead`](crate::domain::task::TaskKind::EraseLead) task and takes it off the table.
     async fn erase_lead_again(&self, task: &Task) -> Result<()>;
+    /// Does a [`Reschedule`](crate::domain::task::TaskKind::Reschedule) task: one page.
+    async fn reschedule(&self, task: &Task) -> Result<()>;
 
     /// Takes a task that was done off the table, or has it done `again` after this long.
     async fn finish_task(&self, task: &Task, again: Option<std::time::Duration>) -> Result<()>;

@@ -183,6 +183,7 @@ async fn carry_out(store: &dyn Store, with: &With, task: &Task) -> Result<()> {
         TaskKind::LeadsFromCalls => store.leads_from_calls(task).await,
         TaskKind::EraseLead => store.erase_lead_again(task).await,
         TaskKind::PopulateRun => store.populate_run(task).await,
+        TaskKind::Reschedule => store.reschedule(task).await,
     }
 }
 

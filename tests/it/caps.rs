@@ -10,6 +10,7 @@ use trunkline::domain::explain::Reason;
 use trunkline::domain::job::JobState;
 use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::run::{RunField, RunSettings};
+use trunkline::domain::task::{Lane, TaskKind};
 use trunkline::domain::{RunId, TenantId, Timestamp};
 use trunkline::store::{
     ClaimLimits, ClaimedCall, Engine, JobView, NewJob, NewRun, Page, RunPatch, Store, Who,
@@ -204,9 +205,16 @@ async fn only_the_capped_wait(database: TestDatabase) {
     let mut dialed: Vec<_> = world.claim().await.into_iter().map(|call| call.to).collect();
     dialed.sort();
     assert_eq!(dialed, (5..20).map(phone).collect::<Vec<_>>());
-    // The cap can be lifted; who waits already waits on.
+    // The cap can be lifted, for those who wait as well.
     let patch = RunPatch { settings: settings(), fields: vec![RunField::FrequencyCaps] };
     let view = world.store.update_run(&world.tenant, run, patch, None).await.unwrap();
     assert!(view.settings.frequency_caps.is_empty());
     assert_eq!(view.progress.counts.queued, 5);
+    let executor = worker("executor");
+    let due = world.store.claim_tasks(&executor, Lane::Inside, 1_000, Duration::from_secs(60)).await.unwrap();
+    let task = due.tasks.iter().find(|task| task.kind == TaskKind::Reschedule).unwrap();
+    world.store.reschedule(task).await.unwrap();
+    let mut dialed: Vec<_> = world.claim().await.into_iter().map(|call| call.to).collect();
+    dialed.sort();
+    assert_eq!(dialed, (0..5).map(phone).collect::<Vec<_>>());
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::reschedule;
 use crate::domain::run::RunSettings;
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::time::micros;
@@ -58,7 +59,16 @@ pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<bool> {
     let mut tx = engine.db.begin(Scope::Owner).await?;
     // First in the lock order.
     lock_dispatch(&mut tx, &tenant.id).await?;
+    let before = match self::tenant(&mut tx, &tenant.id).await {
+        Ok(before) => Some(before.tenant),
+        Err(Error::NotFound(_)) => None,
+        Err(error) => return Err(error),
+    };
     let taken = tx.execute(&PUT, tenant_values(tenant)?).await? > 0;
+    if taken && before.is_some_and(|before| before.hours() != tenant.hours()) {
+        let now = tx.now().await?;
+        reschedule::all(&mut tx, &tenant.id, now).await?;
+    }
     tx.execute(&DISPATCH, args![&tenant.id]).await?;
     tx.commit(&engine.wakes).await?;
     Ok(taken)

@@ -26,6 +26,7 @@ pub mod queue;
 pub mod reconcile;
 mod reconcile_facts;
 pub mod requests;
+pub mod reschedule;
 pub mod retry;
 pub mod runs;
 pub mod suppression_list;

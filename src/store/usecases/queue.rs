@@ -11,7 +11,7 @@ use crate::domain::job::{Job, PRIORITY_MAX};
 use crate::domain::{Phone, RunId, TenantId, Timestamp};
 use crate::store::Result;
 use crate::store::database::Tx;
-use crate::store::job_row::{self, JobRow, ReadyKey, job_columns};
+use crate::store::job_row::{self, Held, JobRow, ReadyKey, job_columns};
 use crate::store::run_row::RunRow;
 use crate::store::sql::{Sql, args};
 
@@ -27,6 +27,8 @@ const MARKS_MAX: usize = 10_000;
 pub struct Candidate {
     /// Where it stands in the queue.
     pub key: ReadyKey,
+    /// When it was due, before a window or a cap put it off.
+    pub due_at: Timestamp,
     /// The job.
     pub row: JobRow,
     /// The number to dial.
@@ -97,8 +99,8 @@ pub async fn scan(
     static SCAN: Sql = Sql::new(concat!(
         "SELECT ",
         job_columns!(),
-        ", j.phone, j.time_zone
-          FROM (SELECT job_id, eligible_at FROM ready_jobs
+        ", j.phone, j.time_zone, q.due_at
+          FROM (SELECT job_id, eligible_at, due_at FROM ready_jobs
                 WHERE tenant_id = $1 AND run_id = $2 AND priority = $3 AND (eligible_at, job_id) > ($4, $5)
                     AND eligible_at <= $6
                 ORDER BY eligible_at, job_id LIMIT $7) q
@@ -117,6 +119,7 @@ pub async fn scan(
             let job = JobRow::read(row)?;
             candidates.push(Candidate {
                 key: ReadyKey::of(&job),
+                due_at: row.opt_int("due_at")?.map_or(job.job.eligible_at, Timestamp),
                 row: job,
                 phone: Phone::from_stored(row.text("phone")?),
                 time_zone: row.opt_text("time_zone")?,
@@ -217,15 +220,16 @@ pub async fn defer(
 ) -> Result<()> {
     let old: Vec<ReadyKey> = deferred.iter().map(|(candidate, _)| candidate.key).collect();
     let mut jobs = Vec::with_capacity(deferred.len());
+    let mut new = Vec::with_capacity(deferred.len());
     for (candidate, eligible_at) in deferred {
         let mut row = candidate.row;
         let later = Job { eligible_at, ..row.job };
         row.move_to(run, later);
+        new.push(Held { key: ReadyKey::of(&row), due_at: candidate.due_at });
         jobs.push(row);
     }
-    let new: Vec<ReadyKey> = jobs.iter().map(ReadyKey::of).collect();
     job_row::dequeue(tx, tenant, &old).await?;
-    job_row::enqueue(tx, tenant, &new).await?;
+    job_row::put_off(tx, tenant, &new).await?;
     job_row::save(tx, tenant, &jobs.iter().collect::<Vec<_>>(), now).await
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{access, audit, jobs, populate, requests};
+use super::{access, audit, jobs, populate, requests, reschedule};
 use crate::domain::breaker;
 use crate::domain::event::Event;
 use crate::domain::job;
@@ -100,7 +100,10 @@ pub async fn update(
         if settings.expires_at != run.settings.expires_at || settings.starts_at != run.settings.starts_at {
             run.expires_at = settings.expiry(now);
         }
-        run.settings = settings;
+        let before = std::mem::replace(&mut run.settings, settings);
+        if !before.allows_the_same_as(&run.settings) {
+            reschedule::run(&mut tx, tenant, id, now).await?;
+        }
         run.log(Event::RunUpdated { fields: fields.iter().map(|field| (*field).to_owned()).collect() });
     }
     finish(&mut tx, tenant, run, now).await?;

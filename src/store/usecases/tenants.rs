@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::access::{lock_dispatch, read_tenant, tenant_columns, tenant_values};
-use super::{accounts, audit, requests};
+use super::{accounts, audit, requests, reschedule};
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::{TenantId, Timestamp};
 use crate::store::database::{Scope, Tx};
@@ -101,6 +101,9 @@ pub async fn update(
     let mut values = tenant_values(&tenant)?;
     values.extend(args![now]);
     tx.execute(&UPDATE, values).await?;
+    if tenant.hours() != before.tenant.hours() {
+        reschedule::all(&mut tx, id, now).await?;
+    }
     let fields: Vec<&str> = patch.fields.iter().map(|field| field.as_str()).collect();
     let detail = json!({ "fields": fields });
     audit::write(&mut tx, &engine.actor, id, format!("tenant {id}"), &detail, now).await?;

@@ -1,6 +1,6 @@
 //! Runs made of leads, and what is counted for a forecast.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use trunkline::domain::call::CarrierStatus;
 use trunkline::domain::cap::{FrequencyCap, Span};
@@ -16,8 +16,8 @@ use trunkline::store::{
     Audience as _, Engine, Error, ForecastOf, LeadFilter, LeadView, NewRun, Page, PopulationView, Store, Task,
 };
 
-use super::{FAST, assert_nothing_lost, claim_n, finish};
-use crate::support::{TestStore, make_tenant, new_run, on_both_stores, phone, settings, worker};
+use super::{FAST, PATIENCE, assert_nothing_lost, claim_n, finish, next_task};
+use crate::support::{TestStore, make_tenant, new_run, on_both_stores, phone, settings};
 
 on_both_stores!(
     a_run_takes_the_leads_that_there_are,
@@ -27,8 +27,6 @@ on_both_stores!(
     a_forecast_counts_people_by_what_holds_them,
     a_forecast_learns_from_calls,
 );
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn people(
     store: &Engine,
@@ -61,18 +59,8 @@ async fn begin(store: &Engine, tenant: &TenantId, new: NewRun, tag: &str) -> Run
     created.id
 }
 
-/// The next page's task, as soon as it is due.
 async fn next_page(store: &Engine, holds: Duration) -> Task {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let claimed =
-            store.claim_tasks(&worker("a"), trunkline::domain::task::Lane::Inside, 10, holds).await.unwrap();
-        if let Some(task) = claimed.tasks.into_iter().find(|task| task.kind == TaskKind::PopulateRun) {
-            return task;
-        }
-        assert!(Instant::now() < end, "no page became due");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    next_task(store, TaskKind::PopulateRun, holds).await
 }
 
 async fn page(store: &Engine) {

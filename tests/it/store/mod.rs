@@ -7,6 +7,7 @@ mod leads;
 mod logs;
 mod news;
 mod people;
+mod reschedule;
 mod runs;
 mod suppressions;
 mod tasks;
@@ -17,11 +18,13 @@ use std::time::{Duration, Instant};
 use crate::support::worker;
 use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::run::JobCounts;
+use trunkline::domain::task::{Lane, TaskKind};
 use trunkline::domain::{CallId, CallSid, RunId, TenantId};
-use trunkline::store::{Claim, ClaimLimits, Engine, Page, Store};
+use trunkline::store::{Claim, ClaimLimits, Engine, Page, Store, Task};
 
 pub const LIMITS: ClaimLimits = ClaimLimits { max_calls: 32, horizon: Duration::from_millis(250) };
 pub const FAST: f64 = 10_000.0;
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn sid(call: CallId) -> CallSid {
     format!("CA{}", call.0.simple()).parse().unwrap()
@@ -74,6 +77,19 @@ pub async fn finish(store: &Engine, tenant: &TenantId, call: CallId, end: Carrie
     let news: Vec<_> =
         news.into_iter().enumerate().filter(|(i, _)| skip == 0 || *i != 2).map(|(_, n)| n).collect();
     store.apply(tenant, &news).await.unwrap();
+}
+
+/// The next task of this kind, as soon as it is due.
+pub async fn next_task(store: &Engine, kind: TaskKind, holds: Duration) -> Task {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let claimed = store.claim_tasks(&worker("a"), Lane::Inside, 10, holds).await.unwrap();
+        if let Some(task) = claimed.tasks.into_iter().find(|task| task.kind == kind) {
+            return task;
+        }
+        assert!(Instant::now() < end, "none became due");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Invariant 5, from the rows themselves.
