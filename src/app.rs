@@ -183,6 +183,7 @@ impl App {
             public_url: config.public_url.clone(),
             accounts: accounts.clone(),
             carrier: carrier.clone(),
+            keep_logs: config.keep_logs,
         };
         let mut servers: JoinSet<Result<(), Error>> = JoinSet::new();
         let working = shutdown.child_token();

@@ -150,6 +150,7 @@ CREATE TABLE IF NOT EXISTS runs (
     updated_at     BIGINT NOT NULL,
     started_at     BIGINT,
     ended_at       BIGINT,
+    log_trimmed    BOOLEAN NOT NULL DEFAULT FALSE,
     PRIMARY KEY (tenant_id, run_id),
     CONSTRAINT nothing_lost CHECK
         (jobs_total = queued + dialing + in_call + completed + failed + canceled + skipped + expired),
@@ -157,6 +158,8 @@ CREATE TABLE IF NOT EXISTS runs (
         ((ended_at IS NOT NULL) = (state IN ('completed', 'canceled', 'stopped', 'failed', 'expired')))
 ) WITH (fillfactor = 60);
 CREATE INDEX IF NOT EXISTS runs_open ON runs (tenant_id, run_id) WHERE ended_at IS NULL;
+-- Whose log is to be deleted some day, of all tenants.
+CREATE INDEX IF NOT EXISTS runs_logged ON runs (ended_at) WHERE ended_at IS NOT NULL AND NOT log_trimmed;
 
 -- No index holds a column that changes while a job moves, so that its updates stay on their page.
 CREATE TABLE IF NOT EXISTS jobs (
@@ -340,6 +343,7 @@ CREATE TABLE IF NOT EXISTS transfers (
     created_at   BIGINT NOT NULL,
     updated_at   BIGINT NOT NULL,
     ended_at     BIGINT,
+    log_trimmed  BOOLEAN NOT NULL DEFAULT FALSE,
     PRIMARY KEY (tenant_id, transfer_id),
     CONSTRAINT ended_when_final CHECK
         ((ended_at IS NOT NULL) = (state IN ('bridged', 'returned', 'failed', 'caller_gone', 'canceled'))),
@@ -350,6 +354,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS transfers_live ON transfers (tenant_id, call_i
     WHERE ended_at IS NULL AND call_id IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS transfers_incident ON transfers (tenant_id, incident_id)
     WHERE incident_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS transfers_logged ON transfers (ended_at) WHERE ended_at IS NOT NULL AND NOT log_trimmed;
 CREATE INDEX IF NOT EXISTS transfers_wanting ON transfers (tenant_id) WHERE wants_leg;
 -- Who is expected to dial in.
 CREATE INDEX IF NOT EXISTS transfers_awaited ON transfers (tenant_id, caller_phone, transfer_id)
@@ -534,14 +539,19 @@ DO $$
 DECLARE routed TEXT;
 BEGIN
     FOREACH routed IN ARRAY ARRAY['tenants', 'tenant_dispatch', 'api_keys', 'runs', 'call_log', 'request_ids',
-                                  'tasks'] LOOP
+                                  'tasks', 'run_events', 'transfers', 'transfer_events'] LOOP
         EXECUTE format('DROP POLICY IF EXISTS all_rows ON %I', routed);
         EXECUTE format('CREATE POLICY all_rows ON %I TO trunkline_scheduler USING (true)', routed);
     END LOOP;
 END $$;
 GRANT SELECT, UPDATE (ready_at) ON tenant_dispatch TO trunkline_scheduler;
 GRANT SELECT, UPDATE (last_used_at) ON api_keys TO trunkline_scheduler;
-GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, ended_at, queued) ON runs TO trunkline_scheduler;
+GRANT SELECT (tenant_id, run_id, state, starts_at, expires_at, claimable_at, ended_at, queued, log_trimmed),
+    UPDATE (log_trimmed) ON runs TO trunkline_scheduler;
+-- It deletes old logs, unread.
+GRANT SELECT (tenant_id, transfer_id, ended_at, log_trimmed), UPDATE (log_trimmed) ON transfers TO trunkline_scheduler;
+GRANT SELECT (tenant_id, run_id, revision), DELETE ON run_events TO trunkline_scheduler;
+GRANT SELECT (tenant_id, transfer_id, revision), DELETE ON transfer_events TO trunkline_scheduler;
 GRANT SELECT (tenant_id, call_id, call_sid, run_id, state, worker_id, created_at, check_at, ended_at, direction,
     intervention) ON call_log TO trunkline_scheduler;
 GRANT SELECT (tenant_id, account_sid, state, region, plan) ON tenants TO trunkline_scheduler;

@@ -150,6 +150,7 @@ CREATE TABLE IF NOT EXISTS runs (
     updated_at     INTEGER NOT NULL,
     started_at     INTEGER,
     ended_at       INTEGER,
+    log_trimmed    INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, run_id),
     CONSTRAINT nothing_lost CHECK
         (jobs_total = queued + dialing + in_call + completed + failed + canceled + skipped + expired),
@@ -157,6 +158,8 @@ CREATE TABLE IF NOT EXISTS runs (
         ((ended_at IS NOT NULL) = (state IN ('completed', 'canceled', 'stopped', 'failed', 'expired')))
 ) STRICT;
 CREATE INDEX IF NOT EXISTS runs_open ON runs (tenant_id, run_id) WHERE ended_at IS NULL;
+-- Whose log is to be deleted some day, of all tenants.
+CREATE INDEX IF NOT EXISTS runs_logged ON runs (ended_at) WHERE ended_at IS NOT NULL AND NOT log_trimmed;
 
 -- No index holds a column that changes while a job moves, so that its updates stay on their page.
 CREATE TABLE IF NOT EXISTS jobs (
@@ -333,6 +336,7 @@ CREATE TABLE IF NOT EXISTS transfers (
     created_at   INTEGER NOT NULL,
     updated_at   INTEGER NOT NULL,
     ended_at     INTEGER,
+    log_trimmed  INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, transfer_id),
     CONSTRAINT ended_when_final CHECK
         ((ended_at IS NOT NULL) = (state IN ('bridged', 'returned', 'failed', 'caller_gone', 'canceled'))),
@@ -343,6 +347,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS transfers_live ON transfers (tenant_id, call_i
     WHERE ended_at IS NULL AND call_id IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS transfers_incident ON transfers (tenant_id, incident_id)
     WHERE incident_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS transfers_logged ON transfers (ended_at) WHERE ended_at IS NOT NULL AND NOT log_trimmed;
 CREATE INDEX IF NOT EXISTS transfers_wanting ON transfers (tenant_id) WHERE wants_leg;
 -- Who is expected to dial in.
 CREATE INDEX IF NOT EXISTS transfers_awaited ON transfers (tenant_id, caller_phone, transfer_id)
@@ -510,6 +515,8 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('tasks', 'sqlite_autoindex_tasks_1', '1000 100 1'),
     ('tasks', 'tasks_due', '1000 1'),
     ('transfers', 'sqlite_autoindex_transfers_1', '1000000 100000 1'),
+    ('runs', 'runs_logged', '100000 1'),
+    ('transfers', 'transfers_logged', '100000 1'),
     ('transfers', 'transfers_live', '1000 100 1'),
     ('transfers', 'transfers_wanting', '100 10'),
     ('transfers', 'transfers_incident', '100000 10000 1'),

@@ -19,6 +19,8 @@ use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace, plan, tenant};
 const PERMITS: RangeInclusive<u32> = 1..=1_000;
 /// Milliseconds; the upper end is what the dialer's 20 s bound on a claim's age leaves room for.
 const REQUEST_TIMEOUT_MS: RangeInclusive<u64> = 100..=15_000;
+/// Up to ten years.
+const LOGS_DAYS: RangeInclusive<u32> = 1..=3_650;
 /// Milliseconds.
 const HORIZON_MS: RangeInclusive<u64> = 0..=1_000;
 /// Milliseconds; the upper end is what a claim of a task leaves room for.
@@ -63,6 +65,8 @@ pub struct Serve {
     pub dialer: Pool,
     /// How long calls in hand may take to finish at shutdown.
     pub drain_timeout: Duration,
+    /// How long the log of a run or transfer is kept after its end.
+    pub keep_logs: Duration,
     /// What this process does.
     pub roles: Roles,
 }
@@ -201,6 +205,7 @@ impl Config {
         problems.within("dialer.permits", self.dialer.permits, &PERMITS);
         problems.within("dialer.request_timeout_ms", self.dialer.request_timeout_ms, &REQUEST_TIMEOUT_MS);
         problems.within("dialer.horizon_ms", self.dialer.horizon_ms, &HORIZON_MS);
+        problems.within("retention.logs_days", self.retention.logs_days, &LOGS_DAYS);
         problems.within("hooks.timeout_ms", self.hooks.timeout_ms, &HOOK_TIMEOUT_MS);
         problems.within("hooks.disable_after_s", self.hooks.disable_after_s, &DISABLE_AFTER_S);
         problems.within("drain_timeout_ms", self.drain_timeout_ms, &DRAIN_TIMEOUT_MS);
@@ -243,6 +248,7 @@ impl Config {
                 request_timeout: Duration::from_millis(self.dialer.request_timeout_ms),
                 horizon: Duration::from_millis(self.dialer.horizon_ms),
             },
+            keep_logs: Duration::from_secs(u64::from(self.retention.logs_days) * 86_400),
             drain_timeout: Duration::from_millis(self.drain_timeout_ms),
             roles,
         })

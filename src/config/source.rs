@@ -28,7 +28,7 @@ pub fn this_program() -> std::io::Result<std::path::PathBuf> {
 }
 
 /// Every key there is, and the flag that sets it, or "".
-pub(super) const SETTINGS: [(&str, &str); 59] = [
+pub(super) const SETTINGS: [(&str, &str); 60] = [
     ("database_url", "--database-url"),
     ("public_url", "--public-url"),
     ("drain_timeout_ms", ""),
@@ -81,6 +81,7 @@ pub(super) const SETTINGS: [(&str, &str); 59] = [
     ("dialer.permits", ""),
     ("dialer.request_timeout_ms", ""),
     ("dialer.horizon_ms", ""),
+    ("retention.logs_days", ""),
     ("log.format", ""),
     ("log.filter", "--log"),
     ("client.endpoint", "--endpoint"),

@@ -49,7 +49,7 @@ fn defaults_are_as_documented() {
         (config.dialer.permits, config.dialer.request_timeout_ms, config.dialer.horizon_ms),
         (32, 15_000, 250)
     );
-    assert_eq!(config.drain_timeout_ms, 25_000);
+    assert_eq!((config.drain_timeout_ms, config.retention.logs_days), (25_000, 90));
     assert_eq!(config.log.format, LogFormat::Pretty);
 }
 
@@ -186,6 +186,7 @@ fn serve_refuses_each_bad_value_by_name() {
         ("TRUNKLINE_DIALER__PERMITS", "0", "dialer.permits"),
         ("TRUNKLINE_DIALER__REQUEST_TIMEOUT_MS", "20000", "dialer.request_timeout_ms"),
         ("TRUNKLINE_DIALER__HORIZON_MS", "5000", "dialer.horizon_ms"),
+        ("TRUNKLINE_RETENTION__LOGS_DAYS", "0", "retention.logs_days"),
         ("TRUNKLINE_DRAIN_TIMEOUT_MS", "999999999", "drain_timeout_ms"),
     ] {
         let error = serve_with(name, value).expect_err(name);

@@ -30,6 +30,8 @@ pub struct Config {
     pub accounts: AccountBook,
     /// How they are reached.
     pub carrier: carrier::Config,
+    /// How long the log of a run or transfer is kept after its end.
+    pub keep_logs: Duration,
 }
 
 /// What the worker's tasks share.

@@ -58,6 +58,10 @@ async fn sweep(shared: &Shared, shutdown: &CancellationToken) -> Result<()> {
     store.lose_abandoned_intents(ABANDONED_AFTER).await?;
     store.presume_stale(STALE_AFTER).await?;
     while store.sweep().await? && !shutdown.is_cancelled() {}
+    let trimmed = store.trim_logs(shared.config.keep_logs).await?;
+    if trimmed > 0 {
+        tracing::debug!(event = "logs_trimmed", commits = trimmed);
+    }
     Ok(())
 }
 

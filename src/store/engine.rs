@@ -12,7 +12,7 @@ use super::usecases::queue::LowWater;
 use super::usecases::{
     access, apply, calls, census, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls,
     lead_erase, lead_import, lead_list, leads, reconcile, reschedule, retry, runs, sweep, takeover, tasks,
-    transfer_steps,
+    transfer_steps, trim,
 };
 use super::wake::Wakes;
 use super::*;
@@ -385,6 +385,10 @@ impl Store for Engine {
 
     async fn sweep(&self) -> Result<bool> {
         sweep::sweep(self).await
+    }
+
+    async fn trim_logs(&self, keep: std::time::Duration) -> Result<u64> {
+        trim::logs(self, keep).await
     }
 
     async fn take_due_calls(&self, limit: u32) -> Result<Vec<DueCall>> {

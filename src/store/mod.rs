@@ -312,6 +312,9 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     /// Ends a page of queued jobs of runs that were called off or expired, settles runs that are done, and
     /// recomputes when tenants have work. Returns whether there is more to do at once.
     async fn sweep(&self) -> Result<bool>;
+    /// Deletes a page of the logs of runs and transfers that ended longer ago than `keep`, from their beginning on. Returns
+    /// how many commits were deleted.
+    async fn trim_logs(&self, keep: std::time::Duration) -> Result<u64>;
     /// Live calls of which news is overdue, and calls whose creation went unanswered; each comes again after
     /// [`LOOKUP_INTERVAL`](crate::domain::call::LOOKUP_INTERVAL) unless something is learned of it before.
     async fn take_due_calls(&self, limit: u32) -> Result<Vec<DueCall>>;

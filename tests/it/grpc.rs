@@ -281,6 +281,20 @@ async fn watches_to_the_end_and_resumes_anywhere(test: TestStore) {
             assert!(info.metadata["oldest_resume_token"].parse::<Cursor>().is_ok());
         }
     }
+    // Long after the end its log is deleted: what was missed cannot be had, the run can.
+    server.test.store.trim_logs(Duration::ZERO).await.unwrap();
+    let mut late = watch(&server, &run_id, &cursor(1).to_string(), pb::WatchView::Full).await;
+    let status = late.message().await.unwrap_err();
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!((status.code(), info.metadata["reason"].as_str()), (Code::OutOfRange, "trimmed"));
+    for (token, updates) in [(info.metadata["oldest_resume_token"].as_str(), 0), ("", 1)] {
+        let mut stream = watch(&server, &run_id, token, pb::WatchView::Full).await;
+        let mut snapshots = 0;
+        while let Some(update) = stream.message().await.unwrap() {
+            snapshots += usize::from(matches!(update.kind, Some(Kind::Snapshot(_))));
+        }
+        assert_eq!(snapshots, updates, "{token}");
+    }
 }
 
 async fn deadlines_are_ours(test: TestStore) {

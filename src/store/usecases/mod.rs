@@ -38,4 +38,5 @@ pub mod tenants;
 pub mod transfer_legs;
 pub mod transfer_steps;
 pub mod transfers;
+pub mod trim;
 pub mod webhooks;

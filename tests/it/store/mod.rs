@@ -12,6 +12,7 @@ mod runs;
 mod suppressions;
 mod tasks;
 mod transfers;
+mod trim;
 
 use std::time::{Duration, Instant};
 

@@ -213,6 +213,8 @@ async fn the_scheduler_reads_no_person() {
         ("leads", &["phone", "name", "attributes", "lead_id"]),
         ("jobs", &["phone", "metadata", "job_id"]),
         ("run_events", &["events", "progress"]),
+        ("transfers", &["settings", "caller_phone", "progress", "call_id"]),
+        ("transfer_events", &["events", "state"]),
         ("lead_events", &["lead_id", "detail"]),
         ("suppressions", &["phone", "note"]),
         ("run_populations", &["filter", "run_id"]),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use trunkline::config::Config;
 use trunkline::grpc::pb::run_event::Kind as Event;
 use trunkline::grpc::pb::watch_run_response::{Events, Kind};
 use trunkline::grpc::pb::{self, JobState, RunState, WatchRunResponse, WatchView};
@@ -13,6 +14,15 @@ use super::world::{
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases!(a_cut_watch_sees_everything_once, a_live_watch_is_cut_all_the_time);
+
+/// A tenant that may open as many streams as these tests cut.
+fn cut_often() -> Setup {
+    let tweak = |config: &mut Config| {
+        config.limits.standard.stream = Some("1000000/s burst 1000000".into());
+        config.limits.standard.streams_max = Some(10_000);
+    };
+    Setup { tweak, ..Setup::default() }
+}
 
 /// One response, as far as two watches must agree on it.
 type Seen = (i64, Events);
@@ -94,7 +104,7 @@ fn assert_counts_fold(log: &[Seen]) {
 }
 
 async fn a_cut_watch_sees_everything_once(database: TestDatabase) {
-    let world = World::start(database, Setup::default()).await;
+    let world = World::start(database, cut_often()).await;
     let run_id = create(&world.queue(), retrying(), jobs(0..12)).await;
     let progress = watch(&world.queue(), &run_id, "", WatchView::Progress).await;
     let end = ended(&world.queue(), &run_id).await;
@@ -137,7 +147,7 @@ async fn assert_last_snapshot(mut stream: tonic::Streaming<WatchRunResponse>, en
 }
 
 async fn a_live_watch_is_cut_all_the_time(database: TestDatabase) {
-    let world = World::start(database, Setup::default()).await;
+    let world = World::start(database, cut_often()).await;
     let draft = pb::CreateRunRequest { settings: Some(settings()), jobs: jobs(0..40), ..Default::default() };
     let draft = world.queue().create_run(draft).await.unwrap().into_inner();
     let run_id = draft.run.unwrap().run_id;
