@@ -187,17 +187,17 @@ CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (tenant_id, run_id, job_id);
 CREATE INDEX IF NOT EXISTS jobs_by_lead ON jobs (tenant_id, lead_id, job_id);
 
 -- Exactly the queued jobs; rows are inserted and deleted, never updated, and are all that a claim scans.
--- due_at: only of a job that a window or a cap put off; when it was due before that.
+-- put_off: by a claim that met it before it might be dialed.
 CREATE TABLE IF NOT EXISTS ready_jobs (
     tenant_id   TEXT COLLATE "C" NOT NULL,
     run_id      UUID NOT NULL,
     priority    BIGINT NOT NULL,
     eligible_at BIGINT NOT NULL,
     job_id      UUID NOT NULL,
-    due_at      BIGINT,
+    put_off     BOOLEAN NOT NULL DEFAULT FALSE,
     PRIMARY KEY (tenant_id, run_id, priority, eligible_at, job_id)
 );
-CREATE INDEX IF NOT EXISTS ready_jobs_put_off ON ready_jobs (tenant_id, run_id, job_id) WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ready_jobs_put_off ON ready_jobs (tenant_id, run_id, job_id) WHERE put_off;
 
 -- A row is committed as 'intent' before the request to the carrier is sent, and is never deleted.
 -- check_at: when the carrier is to be asked about the call unless news comes first.

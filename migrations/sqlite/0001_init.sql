@@ -187,17 +187,17 @@ CREATE INDEX IF NOT EXISTS jobs_by_run ON jobs (tenant_id, run_id, job_id);
 CREATE INDEX IF NOT EXISTS jobs_by_lead ON jobs (tenant_id, lead_id, job_id);
 
 -- Exactly the queued jobs; rows are inserted and deleted, never updated, and are all that a claim scans.
--- due_at: only of a job that a window or a cap put off; when it was due before that.
+-- put_off: by a claim that met it before it might be dialed.
 CREATE TABLE IF NOT EXISTS ready_jobs (
     tenant_id   TEXT NOT NULL,
     run_id      TEXT NOT NULL,
     priority    INTEGER NOT NULL,
     eligible_at INTEGER NOT NULL,
     job_id      TEXT NOT NULL,
-    due_at      INTEGER,
+    put_off     INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, run_id, priority, eligible_at, job_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS ready_jobs_put_off ON ready_jobs (tenant_id, run_id, job_id) WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ready_jobs_put_off ON ready_jobs (tenant_id, run_id, job_id) WHERE put_off;
 
 -- A row is committed as 'intent' before the request to the carrier is sent, and is never deleted.
 -- check_at: when the carrier is to be asked about the call unless news comes first.

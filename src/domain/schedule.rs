@@ -13,7 +13,7 @@ pub const WINDOWS_MAX: usize = 21;
 pub const HOLIDAYS_MAX: usize = 366;
 
 /// When a callee may be called: in any of the windows, but not on a holiday, by the callee's own clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Schedule {
     /// With none it never opens.
     pub windows: Vec<CallingWindow>,
@@ -42,18 +42,6 @@ impl Schedule {
             from = tomorrow;
         }
         Timestamp::NEVER
-    }
-
-    /// When a job that was `due_at`, and put off until `eligible_at`, may be dialed; none if that is no sooner.
-    pub fn sooner(
-        &self,
-        due_at: Timestamp,
-        eligible_at: Timestamp,
-        now: Timestamp,
-        zone: &TimeZone,
-    ) -> Option<Timestamp> {
-        let opening = self.next_opening(due_at.max(now), zone);
-        (opening < eligible_at).then_some(opening)
     }
 
     fn is_holiday(&self, at: Timestamp, zone: &TimeZone) -> bool {
@@ -154,22 +142,6 @@ mod tests {
 
     proptest! {
         /// In every zone, across both changes of the clocks: the opening lies inside, and no minute before it.
-        #[test]
-        fn what_was_put_off_comes_sooner_or_not_at_all(
-            windows in prop::collection::vec(any_window(), 1..4),
-            (due, put_off, now) in (0i64..900_000, 0i64..900_000, 0i64..900_000),
-        ) {
-            let zone = zone("Europe/Berlin").unwrap();
-            let at = |s| Timestamp::from_secs(1_700_000_000 + s);
-            let (due_at, eligible_at, now) = (at(due), at(due + put_off), at(now));
-            let schedule = Schedule { windows, holidays: Vec::new() };
-            let first = schedule.next_opening(due_at.max(now), &zone);
-            match schedule.sooner(due_at, eligible_at, now, &zone) {
-                None => prop_assert!(eligible_at <= first),
-                Some(sooner) => prop_assert!(sooner == first && sooner < eligible_at),
-            }
-        }
-
         #[test]
         fn the_opening_is_the_first_minute_inside(
             name in prop::sample::select(jiff::tz::db().available().map(|n| n.to_string()).collect::<Vec<_>>()),

@@ -30,7 +30,7 @@ super::state_words! {
         DeliverWebhooks = "deliver_webhooks",
         /// Adds the next page of jobs to a run that is made of leads.
         PopulateRun = "populate_run",
-        /// Looks again at the next page of jobs that a window or a cap put off, because those have changed.
+        /// Looks again at the next page of jobs that were put off, because windows or caps have changed.
         Reschedule = "reschedule",
     }
 }

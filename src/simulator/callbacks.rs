@@ -157,38 +157,50 @@ async fn send(core: &Core, token: &SecretString, outgoing: &Outgoing, plan: Call
 /// Posts until there is a 2xx or the retries are used up.
 async fn post(core: &Core, token: &SecretString, outgoing: &Outgoing) -> bool {
     let signature = signature::sign(token.expose_secret(), &outgoing.url, &outgoing.params);
-    let policy = Override::read(&outgoing.url);
+    // Twilio itself repeats after a failed connection only; a 5xx is repeated here too.
+    let policy = Override::read(&outgoing.url, "ct,5xx");
     for attempt in 0..=policy.retries {
         // The semaphore is never closed; without it, a burst would open a connection for every call.
-        let _permit = core.posting.acquire().await;
-        let failure = match core.poster.post_form(&outgoing.url, &outgoing.params, &signature).await {
-            Ok((200..300, _)) => return true,
-            Ok((status, _)) => Failure::Status(status),
-            Err(Error::Connect(_)) => Failure::Connect,
-            Err(Error::Answer(_)) => Failure::Read,
-        };
-        if attempt == policy.retries || !policy.retries_after(failure) {
+        let permit = core.posting.acquire().await;
+        let posted = core.poster.post_form(&outgoing.url, &outgoing.params, &signature).await;
+        drop(permit);
+        let Err(failure) = Failure::of(posted) else { return true };
+        let Some(pause) = policy.pause_after(attempt, failure) else {
             tracing::debug!(?failure, attempt, "a simulated callback failed");
             return false;
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
+        };
+        tokio::time::sleep(pause).await;
     }
     false
 }
 
-/// Between two tries of one callback.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Before the second try of one request; each further pause is twice the one before. With five retries a server may be
+/// away for three seconds.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Why a request to the client's server came to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failure {
+pub(super) enum Failure {
     Connect,
     Read,
     Status(u16),
 }
 
+impl Failure {
+    /// The body, or why there is none.
+    pub fn of(answer: Result<(u16, String), Error>) -> Result<String, Self> {
+        match answer {
+            Ok((200..300, body)) => Ok(body),
+            Ok((status, _)) => Err(Self::Status(status)),
+            Err(Error::Connect(_)) => Err(Self::Connect),
+            Err(Error::Answer(_)) => Err(Self::Read),
+        }
+    }
+}
+
 /// A connection override: the fragment of a webhook's URL, `#rc=2&rp=ct,5xx`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Override {
+pub(super) struct Override {
     retries: u32,
     connect: bool,
     read: bool,
@@ -197,7 +209,8 @@ struct Override {
 }
 
 impl Override {
-    fn read(url: &str) -> Self {
+    /// As `url` says. If it does not say after what to try again, then after what `otherwise` names.
+    pub fn read(url: &str, otherwise: &str) -> Self {
         let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
         let value = |name: &str| {
             fragment
@@ -207,10 +220,14 @@ impl Override {
                 .map(|(_, v)| v)
         };
         let retries = value("rc").and_then(|v| v.parse().ok()).unwrap_or(RETRIES_DEFAULT).min(RETRIES_MAX);
-        // Without a policy Twilio itself repeats after a failed connection only; a 5xx is repeated here too.
-        let policy = value("rp").map_or_else(|| "ct,5xx".to_owned(), |v| v.replace("%2C", ","));
+        let policy = value("rp").map_or_else(|| otherwise.to_owned(), |v| v.replace("%2C", ","));
         let has = |word: &str| policy.split(',').any(|w| w == word || w == "all");
         Self { retries, connect: has("ct"), read: has("rt"), status_4xx: has("4xx"), status_5xx: has("5xx") }
+    }
+
+    /// How long to wait before the next try after this one, from 0, failed; none to give up.
+    pub fn pause_after(&self, attempt: u32, failure: Failure) -> Option<Duration> {
+        (attempt < self.retries && self.retries_after(failure)).then(|| RETRY_PAUSE * 2_u32.pow(attempt))
     }
 
     const fn retries_after(&self, failure: Failure) -> bool {
@@ -237,15 +254,15 @@ mod tests {
 
     #[test]
     fn overrides() {
-        let plain = Override::read("https://a.test/x");
+        let plain = Override::read("https://a.test/x", "ct,5xx");
         assert_eq!(plain.retries, 1);
         assert!(plain.retries_after(Failure::Connect) && plain.retries_after(Failure::Status(503)));
         assert!(!plain.retries_after(Failure::Read) && !plain.retries_after(Failure::Status(404)));
-        let all = Override::read("https://a.test/x?rc=9#rc=3&rp=all");
+        let all = Override::read("https://a.test/x?rc=9#rc=3&rp=all", "ct,5xx");
         assert_eq!(all.retries, 3);
         assert!(all.retries_after(Failure::Read) && all.retries_after(Failure::Status(404)));
         assert!(!all.retries_after(Failure::Status(302)));
-        assert_eq!(Override::read("x#rc=99&rp=rt%2C4xx").retries, 5);
-        assert_eq!(Override::read("x#rc=0").retries, 0);
+        assert_eq!(Override::read("x#rc=99&rp=rt%2C4xx", "ct,5xx").retries, 5);
+        assert_eq!(Override::read("x#rc=0", "ct,5xx").retries, 0);
     }
 }

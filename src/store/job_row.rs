@@ -138,15 +138,6 @@ impl ReadyKey {
     }
 }
 
-/// The place of a job that a window or a cap put off.
-#[derive(Debug, Clone, Copy)]
-pub struct Held {
-    /// Where it stands now.
-    pub key: ReadyKey,
-    /// When it was due before that.
-    pub due_at: Timestamp,
-}
-
 fn ready_rows(keys: &[ReadyKey]) -> Rows {
     Rows::new()
         .uuids(keys.iter().map(|key| key.run_id.0))
@@ -157,30 +148,23 @@ fn ready_rows(keys: &[ReadyKey]) -> Rows {
 
 /// Puts jobs into the queue.
 pub async fn enqueue(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey]) -> Result<()> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO ready_jobs (tenant_id, run_id, priority, eligible_at, job_id)
-         SELECT $1, r.run_id, r.priority, r.eligible_at, r.job_id
-         FROM {rows 2 r: run_id uuid, priority bigint, eligible_at bigint, job_id uuid}",
-    );
-    if !keys.is_empty() {
-        tx.execute(&INSERT, args![tenant, ready_rows(keys)]).await?;
-    }
-    Ok(())
+    insert(tx, tenant, keys, false).await
 }
 
-/// The same for jobs that were put off; those that are due by now are like any other.
-pub async fn put_off(tx: &mut Tx, tenant: &TenantId, held: &[Held]) -> Result<()> {
+/// The same for jobs that may not be dialed when they are due: they are looked at again when that changes.
+pub async fn put_off(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey]) -> Result<()> {
+    insert(tx, tenant, keys, true).await
+}
+
+async fn insert(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey], put_off: bool) -> Result<()> {
     static INSERT: Sql = Sql::new(
-        "INSERT INTO ready_jobs (tenant_id, run_id, priority, eligible_at, job_id, due_at)
-         SELECT $1, r.run_id, r.priority, r.eligible_at, r.job_id, r.due_at
-         FROM {rows 2 r: run_id uuid, priority bigint, eligible_at bigint, job_id uuid, due_at bigint}",
+        "INSERT INTO ready_jobs (tenant_id, put_off, run_id, priority, eligible_at, job_id)
+         SELECT $1, $2, r.run_id, r.priority, r.eligible_at, r.job_id
+         FROM {rows 3 r: run_id uuid, priority bigint, eligible_at bigint, job_id uuid}",
     );
-    if held.is_empty() {
-        return Ok(());
+    if !keys.is_empty() {
+        tx.execute(&INSERT, args![tenant, put_off, ready_rows(keys)]).await?;
     }
-    let keys: Vec<ReadyKey> = held.iter().map(|held| held.key).collect();
-    let due = |held: &Held| (held.due_at < held.key.eligible_at).then_some(held.due_at.0);
-    tx.execute(&INSERT, args![tenant, ready_rows(&keys).ints(held.iter().map(due))]).await?;
     Ok(())
 }
 

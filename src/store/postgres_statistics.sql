@@ -19,8 +19,8 @@ INSERT INTO runs (tenant_id, run_id, state, sealed, settings, concurrency, weigh
 INSERT INTO jobs (tenant_id, job_id, run_id, lead_id, state, phone, priority, eligible_at, created_at, updated_at)
     SELECT '#' || n, gen_random_uuid(), '00000000-0000-0000-0000-000000000000', gen_random_uuid(), 'completed', n,
         5, n, 0, 0 FROM generate_series(1, 2000) AS n;
-INSERT INTO ready_jobs (tenant_id, run_id, priority, eligible_at, job_id, due_at)
-    SELECT '#' || n, '00000000-0000-0000-0000-000000000000', 5, n, gen_random_uuid(), CASE WHEN n % 20 = 0 THEN 0 END
+INSERT INTO ready_jobs (tenant_id, run_id, priority, eligible_at, job_id, put_off)
+    SELECT '#' || n, '00000000-0000-0000-0000-000000000000', 5, n, gen_random_uuid(), n % 20 = 0
     FROM generate_series(1, 2000) AS n;
 INSERT INTO call_log (tenant_id, call_id, call_sid, direction, run_id, job_id, account_sid, state, phone_from,
         phone_to, created_at, updated_at, ended_at)

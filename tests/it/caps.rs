@@ -28,6 +28,7 @@ on_both_databases!(
 
 const FAST: f64 = 10_000.0;
 const HOUR: u32 = 3_600;
+const PAGE: Page = Page { size: 100, after: None };
 
 struct World {
     store: Engine,
@@ -84,8 +85,21 @@ impl World {
         }
     }
 
+    /// Does what a change of rules put in.
+    async fn reschedule(&self) {
+        let holds = Duration::from_secs(600);
+        let mut pages = 0;
+        loop {
+            let due = self.store.claim_tasks(&worker("t"), Lane::Inside, 1_000, holds).await.unwrap();
+            let Some(task) = due.tasks.iter().find(|task| task.kind == TaskKind::Reschedule) else { break };
+            self.store.reschedule(task).await.unwrap();
+            pages += 1;
+        }
+        assert_eq!(pages, 2, "a page, and one that finds no more");
+    }
+
     async fn jobs(&self, run: RunId) -> Vec<JobView> {
-        self.store.list_jobs(&self.tenant, run, &[], Page { size: 100, after: None }).await.unwrap().items
+        self.store.list_jobs(&self.tenant, run, &[], PAGE).await.unwrap().items
     }
 
     async fn why(&self, job: &JobView) -> Vec<Reason> {
@@ -205,15 +219,23 @@ async fn only_the_capped_wait(database: TestDatabase) {
     let mut dialed: Vec<_> = world.claim().await.into_iter().map(|call| call.to).collect();
     dialed.sort();
     assert_eq!(dialed, (5..20).map(phone).collect::<Vec<_>>());
+    // Another rule changes: who is capped waits on, and the log says nothing of them.
+    let waiting =
+        async || world.store.list_jobs(&world.tenant, run, &[JobState::Queued], PAGE).await.unwrap();
+    let before = waiting().await;
+    let far = vec![jiff::civil::date(2099, 12, 24)];
+    let patch =
+        RunPatch { settings: RunSettings { holidays: far, ..settings() }, fields: vec![RunField::Holidays] };
+    let changed = world.store.update_run(&world.tenant, run, patch, None).await.unwrap();
+    world.reschedule().await;
+    assert_eq!(waiting().await, before);
+    assert_eq!(world.store.run(&world.tenant, run).await.unwrap().revision, changed.revision);
     // The cap can be lifted, for those who wait as well.
     let patch = RunPatch { settings: settings(), fields: vec![RunField::FrequencyCaps] };
     let view = world.store.update_run(&world.tenant, run, patch, None).await.unwrap();
     assert!(view.settings.frequency_caps.is_empty());
     assert_eq!(view.progress.counts.queued, 5);
-    let executor = worker("executor");
-    let due = world.store.claim_tasks(&executor, Lane::Inside, 1_000, Duration::from_secs(60)).await.unwrap();
-    let task = due.tasks.iter().find(|task| task.kind == TaskKind::Reschedule).unwrap();
-    world.store.reschedule(task).await.unwrap();
+    world.reschedule().await;
     let mut dialed: Vec<_> = world.claim().await.into_iter().map(|call| call.to).collect();
     dialed.sort();
     assert_eq!(dialed, (0..5).map(phone).collect::<Vec<_>>());

@@ -127,8 +127,6 @@ pub fn decide(transfer: &Transfer, fact: &Fact) -> Result<Events, Rejection> {
             end(missed(&transfer.settings, progress.miss.unwrap_or(Miss::Failed)))
         }
         Fact::QueueFailed => Vec::new(),
-        // Only targets of this transfer take callers out of its queue, be it one that was given up a moment ago.
-        Fact::Connected if may_have_been_taken_out(phase) => end(BRIDGED),
         Fact::LegStarted(call_id) if is_leg(phase) && progress.leg.is_none() => {
             vec![Event::LegStarted { target: progress.target, call_id: *call_id }]
         }
@@ -162,10 +160,6 @@ pub fn decide(transfer: &Transfer, fact: &Fact) -> Result<Events, Rejection> {
 /// Whether the caller, if they ask now, is sent to the queue.
 fn is_sent_to_the_queue(transfer: &Transfer) -> bool {
     transfer.caller.is_some() && heard(transfer) == Heard::Hold
-}
-
-fn may_have_been_taken_out(phase: Phase) -> bool {
-    is_leg(phase) || matches!(phase, Phase::Settle | Phase::Move)
 }
 
 fn is_leg(phase: Phase) -> bool {
@@ -367,6 +361,8 @@ fn queue_leg(transfer: &Transfer, fact: &Fact) -> Events {
     let (target, answered) = (transfer.progress.target, transfer.progress.leg_answered);
     match fact {
         Fact::LegAnswered(_) if !answered => vec![Event::TargetAnswered { target }],
+        // Be it with one that was given up a moment ago: nobody else takes callers out of this queue.
+        Fact::Connected => end(BRIDGED),
         // The target was there, and the queue did not give it the caller.
         Fact::LegEnded(_, LegEnd::Answered) => to_conference(transfer),
         Fact::LegEnded(_, LegEnd::Missed(miss)) => next(transfer, *miss, Phase::QueueLeg),
@@ -384,7 +380,7 @@ fn conference(transfer: &Transfer, fact: &Fact) -> Events {
         Fact::LegAnswered(_) if !moving => {
             vec![Event::TargetAnswered { target }, moved(transfer, Phase::Move, Method::Conference)]
         }
-        Fact::Done(Action::Move) if moving => end(BRIDGED),
+        Fact::Done(Action::Move) | Fact::Connected if moving => end(BRIDGED),
         Fact::LegEnded(_, LegEnd::Answered) => next(transfer, Miss::Failed, Phase::ConferenceLeg),
         Fact::LegEnded(_, LegEnd::Missed(miss)) => next(transfer, *miss, Phase::ConferenceLeg),
         Fact::Refused(Action::Move, error) if moving => {

@@ -248,12 +248,6 @@ fn a_target_that_takes_the_caller_after_it_was_given_up_has_them() {
     assert_eq!((next.progress.target, next_step(&next)), (1, Step::Call(Purpose::Queue)));
     take(&mut next, &Fact::Connected);
     assert_eq!((next.outcome(), heard(&next)), (Some(Outcome::Bridged), Heard::Goodbye));
-    // The queue's news are later than those of the call that took the caller out.
-    let over = [&given_up[..3], &[Fact::LegEnded(leg(0), LegEnd::Answered)]].concat();
-    let mut conference = story(Mode::Direct, 2, apologize(), &over);
-    assert_eq!(next_step(&conference), Step::Call(Purpose::Conference));
-    take(&mut conference, &Fact::Connected);
-    assert_eq!(conference.outcome(), Some(Outcome::Bridged));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::carrier::signature;
 use crate::carrier::twiml::{self, Method, Verb};
-use crate::simulator::callbacks;
+use crate::simulator::callbacks::{self, Failure, Override};
 use crate::simulator::request::{Fetch, Source};
 
 use super::{BROKEN, Cut, End, Flow, Life, OVER};
@@ -167,10 +167,19 @@ impl Life {
             let signature = signature::sign(self.account.auth_token.expose_secret(), url.as_str(), &params);
             let core = self.core.clone();
             let asked = async {
-                match fetch.method {
-                    Method::Get => core.poster.get(url.as_str(), &signature).await,
-                    Method::Post => core.poster.post_form(url.as_str(), &params, &signature).await,
+                let policy = Override::read(url.as_str(), "ct");
+                for attempt in 0.. {
+                    let answer = match fetch.method {
+                        Method::Get => core.poster.get(url.as_str(), &signature).await,
+                        Method::Post => core.poster.post_form(url.as_str(), &params, &signature).await,
+                    };
+                    let failure = match Failure::of(answer) {
+                        Ok(body) => return Some(body),
+                        Err(failure) => failure,
+                    };
+                    tokio::time::sleep(policy.pause_after(attempt, failure)?).await;
                 }
+                None
             };
             let fetched = tokio::select! {
                 biased;
@@ -179,7 +188,7 @@ impl Life {
                 }
                 fetched = asked => fetched,
             };
-            if let Ok((200..300, body)) = fetched
+            if let Some(body) = fetched
                 && let Ok(response) = twiml::Response::parse(&body)
             {
                 self.base = Some(from);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::opening::Openings;
 use super::queue::{self, Candidate};
 use crate::domain::call::CallState;
 use crate::domain::event::Event;
@@ -15,7 +16,7 @@ use crate::domain::run::RunState;
 use crate::domain::script::Script;
 use crate::domain::share::{self, Demand};
 use crate::domain::tenant::{Tenant, TenantState};
-use crate::domain::{CallId, Phone, RunId, TenantId, Timestamp, WorkerId, cap, window};
+use crate::domain::{CallId, Phone, RunId, TenantId, Timestamp, WorkerId};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
@@ -254,19 +255,14 @@ async fn pick_jobs(
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
     let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
-    let caps = &run.settings.caps();
-    let attempts = queue::attempts(tx, &tenant.id, caps, &scan.candidates, now).await?;
+    let mut openings = Openings::read(tx, tenant, run, &scan.candidates, now).await?;
     let suppressed = suppressions::among(tx, &tenant.id, queue::phones(&scan.candidates), now).await?;
-    let schedule = run.settings.schedule(tenant.window);
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
     let (mut passed_over, mut busy_jobs) = (false, 0_u32);
     let (mut erased, mut unwanted) = (Vec::new(), Vec::new());
     for candidate in scan.candidates {
-        let zone = window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, &tenant.time_zone)?;
-        let tried = attempts.get(&candidate.phone).map_or(&[][..], Vec::as_slice);
-        let free_at = cap::holds(caps, tried, now, &zone).map_or(now, |(_, until)| until);
-        let opening = schedule.next_opening(free_at, &zone);
+        let opening = openings.of(&candidate)?;
         let key = candidate.key;
         if candidate.phone.expose().is_empty() {
             // Its lead was deleted while a call of the job's went on, which was to be followed by another.

@@ -20,6 +20,7 @@ pub mod lead_erase;
 pub mod lead_import;
 pub mod lead_list;
 pub mod leads;
+pub mod opening;
 pub mod opt_out;
 pub mod populate;
 pub mod queue;

@@ -11,9 +11,9 @@ use crate::domain::job::{Job, PRIORITY_MAX};
 use crate::domain::{Phone, RunId, TenantId, Timestamp};
 use crate::store::Result;
 use crate::store::database::Tx;
-use crate::store::job_row::{self, Held, JobRow, ReadyKey, job_columns};
+use crate::store::job_row::{self, JobRow, ReadyKey, job_columns};
 use crate::store::run_row::RunRow;
-use crate::store::sql::{Sql, args};
+use crate::store::sql::{Row, Sql, args};
 
 /// Jobs scanned beyond what is wanted, for those that may not be dialed now.
 const SCAN_MARGIN: usize = 64;
@@ -27,14 +27,25 @@ const MARKS_MAX: usize = 10_000;
 pub struct Candidate {
     /// Where it stands in the queue.
     pub key: ReadyKey,
-    /// When it was due, before a window or a cap put it off.
-    pub due_at: Timestamp,
     /// The job.
     pub row: JobRow,
     /// The number to dial.
     pub phone: Phone,
     /// The callee's zone, if known.
     pub time_zone: Option<String>,
+}
+
+impl Candidate {
+    /// Reads a queued job with its `phone` and `time_zone`.
+    fn read(row: &Row) -> Result<Self> {
+        let job = JobRow::read(row)?;
+        Ok(Self {
+            key: ReadyKey::of(&job),
+            row: job,
+            phone: Phone::from_stored(row.text("phone")?),
+            time_zone: row.opt_text("time_zone")?,
+        })
+    }
 }
 
 /// What a scan found.
@@ -99,8 +110,8 @@ pub async fn scan(
     static SCAN: Sql = Sql::new(concat!(
         "SELECT ",
         job_columns!(),
-        ", j.phone, j.time_zone, q.due_at
-          FROM (SELECT job_id, eligible_at, due_at FROM ready_jobs
+        ", j.phone, j.time_zone
+          FROM (SELECT job_id, eligible_at FROM ready_jobs
                 WHERE tenant_id = $1 AND run_id = $2 AND priority = $3 AND (eligible_at, job_id) > ($4, $5)
                     AND eligible_at <= $6
                 ORDER BY eligible_at, job_id LIMIT $7) q
@@ -116,14 +127,7 @@ pub async fn scan(
             .fetch(&SCAN, args![tenant, run.id.0, i64::from(priority), after, after_job, now, left])
             .await?;
         for row in &rows {
-            let job = JobRow::read(row)?;
-            candidates.push(Candidate {
-                key: ReadyKey::of(&job),
-                due_at: row.opt_int("due_at")?.map_or(job.job.eligible_at, Timestamp),
-                row: job,
-                phone: Phone::from_stored(row.text("phone")?),
-                time_zone: row.opt_text("time_zone")?,
-            });
+            candidates.push(Candidate::read(row)?);
         }
         if candidates.len() >= limit {
             return Ok(Scan { candidates, exhausted: false, next_eligible_at: now });
@@ -131,6 +135,27 @@ pub async fn scan(
     }
     let next_eligible_at = next_eligible(tx, tenant, run, now).await?;
     Ok(Scan { candidates, exhausted: true, next_eligible_at })
+}
+
+/// Up to `limit` jobs of the run that claims put off, in the order of their ids, after one.
+pub async fn put_off(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: RunId,
+    after: Uuid,
+    limit: usize,
+) -> Result<Vec<Candidate>> {
+    static SELECT: Sql = Sql::new(concat!(
+        "SELECT ",
+        job_columns!(),
+        ", j.phone, j.time_zone
+          FROM (SELECT job_id FROM ready_jobs WHERE tenant_id = $1 AND run_id = $2 AND job_id > $3 AND put_off
+                ORDER BY job_id LIMIT $4) q
+          JOIN jobs j ON j.tenant_id = $1 AND j.job_id = q.job_id
+          ORDER BY q.job_id"
+    ));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    tx.fetch(&SELECT, args![tenant, run.0, after, limit]).await?.iter().map(Candidate::read).collect()
 }
 
 /// The priorities that the run's jobs ever had, highest first.
@@ -210,7 +235,7 @@ pub async fn attempts_to(
     Ok(attempts)
 }
 
-/// Moves queued jobs to a later time.
+/// Moves queued jobs to when they may be dialed.
 pub async fn defer(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -220,14 +245,13 @@ pub async fn defer(
 ) -> Result<()> {
     let old: Vec<ReadyKey> = deferred.iter().map(|(candidate, _)| candidate.key).collect();
     let mut jobs = Vec::with_capacity(deferred.len());
-    let mut new = Vec::with_capacity(deferred.len());
     for (candidate, eligible_at) in deferred {
         let mut row = candidate.row;
-        let later = Job { eligible_at, ..row.job };
-        row.move_to(run, later);
-        new.push(Held { key: ReadyKey::of(&row), due_at: candidate.due_at });
+        let moved = Job { eligible_at, ..row.job };
+        row.move_to(run, moved);
         jobs.push(row);
     }
+    let new: Vec<ReadyKey> = jobs.iter().map(ReadyKey::of).collect();
     job_row::dequeue(tx, tenant, &old).await?;
     job_row::put_off(tx, tenant, &new).await?;
     job_row::save(tx, tenant, &jobs.iter().collect::<Vec<_>>(), now).await

@@ -88,6 +88,8 @@ pub async fn update(
     if let Some(id) = requests::replay_own(&mut tx, &engine.actor, key.as_ref()).await? {
         return view(&mut tx, &id).await;
     }
+    // A claim under way goes by the old window; what it puts off is looked at after it.
+    lock_dispatch(&mut tx, id).await?;
     let before = lock(&mut tx, id).await?;
     if patch.revision.is_some_and(|revision| revision != before.revision) {
         return Err(Error::Changed);

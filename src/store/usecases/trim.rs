@@ -8,17 +8,17 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::TenantId;
-use crate::domain::time::micros;
 use crate::store::Result;
 use crate::store::database::Scope;
 use crate::store::engine::Engine;
 use crate::store::sql::{Sql, args};
 
 /// Logs that one turn looks at, of runs and of transfers each.
-const LOGS_MAX: i64 = 16;
-/// Rows of a log that one turn deletes: together with the above some thousands a turn, so that years of them do not
-/// stand in the way of calls.
-const ROWS_MAX: i64 = 1_000;
+const LOGS_MAX: i64 = 64;
+/// Rows that one turn deletes of them, so that years of logs do not stand in the way of calls.
+const ROWS_MAX: u64 = 4_000;
+/// Rows that one transaction deletes.
+const PAGE: u64 = 1_000;
 
 /// Whose logs.
 struct Logs {
@@ -26,58 +26,70 @@ struct Logs {
     due: Sql,
     /// The first rows of one.
     delete: Sql,
-    /// That nothing is left of one.
+    /// That nothing is left of one, unless something is: another process may have deleted what this one was about to.
     mark: Sql,
 }
 
 static RUNS: Logs = Logs {
     due: Sql::new(
         "SELECT tenant_id, run_id AS id FROM runs
-         WHERE ended_at IS NOT NULL AND NOT log_trimmed AND ended_at < {now} - $1 ORDER BY ended_at LIMIT $2",
+         WHERE ended_at IS NOT NULL AND NOT log_trimmed AND ended_at <= $1 ORDER BY ended_at LIMIT $2",
     ),
     delete: Sql::new(
         "DELETE FROM run_events WHERE (tenant_id, run_id, revision) IN
              (SELECT tenant_id, run_id, revision FROM run_events WHERE tenant_id = $1 AND run_id = $2
               ORDER BY revision LIMIT $3)",
     ),
-    mark: Sql::new("UPDATE runs SET log_trimmed = $3 WHERE tenant_id = $1 AND run_id = $2"),
+    mark: Sql::new(
+        "UPDATE runs SET log_trimmed = true WHERE tenant_id = $1 AND run_id = $2
+             AND NOT EXISTS (SELECT 1 FROM run_events e WHERE e.tenant_id = $1 AND e.run_id = $2)",
+    ),
 };
 
 static TRANSFERS: Logs = Logs {
     due: Sql::new(
         "SELECT tenant_id, transfer_id AS id FROM transfers
-         WHERE ended_at IS NOT NULL AND NOT log_trimmed AND ended_at < {now} - $1 ORDER BY ended_at LIMIT $2",
+         WHERE ended_at IS NOT NULL AND NOT log_trimmed AND ended_at <= $1 ORDER BY ended_at LIMIT $2",
     ),
     delete: Sql::new(
         "DELETE FROM transfer_events WHERE (tenant_id, transfer_id, revision) IN
              (SELECT tenant_id, transfer_id, revision FROM transfer_events WHERE tenant_id = $1 AND transfer_id = $2
               ORDER BY revision LIMIT $3)",
     ),
-    mark: Sql::new("UPDATE transfers SET log_trimmed = $3 WHERE tenant_id = $1 AND transfer_id = $2"),
+    mark: Sql::new(
+        "UPDATE transfers SET log_trimmed = true WHERE tenant_id = $1 AND transfer_id = $2
+             AND NOT EXISTS (SELECT 1 FROM transfer_events e WHERE e.tenant_id = $1 AND e.transfer_id = $2)",
+    ),
 };
 
 /// See [`crate::store::Store::trim_logs`].
 pub async fn logs(engine: &Engine, keep: Duration) -> Result<u64> {
-    let mut rows = 0;
+    let mut deleted = 0;
     for logs in [&RUNS, &TRANSFERS] {
         for (tenant, id) in due(engine, logs, keep).await? {
-            rows += page(engine, logs, &tenant, id).await?;
+            let room = PAGE.min(ROWS_MAX - deleted);
+            if room == 0 {
+                return Ok(deleted);
+            }
+            deleted += page(engine, logs, &tenant, id, room).await?;
         }
     }
-    Ok(rows)
+    Ok(deleted)
 }
 
 async fn due(engine: &Engine, logs: &'static Logs, keep: Duration) -> Result<Vec<(TenantId, Uuid)>> {
     let mut tx = engine.db.read(Scope::Scheduler).await?;
-    let rows = tx.fetch(&logs.due, args![micros(keep), LOGS_MAX]).await?;
+    // A value: PostgreSQL does not look an expression of its clock up in an index.
+    let until = tx.now().await? - keep;
+    let rows = tx.fetch(&logs.due, args![until, LOGS_MAX]).await?;
     rows.iter().map(|row| Ok((row.text("tenant_id")?.parse()?, row.uuid("id")?))).collect()
 }
 
-async fn page(engine: &Engine, logs: &'static Logs, tenant: &TenantId, id: Uuid) -> Result<u64> {
+async fn page(engine: &Engine, logs: &'static Logs, tenant: &TenantId, id: Uuid, room: u64) -> Result<u64> {
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
-    let rows = tx.execute(&logs.delete, args![tenant, id, ROWS_MAX]).await?;
-    if i64::try_from(rows).is_ok_and(|rows| rows < ROWS_MAX) {
-        tx.execute(&logs.mark, args![tenant, id, true]).await?;
+    let rows = tx.execute(&logs.delete, args![tenant, id, i64::try_from(room).unwrap_or(0)]).await?;
+    if rows < room {
+        tx.execute(&logs.mark, args![tenant, id]).await?;
     }
     tx.commit(&engine.wakes).await?;
     Ok(rows)

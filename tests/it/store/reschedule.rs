@@ -80,7 +80,7 @@ async fn pages(store: &Engine) -> usize {
 
 async fn who_was_put_off_is_called_once_the_window_opens(test: TestStore) {
     let store = &*test.store;
-    let tenant = make_tenant(store, "acme", 2_000, FAST).await;
+    let tenant = make_tenant(store, "acme", 100, FAST).await;
     let tomorrow = Timestamp(store.now().await.unwrap().0 + 86_400_000_000);
     let mut new = new_run(shut(days(-2, 2)), 0..0);
     let later = NewJob { eligible_at: Some(tomorrow), ..job(0) };
@@ -103,10 +103,9 @@ async fn who_was_put_off_is_called_once_the_window_opens(test: TestStore) {
         let due = job.eligible_at >= opened && job.eligible_at <= now;
         assert!(due || job.eligible_at == tomorrow, "now, and none before it was due: {job:?}");
     }
-    let calls = claim_n(store, 1_199).await;
-    assert_eq!(calls.len(), 1_199);
+    assert_eq!(claim_n(store, 100).await.len(), 100);
     let counts = assert_nothing_lost(store, &tenant, run).await;
-    assert_eq!((counts.queued, counts.dialing), (1, 1_199));
+    assert_eq!((counts.queued, counts.dialing), (1_100, 100));
 }
 
 async fn who_may_still_not_be_called_waits_for_the_new_opening(test: TestStore) {
@@ -130,7 +129,6 @@ async fn who_may_still_not_be_called_waits_for_the_new_opening(test: TestStore) 
     open(store, &tenant, run, days(-2, 8)).await;
     pages(store).await;
     assert_eq!(jobs(store, &tenant, run).await, after);
-    // What they were due for is kept through all of it.
     open(store, &tenant, run, Vec::new()).await;
     pages(store).await;
     assert_eq!(claim_n(store, 10).await.len(), 10);
