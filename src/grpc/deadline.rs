@@ -25,7 +25,7 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests>
 const TIMEOUT_DIGITS_MAX: usize = 8;
 /// How long a health stream lives on when the server drains, to say NOT_SERVING.
-const LAST_WORD: Duration = Duration::from_millis(100);
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// The layer.
 #[derive(Debug, Clone)]
@@ -240,7 +240,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(350)).await;
             draining.cancel();
         });
-        assert_eq!(read(response).await, (4, Some(Code::Unavailable)));
+        assert_eq!(read(response).await, (8, Some(Code::Unavailable)), "half a second for the last word");
     }
 
     #[tokio::test]

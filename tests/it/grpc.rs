@@ -231,8 +231,13 @@ async fn watches_to_the_end_and_resumes_anywhere(test: TestStore) {
     let start = pb::StartRunRequest { run_id: run_id.clone(), ..Default::default() };
     let asked = Instant::now();
     server.queue().start_run(with("one", start)).await.unwrap();
-    let next = full.message().await.unwrap().unwrap();
-    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    let next = loop {
+        let next = full.message().await.unwrap().unwrap();
+        if !matches!(next.kind, Some(Kind::Bookmark(_))) {
+            break next;
+        }
+    };
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     assert_eq!(next.revision, first.revision + 1);
     let cancel = pb::CancelRunRequest { run_id: run_id.clone(), ..Default::default() };
     let canceled = server.queue().cancel_run(with("one", cancel)).await.unwrap().into_inner();
@@ -367,9 +372,12 @@ async fn drains(test: TestStore) {
     let run_id = server.run(1).await;
     let mut health = tonic_health::pb::health_client::HealthClient::new(server.channel.clone());
     let check = |service: &str| tonic_health::pb::HealthCheckRequest { service: service.into() };
-    tokio::time::sleep(Duration::from_millis(100)).await;
     for service in ["", "trunkline.v1.OutboundQueue", "trunkline.v1.Leads"] {
-        assert_eq!(health.check(check(service)).await.unwrap().into_inner().status, 1);
+        let end = Instant::now() + Duration::from_secs(20);
+        while health.check(check(service)).await.unwrap().into_inner().status != 1 {
+            assert!(Instant::now() < end, "never SERVING");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     let mut watched = health.watch(check("")).await.unwrap().into_inner();
     assert_eq!(watched.message().await.unwrap().unwrap().status, 1);
@@ -381,5 +389,5 @@ async fn drains(test: TestStore) {
     assert_eq!(watched.message().await.unwrap().unwrap().status, 2);
     assert_eq!(watched.message().await.unwrap_err().code(), Code::Unavailable);
     server.task.await.unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }

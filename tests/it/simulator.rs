@@ -117,7 +117,7 @@ async fn lists_page_by_page() {
 #[tokio::test]
 async fn creates_above_the_pace_are_deferred() {
     let mut config = long_calls();
-    config.accounts = vec![SimAccount { calls_per_second: Some(1.0), ..World::sim_account() }];
+    config.accounts = vec![SimAccount { calls_per_second: Some(0.01), ..World::sim_account() }];
     let world = World::start(config).await;
     let first = world.client.create_call(&world.account, &world.call(1)).await;
     assert!(matches!(first, Created::Submitted { .. }), "{first:?}");

@@ -121,6 +121,8 @@ pub fn decide(transfer: &Transfer, fact: &Fact) -> Result<Events, Rejection> {
         Fact::Canceled => return cancel(transfer),
         Fact::CallerCame(_) if transfer.caller.is_some() => return Err(Rejection::HasCaller),
         Fact::CallerCame(call_id) => vec![Event::CallerJoined { call_id: *call_id }],
+        // A stranger in its queue is not the caller.
+        Fact::CallerWaits if transfer.caller.is_none() => Vec::new(),
         Fact::CallerWaits => waits(transfer),
         Fact::QueueFailed if progress.held || is_sent_to_the_queue(transfer) => {
             // The caller asks right now, and is told: see `heard`.

@@ -296,6 +296,19 @@ fn a_caller_whom_no_queue_takes_hears_the_way_back() {
 }
 
 #[test]
+fn nobody_is_connected_before_the_caller_came() {
+    let mut transfer = Transfer::new(Mode::Warm, settings(1, apologize()), None, NOW);
+    for fact in [Fact::Begun, Fact::LegStarted(leg(1)), Fact::Accepted(leg(1)), Fact::Timeout] {
+        take(&mut transfer, &fact);
+    }
+    assert_eq!(transfer.progress.phase, Phase::AwaitCaller);
+    assert_eq!(take(&mut transfer, &Fact::CallerWaits), [State::Ringing]);
+    take(&mut transfer, &Fact::CallerCame(CALLER));
+    take(&mut transfer, &Fact::CallerWaits);
+    assert_eq!(next_step(&transfer), Step::Act(Action::Redirect));
+}
+
+#[test]
 fn whoever_is_on_hold_is_taken_back() {
     let facts = [Fact::Done(Action::Hold), Fact::LegStarted(leg(1)), Fact::LegMachine(leg(1))];
     let mut transfer = story(Mode::Warm, 1, apologize(), &facts);

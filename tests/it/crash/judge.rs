@@ -8,9 +8,7 @@ use trunkline::domain::call::{CarrierStatus, NOT_SENT, STALE_NO_CALL_SID, WITHDR
 use trunkline::grpc::pb::{CallState, JobCounts, JobState};
 use trunkline::simulator::Entry;
 
-use crate::system::world::{
-    Carrier, PACE_TOLERANCE, by_call_id, counts, ended_within, list_calls, list_jobs,
-};
+use crate::system::world::{Carrier, by_call_id, counts, ended_within, list_calls, list_jobs};
 
 /// What the tenant is allowed.
 pub struct Caps {
@@ -18,6 +16,8 @@ pub struct Caps {
     /// None where locks and broken connections hold claims up: what they claimed is then sent late, and bunched with
     /// what was claimed after them.
     pub per_second: Option<f64>,
+    /// How much earlier than its turn a create may arrive.
+    pub tolerance: Duration,
 }
 
 /// Waits until every run has ended, then holds every job and call against the ledger. Returns how many creates
@@ -75,7 +75,7 @@ pub async fn judge(
     assert!(creates.is_empty(), "creates without an intent: {:?}", creates.keys());
     assert!(ledger.peak_concurrency() <= caps.concurrent, "{} live calls", ledger.peak_concurrency());
     if let Some(per_second) = caps.per_second {
-        assert_eq!(ledger.pace_violations(per_second, PACE_TOLERANCE), []);
+        assert_eq!(ledger.pace_violations(per_second, caps.tolerance), []);
     }
     ledger.entries.len()
 }

@@ -8,10 +8,12 @@ use trunkline::grpc::pb::{self, RunState};
 use super::fleet::{Fleet, Settings};
 use super::judge::{Caps, judge};
 use crate::support::{TestDatabase, phone};
-use crate::system::world::{counts, create, jobs, quick_carrier, retrying, run, settings, state, until};
+use crate::system::world::{
+    PACE_TOLERANCE, counts, create, jobs, quick_carrier, retrying, run, settings, state, until,
+};
 
 /// Fewer slots than the pace could fill, so that both bind.
-const CAPS: Caps = Caps { concurrent: 6, per_second: Some(25.0) };
+const CAPS: Caps = Caps { concurrent: 6, per_second: Some(25.0), tolerance: PACE_TOLERANCE };
 const SETTINGS: &Settings = &[
     ("TENANT__MAX_CONCURRENT_CALLS", "6"),
     ("TENANT__CALLS_PER_SECOND", "25"),

@@ -13,9 +13,9 @@ use super::judge::{Caps, judge};
 use super::probe::Held;
 use super::proxy::Proxy;
 use crate::support::TestDatabase;
-use crate::system::world::{create, jobs, quick_carrier, settings, until};
+use crate::system::world::{PACE_TOLERANCE, create, jobs, quick_carrier, settings, until};
 
-const CAPS: Caps = Caps { concurrent: 60, per_second: None };
+const CAPS: Caps = Caps { concurrent: 60, per_second: None, tolerance: PACE_TOLERANCE };
 const SETTINGS: &Settings = &[
     ("TENANT__MAX_CONCURRENT_CALLS", "60"),
     ("TENANT__CALLS_PER_SECOND", "20"),

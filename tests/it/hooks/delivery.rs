@@ -22,7 +22,7 @@ on_both_databases!(
 );
 
 async fn a_run_is_told_signed_and_in_order(database: TestDatabase) {
-    let world = World::start(database, hooking()).await;
+    let world = World::start(database, Setup::patient()).await;
     let (all, ends) = (Receiver::start().await, Receiver::start().await);
     let (_, secret) = create_webhook(&world.client, &all.url("/all"), &[]).await;
     let (_, other) = create_webhook(&world.client, &ends.url("/ends"), &["run.completed"]).await;

@@ -23,7 +23,7 @@ use crate::support::{TestDatabase, job, make_tenant, new_run, settings, worker};
 
 const FAST: f64 = 10_000.0;
 /// A case whose jobs have not all ended by then, with the carrier answering everything, never ends them.
-const ENDS_WITHIN: Duration = Duration::from_secs(20);
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The stores of a test, one for each process; every case has tenants of its own in them.
 pub struct Stores {

@@ -84,7 +84,7 @@ async fn full_paced_and_behind(test: Open) {
     // The other run's jobs count for themselves.
     let found = reasons(store, &tenant, others[1]).await;
     assert_eq!(found[0], Reason::TenantAtConcurrency { live: 3, limit: 3 });
-    let slow = make_tenant(store, "slow", 9, 0.5).await;
+    let slow = make_tenant(store, "slow", 9, 0.01).await;
     let (_, jobs) = create(store, &slow, new_run(settings(), 20..22)).await;
     claim_n(store, 1).await;
     let waits = why(store, &slow, jobs[1]).await.explanation;

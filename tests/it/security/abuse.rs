@@ -81,6 +81,7 @@ async fn a_thousand_wrong_keys_a_second_harm_nobody_else() {
             queue.list_runs(authorized(&format!("Bearer key{n}.wrong"), list())).await.unwrap_err()
         })
     };
+    let began = std::time::Instant::now();
     let guesses: Vec<_> = (0..1_000).map(guess).collect();
     let mut queue = OutboundQueueClient::new(server.connect_from(3).await);
     for _ in 0..50 {
@@ -98,8 +99,10 @@ async fn a_thousand_wrong_keys_a_second_harm_nobody_else() {
             }
         }
     }
-    // The burst, and what came back while the guesses came; more if this machine is slow.
-    assert!((200..600).contains(&looked_at), "{looked_at} of 1,000 keys were looked at");
+    // The burst, and what came back while the guesses came.
+    let most = 300 + 100 * i32::try_from(began.elapsed().as_secs() + 1).unwrap();
+    assert!((200..most).contains(&looked_at), "{looked_at} of 1,000 keys were looked at");
+    assert!(turned_away > 0, "this machine is too slow for a flood");
     assert_eq!(looked_at + turned_away, 1_000);
 }
 

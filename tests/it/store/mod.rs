@@ -67,6 +67,17 @@ pub async fn assert_claims_nothing(store: &Engine) {
     }
 }
 
+/// Claims, and gets nothing, until that has done what is waited for; wake-ups are passed on in their own time.
+pub async fn claim_nothing_until(store: &Engine, done: impl AsyncFn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done().await {
+        assert!(claim(store).await.calls.is_empty());
+        assert!(Instant::now() < end, "nothing became of it");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_claims_nothing(store).await;
+}
+
 pub async fn finish(store: &Engine, tenant: &TenantId, call: CallId, end: CarrierStatus) {
     let news = [
         (call, News::Submitted { sid: sid(call) }),

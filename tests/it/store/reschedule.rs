@@ -15,7 +15,9 @@ use trunkline::store::{
     Admin as _, Engine, Error, JobView, NewJob, NewRun, Page, RunPatch, Store, TenantPatch,
 };
 
-use super::{FAST, PATIENCE, assert_claims_nothing, assert_nothing_lost, claim, claim_n, next_task};
+use super::{
+    FAST, PATIENCE, assert_claims_nothing, assert_nothing_lost, claim_n, claim_nothing_until, next_task,
+};
 use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, settings, worker};
 
 on_both_stores!(
@@ -51,12 +53,7 @@ async fn jobs(store: &Engine, tenant: &TenantId, run: RunId) -> Vec<JobView> {
 
 /// Claims until every job is as it is expected, and nobody was called.
 async fn put_off_all(store: &Engine, tenant: &TenantId, run: RunId, put_off: impl Fn(&JobView) -> bool) {
-    let end = std::time::Instant::now() + PATIENCE;
-    while !jobs(store, tenant, run).await.iter().all(&put_off) {
-        assert!(claim(store).await.calls.is_empty());
-        assert!(std::time::Instant::now() < end, "they are still due");
-    }
-    assert_claims_nothing(store).await;
+    claim_nothing_until(store, async || jobs(store, tenant, run).await.iter().all(&put_off)).await;
 }
 
 async fn open(store: &Engine, tenant: &TenantId, run: RunId, days: Vec<Date>) {

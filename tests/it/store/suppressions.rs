@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use trunkline::domain::call::CarrierStatus;
 use trunkline::domain::event::Event;
@@ -180,15 +180,12 @@ async fn adding_never_shortens(test: TestStore) {
 async fn an_end_comes(test: TestStore) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
-    let ends = store.now().await.unwrap() + Duration::from_millis(400);
+    let ends = store.now().await.unwrap() + Duration::from_secs(60);
     suppress(store, &tenant, NewSuppression { expires_at: Some(ends), ..asked(1) }).await;
     let held = store.create_run(&tenant, new_run(settings(), 1..2), None).await.unwrap();
     assert!(ids(&held.jobs[0]).2);
-    let patience = Instant::now() + Duration::from_secs(10);
-    while store.now().await.unwrap() < ends {
-        assert!(Instant::now() < patience);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let now = store.now().await.unwrap();
+    test.raw().await.execute(&format!("UPDATE suppressions SET expires_at = {}", now.0)).await;
     assert!(listed(store, &tenant, &SuppressionFilter::default()).await.is_empty());
     let expired = SuppressionFilter { expired: true, ..SuppressionFilter::default() };
     assert_eq!(listed(store, &tenant, &expired).await.len(), 1);

@@ -50,7 +50,9 @@ async fn machines_are_left_a_message(database: TestDatabase) {
 }
 
 async fn machines_are_taken_for_people(database: TestDatabase) {
-    let world = World::start(database, everything_is_a_machine(quick_carrier())).await;
+    // Longer than a detection takes, whatever the machine is busy with.
+    let carrier = trunkline::simulator::Config { talk_s: Range::exactly(200.0), ..quick_carrier() };
+    let world = World::start(database, everything_is_a_machine(carrier)).await;
     let run_id = create(&world.queue(), on_machine(OnMachine::TreatAsAnswered), jobs(0..4)).await;
     assert_outcome(&world, &run_id, JobState::Completed, Outcome::Answered).await;
     world.stop().await;

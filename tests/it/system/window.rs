@@ -71,14 +71,14 @@ async fn a_closed_window_dials_nothing(database: TestDatabase) {
 async fn a_start_in_the_future_is_honoured(database: TestDatabase) {
     let world = World::start(database, Setup::default()).await;
     let queue = world.queue();
-    let starts_at = now() + Duration::from_millis(1_500);
+    let starts_at = now() + Duration::from_secs(6);
+    let at_once = create(&queue, settings(), jobs(20..25)).await;
     let later = pb::RunSettings { starts_at: Some(on_the_wire(starts_at)), ..settings() };
     let later = create(&queue, later, jobs(0..5)).await;
     // A job may wait for longer than its run.
     let eligible_at = starts_at + Duration::from_millis(1_000);
     let patient = |job| pb::NewJob { eligible_time: Some(on_the_wire(eligible_at)), ..job };
     let patient = create(&queue, settings(), jobs(10..13).into_iter().map(patient).collect()).await;
-    let at_once = create(&queue, settings(), jobs(20..25)).await;
     for run_id in [&at_once, &later, &patient] {
         assert_eq!(state(&ended(&queue, run_id).await), RunState::Completed);
     }
@@ -99,15 +99,15 @@ async fn a_start_in_the_future_is_honoured(database: TestDatabase) {
 }
 
 async fn a_run_that_expires_ends_its_jobs(database: TestDatabase) {
-    // One slot, and calls of a second: most jobs never get their turn.
+    // One slot, and calls of two seconds: most jobs never get their turn.
     let carrier = trunkline::simulator::Config {
         outcomes: trunkline::simulator::Outcomes::ALL_ANSWERED,
-        talk_s: trunkline::simulator::Range::exactly(100.0),
+        talk_s: trunkline::simulator::Range::exactly(200.0),
         ..quick_carrier()
     };
     let world = World::start(database, Setup { concurrent: 1, carrier, ..Setup::default() }).await;
     let queue = world.queue();
-    let expires_at = now() + Duration::from_millis(1_700);
+    let expires_at = now() + Duration::from_secs(4);
     let short = pb::RunSettings { expires_at: Some(on_the_wire(expires_at)), ..settings() };
     let run_id = create(&queue, short, jobs(0..12)).await;
     let run = ended(&queue, &run_id).await;
