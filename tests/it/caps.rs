@@ -10,12 +10,12 @@ use trunkline::domain::explain::Reason;
 use trunkline::domain::job::JobState;
 use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::run::{RunField, RunSettings};
-use trunkline::domain::task::{Lane, TaskKind};
 use trunkline::domain::{RunId, TenantId, Timestamp};
 use trunkline::store::{
     ClaimLimits, ClaimedCall, Engine, JobView, NewJob, NewRun, Page, RunPatch, Store, Who,
 };
 
+use crate::store::reschedule_all;
 use crate::support::raw::Raw;
 use crate::support::{TestDatabase, job, make_tenant, new_run, on_both_databases, phone, settings, worker};
 
@@ -83,19 +83,6 @@ impl World {
         for call in &calls {
             self.end(call).await;
         }
-    }
-
-    /// Does what a change of rules put in.
-    async fn reschedule(&self) {
-        let holds = Duration::from_secs(600);
-        let mut pages = 0;
-        loop {
-            let due = self.store.claim_tasks(&worker("t"), Lane::Inside, 1_000, holds).await.unwrap();
-            let Some(task) = due.tasks.iter().find(|task| task.kind == TaskKind::Reschedule) else { break };
-            self.store.reschedule(task).await.unwrap();
-            pages += 1;
-        }
-        assert_eq!(pages, 2, "a page, and one that finds no more");
     }
 
     async fn jobs(&self, run: RunId) -> Vec<JobView> {
@@ -227,7 +214,7 @@ async fn only_the_capped_wait(database: TestDatabase) {
     let patch =
         RunPatch { settings: RunSettings { holidays: far, ..settings() }, fields: vec![RunField::Holidays] };
     let changed = world.store.update_run(&world.tenant, run, patch, None).await.unwrap();
-    world.reschedule().await;
+    assert_eq!(reschedule_all(&world.store).await, 2, "a page, and one that finds no more");
     assert_eq!(waiting().await, before);
     assert_eq!(world.store.run(&world.tenant, run).await.unwrap().revision, changed.revision);
     // The cap can be lifted, for those who wait as well.
@@ -235,7 +222,7 @@ async fn only_the_capped_wait(database: TestDatabase) {
     let view = world.store.update_run(&world.tenant, run, patch, None).await.unwrap();
     assert!(view.settings.frequency_caps.is_empty());
     assert_eq!(view.progress.counts.queued, 5);
-    world.reschedule().await;
+    assert_eq!(reschedule_all(&world.store).await, 2, "a page, and one that finds no more");
     let mut dialed: Vec<_> = world.claim().await.into_iter().map(|call| call.to).collect();
     dialed.sort();
     assert_eq!(dialed, (0..5).map(phone).collect::<Vec<_>>());

@@ -30,37 +30,28 @@ struct Logs {
     mark: Sql,
 }
 
-static RUNS: Logs = Logs {
-    due: Sql::new(
-        "SELECT tenant_id, run_id AS id FROM runs
-         WHERE ended_at IS NOT NULL AND NOT log_trimmed AND ended_at <= $1 ORDER BY ended_at LIMIT $2",
-    ),
-    delete: Sql::new(
-        "DELETE FROM run_events WHERE (tenant_id, run_id, revision) IN
-             (SELECT tenant_id, run_id, revision FROM run_events WHERE tenant_id = $1 AND run_id = $2
-              ORDER BY revision LIMIT $3)",
-    ),
-    mark: Sql::new(
-        "UPDATE runs SET log_trimmed = true WHERE tenant_id = $1 AND run_id = $2
-             AND NOT EXISTS (SELECT 1 FROM run_events e WHERE e.tenant_id = $1 AND e.run_id = $2)",
-    ),
-};
+macro_rules! logs {
+    ($owner:literal, $id:literal, $log:literal) => {
+        Logs {
+            due: Sql::new(concat!(
+                "SELECT tenant_id, ", $id, " AS id FROM ", $owner,
+                " WHERE ended_at IS NOT NULL AND NOT log_trimmed AND ended_at <= $1 ORDER BY ended_at LIMIT $2"
+            )),
+            delete: Sql::new(concat!(
+                "DELETE FROM ", $log, " WHERE (tenant_id, ", $id, ", revision) IN
+                     (SELECT tenant_id, ", $id, ", revision FROM ", $log, " WHERE tenant_id = $1 AND ", $id, " = $2
+                      ORDER BY revision LIMIT $3)"
+            )),
+            mark: Sql::new(concat!(
+                "UPDATE ", $owner, " SET log_trimmed = true WHERE tenant_id = $1 AND ", $id, " = $2
+                     AND NOT EXISTS (SELECT 1 FROM ", $log, " e WHERE e.tenant_id = $1 AND e.", $id, " = $2)"
+            )),
+        }
+    };
+}
 
-static TRANSFERS: Logs = Logs {
-    due: Sql::new(
-        "SELECT tenant_id, transfer_id AS id FROM transfers
-         WHERE ended_at IS NOT NULL AND NOT log_trimmed AND ended_at <= $1 ORDER BY ended_at LIMIT $2",
-    ),
-    delete: Sql::new(
-        "DELETE FROM transfer_events WHERE (tenant_id, transfer_id, revision) IN
-             (SELECT tenant_id, transfer_id, revision FROM transfer_events WHERE tenant_id = $1 AND transfer_id = $2
-              ORDER BY revision LIMIT $3)",
-    ),
-    mark: Sql::new(
-        "UPDATE transfers SET log_trimmed = true WHERE tenant_id = $1 AND transfer_id = $2
-             AND NOT EXISTS (SELECT 1 FROM transfer_events e WHERE e.tenant_id = $1 AND e.transfer_id = $2)",
-    ),
-};
+static RUNS: Logs = logs!("runs", "run_id", "run_events");
+static TRANSFERS: Logs = logs!("transfers", "transfer_id", "transfer_events");
 
 /// See [`crate::store::Store::trim_logs`].
 pub async fn logs(engine: &Engine, keep: Duration) -> Result<u64> {

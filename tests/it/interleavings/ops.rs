@@ -43,6 +43,13 @@ pub enum Op {
         run: u8,
         concurrency: u32,
     },
+    /// Holidays around today, or none any more.
+    Holidays {
+        run: u8,
+        shut: bool,
+    },
+    /// The pages that such changes put in.
+    Reschedule,
     LimitTenant {
         tenant: u8,
         concurrent: u32,
@@ -134,6 +141,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (run, phones()).prop_map(|(run, jobs)| Op::Add { run, jobs }),
         3 => (run, command()).prop_map(|(run, command)| Op::Command { run, command }),
         2 => (run, 1..5u32).prop_map(|(run, concurrency)| Op::Limit { run, concurrency }),
+        1 => (run, any::<bool>()).prop_map(|(run, shut)| Op::Holidays { run, shut }),
+        2 => Just(Op::Reschedule),
         1 => (tenant, 1..6u32).prop_map(|(tenant, concurrent)| Op::LimitTenant { tenant, concurrent }),
         1 => (run, prop::collection::vec(any::<u8>(), 1..4)).prop_map(|(run, jobs)| Op::CancelJobs { run, jobs }),
         1 => run.prop_map(|run| Op::Retry { run }),

@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use jiff::ToSpan as _;
 use tokio::sync::Mutex as AsyncMutex;
 use trunkline::domain::call::{CarrierStatus, GONE_AT_CARRIER, NOT_SENT, News};
 use trunkline::domain::job::JobState;
 use trunkline::domain::retry::{RetryOn, RetryPolicy};
 use trunkline::domain::run::{Command, RunField, RunSettings};
+use trunkline::domain::task::TaskKind;
 use trunkline::domain::unknown::Candidate;
-use trunkline::domain::{CallId, CallSid, JobId, RunId, TenantId};
-use trunkline::store::{Applied, ClaimLimits, Engine, Error, JobAdded, NewRetry, NewRun, RunPatch, Store};
+use trunkline::domain::{CallId, CallSid, JobId, RunId, TaskId, TenantId};
+use trunkline::store::{
+    Applied, ClaimLimits, Engine, Error, JobAdded, NewRetry, NewRun, RunPatch, Store, Task,
+};
 
 use super::facts::Facts;
 use super::ops::{Op, Piece, Step, Time};
@@ -236,6 +240,11 @@ impl<'a> World<'a> {
                 let patch = RunPatch { settings, fields: vec![RunField::Concurrency] };
                 expected(store.update_run(&tenant, run, patch, None).await).map(drop)
             }
+            Op::Holidays { run: number, shut } => {
+                let Some((tenant, run)) = run(*number) else { return Ok(()) };
+                keep_holidays(store, &tenant, run, *shut).await
+            }
+            Op::Reschedule => self.reschedule(store).await,
             Op::LimitTenant { tenant, concurrent } => {
                 make_tenant(store, self.tenant(*tenant).as_str(), *concurrent, FAST).await;
                 Ok(())
@@ -296,6 +305,31 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Does what is in the table, claimed by nobody: of two at once one comes too late.
+    async fn reschedule(&self, store: &Engine) -> Result<(), String> {
+        for tenant in &self.tenants {
+            let rows = format!(
+                "SELECT CAST(task_id AS TEXT), payload FROM tasks WHERE tenant_id = '{tenant}' AND kind = 'reschedule'"
+            );
+            for row in self.stores.raw.lock().await.rows(&rows).await {
+                let task = Task {
+                    tenant: tenant.clone(),
+                    id: TaskId(row[0].parse().unwrap()),
+                    kind: TaskKind::Reschedule,
+                    subject: "a run".to_owned(),
+                    payload: row[1].clone(),
+                    attempt: 1,
+                    claim: 0,
+                };
+                match store.reschedule(&task).await {
+                    Err(Error::Lapsed) => {}
+                    done => drop(expected(done)?),
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn retry(&self, store: &Engine, tenant: &TenantId, run: RunId) -> Result<(), String> {
         let states = vec![JobState::Failed, JobState::Canceled, JobState::Expired];
         let retry = NewRetry { parent: run, states, outcomes: Vec::new(), patch: None, start: true };
@@ -345,6 +379,15 @@ impl<'a> World<'a> {
     }
 }
 
+async fn keep_holidays(store: &Engine, tenant: &TenantId, run: RunId, shut: bool) -> Result<(), String> {
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let around = (-2..=2).map(|n| today.checked_add(n.days()).unwrap());
+    let holidays = if shut { around.collect() } else { Vec::new() };
+    let patch =
+        RunPatch { settings: RunSettings { holidays, ..settings() }, fields: vec![RunField::Holidays] };
+    expected(store.update_run(tenant, run, patch, None).await).map(drop)
+}
+
 /// Reads the account's list for every unknown call that is due, as the follow-up does.
 async fn look_up(store: &Engine, found: bool) -> Result<(), String> {
     for due in expected(store.take_due_calls(100).await)?.unwrap_or_default() {
@@ -369,6 +412,7 @@ async fn end_everything(world: &World<'_>, watcher: &mut Watcher) -> Result<(), 
     loop {
         let runs = world.made.lock().unwrap().runs.clone();
         for (tenant, run) in &runs {
+            keep_holidays(store, tenant, *run, false).await?;
             for command in [Command::Start, Command::Resume, Command::Seal] {
                 expected(store.command_run(tenant, *run, command, None).await)?;
             }

@@ -100,8 +100,8 @@ async fn a_thousand_wrong_keys_a_second_harm_nobody_else() {
         }
     }
     // The burst, and what came back while the guesses came.
-    let most = 300 + 100 * i32::try_from(began.elapsed().as_secs() + 1).unwrap();
-    assert!((200..most).contains(&looked_at), "{looked_at} of 1,000 keys were looked at");
+    let most = 200 + 100 * i32::try_from(began.elapsed().as_secs() + 1).unwrap();
+    assert!((200..=most).contains(&looked_at), "{looked_at} of 1,000 keys were looked at");
     assert!(turned_away > 0, "this machine is too slow for a flood");
     assert_eq!(looked_at + turned_away, 1_000);
 }

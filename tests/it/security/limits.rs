@@ -23,26 +23,28 @@ fn rate(text: &str) -> Rate {
     text.parse().unwrap()
 }
 
-/// Asks until there is nothing left: on a slow machine some comes back between two requests.
-async fn exhausted<T>(mut ask: impl AsyncFnMut() -> Result<T, Status>) -> Status {
-    for _ in 0..50 {
+/// Asks until there is nothing left of a quota of one a second that was used up but for what came back since `began`.
+async fn exhausted<T>(began: Instant, mut ask: impl AsyncFnMut() -> Result<T, Status>) -> Status {
+    let mut let_in = 0;
+    loop {
         match ask().await {
             Err(status) if status.code() == Code::ResourceExhausted => return status,
-            Ok(_) | Err(_) => {}
+            Ok(_) | Err(_) => let_in += 1,
         }
+        assert!(let_in <= began.elapsed().as_secs(), "{let_in} more than the quota");
     }
-    panic!("never refused");
 }
 
 #[tokio::test]
 async fn a_used_up_quota_says_when_to_come_again() {
     let limits = standard(|plan| plan.read = rate("1/s burst 5"));
     let server = limited(TestStore::sqlite().await, limits).await;
+    let began = Instant::now();
     let mut queue = server.queue().await;
     for _ in 0..5 {
         queue.list_runs(with("one", list())).await.unwrap();
     }
-    let refused = exhausted(async || queue.list_runs(with("one", list())).await).await;
+    let refused = exhausted(began, async || queue.list_runs(with("one", list())).await).await;
     let wait = over(&refused, "RATE_LIMIT", "tenant:requests:read");
     // Less than a second is left; it is rounded up.
     assert_eq!(wait, Duration::from_secs(1));
@@ -57,6 +59,7 @@ async fn a_used_up_quota_says_when_to_come_again() {
 async fn each_plan_has_its_own_numbers() {
     let limits = standard(|plan| plan.read = rate("1/s burst 1"));
     let server = limited(TestStore::sqlite().await, limits).await;
+    let began = Instant::now();
     let store = &server.test.store;
     let two = store.tenant(&"two".parse().unwrap()).await.unwrap();
     store.put_tenant(&Tenant { plan: HIGH_VOLUME.into(), ..two }).await.unwrap();
@@ -65,7 +68,7 @@ async fn each_plan_has_its_own_numbers() {
         queue.list_runs(with("two", list())).await.unwrap();
     }
     queue.list_runs(with("one", list())).await.unwrap();
-    let refused = exhausted(async || queue.list_runs(with("one", list())).await).await;
+    let refused = exhausted(began, async || queue.list_runs(with("one", list())).await).await;
     over(&refused, "RATE_LIMIT", "tenant:requests:read");
 }
 
@@ -73,11 +76,12 @@ async fn each_plan_has_its_own_numbers() {
 async fn maintenance_has_its_own_quota() {
     let limits = standard(|plan| plan.maintenance = rate("1/s burst 1"));
     let server = limited(TestStore::sqlite().await, limits).await;
+    let began = Instant::now();
     let mut queue = server.queue().await;
     queue.reconcile_runs(with("one", pb::ReconcileRunsRequest::default())).await.unwrap();
     let cleanup =
         async || queue.cleanup_stale_calls(with("one", pb::CleanupStaleCallsRequest::default())).await;
-    over(&exhausted(cleanup).await, "RATE_LIMIT", "tenant:requests:maintenance");
+    over(&exhausted(began, cleanup).await, "RATE_LIMIT", "tenant:requests:maintenance");
 }
 
 #[tokio::test]
@@ -182,18 +186,19 @@ async fn streams_are_bounded_and_come_back() {
 async fn an_address_is_limited_before_its_key_is_looked_at() {
     let limits = Limits { peer: rate("1/s burst 3"), ..Limits::default() };
     let server = limited(TestStore::sqlite().await, limits).await;
+    let began = Instant::now();
     let mut queue = OutboundQueueClient::new(server.connect_from(2).await);
     for _ in 0..3 {
         let refused = queue.list_runs(Request::new(list())).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated);
     }
-    let refused = exhausted(async || queue.list_runs(Request::new(list())).await).await;
+    let refused = exhausted(began, async || queue.list_runs(Request::new(list())).await).await;
     assert_eq!(over(&refused, "PEER_RATE_LIMIT", "peer:requests"), Duration::from_secs(1));
     // Another connection from there has no quota of its own, and a right key makes no difference.
     let mut queue = OutboundQueueClient::new(server.connect_from(2).await);
-    exhausted(async || queue.list_runs(with("one", list())).await).await;
+    exhausted(began, async || queue.list_runs(with("one", list())).await).await;
     let mut health = HealthClient::new(server.connect_from(2).await);
-    exhausted(async || health.check(HealthCheckRequest::default()).await).await;
+    exhausted(began, async || health.check(HealthCheckRequest::default()).await).await;
     let mut queue = OutboundQueueClient::new(server.connect_from(3).await);
     queue.list_runs(with("one", list())).await.unwrap();
 }

@@ -21,7 +21,7 @@ use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::run::JobCounts;
 use trunkline::domain::task::{Lane, TaskKind};
 use trunkline::domain::{CallId, CallSid, RunId, TenantId};
-use trunkline::store::{Claim, ClaimLimits, Engine, Page, Store, Task};
+use trunkline::store::{Claim, ClaimLimits, Engine, JobView, Page, Store, Task};
 
 pub const LIMITS: ClaimLimits = ClaimLimits { max_calls: 32, horizon: Duration::from_millis(250) };
 pub const FAST: f64 = 10_000.0;
@@ -104,19 +104,36 @@ pub async fn next_task(store: &Engine, kind: TaskKind, holds: Duration) -> Task 
     }
 }
 
+/// Does what changes of windows put in, as it is due; how many pages there were, those that found nothing included.
+pub async fn reschedule_all(store: &Engine) -> usize {
+    for pages in 0..20 {
+        let due = store.claim_tasks(&worker("b"), Lane::Inside, 1_000, PATIENCE).await.unwrap();
+        let Some(task) = due.tasks.iter().find(|task| task.kind == TaskKind::Reschedule) else {
+            return pages;
+        };
+        store.reschedule(task).await.unwrap();
+    }
+    panic!("it goes on and on");
+}
+
+/// All jobs of a run.
+pub async fn all_jobs(store: &Engine, tenant: &TenantId, run: RunId) -> Vec<JobView> {
+    let (mut all, mut page) = (Vec::new(), Page { size: 1_000, after: None });
+    loop {
+        let jobs = store.list_jobs(tenant, run, &[], page).await.unwrap();
+        all.extend(jobs.items);
+        page.after = jobs.next;
+        if jobs.next.is_none() {
+            return all;
+        }
+    }
+}
+
 /// Invariant 5, from the rows themselves.
 pub async fn assert_nothing_lost(store: &Engine, tenant: &TenantId, run: RunId) -> JobCounts {
     let view = store.run(tenant, run).await.unwrap();
     let mut counts = JobCounts::default();
-    let mut page = Page { size: 1_000, after: None };
-    loop {
-        let jobs = store.list_jobs(tenant, run, &[], page).await.unwrap();
-        jobs.items.iter().for_each(|job| *counts.of_mut(job.state) += 1);
-        page.after = jobs.next;
-        if jobs.next.is_none() {
-            break;
-        }
-    }
+    all_jobs(store, tenant, run).await.iter().for_each(|job| *counts.of_mut(job.state) += 1);
     assert_eq!(counts, view.progress.counts);
     counts
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use jiff::{Timestamp as Instant, ToSpan};
 use trunkline::domain::event::Event;
 use trunkline::domain::job::JobState;
 use trunkline::domain::run::{RunField, RunSettings};
-use trunkline::domain::task::{Lane, TaskKind};
+use trunkline::domain::task::TaskKind;
 use trunkline::domain::tenant::TenantField;
 use trunkline::domain::window::CallingWindow;
 use trunkline::domain::{RunId, TenantId, Timestamp};
@@ -16,9 +17,10 @@ use trunkline::store::{
 };
 
 use super::{
-    FAST, PATIENCE, assert_claims_nothing, assert_nothing_lost, claim_n, claim_nothing_until, next_task,
+    FAST, PATIENCE, all_jobs, assert_claims_nothing, assert_nothing_lost, claim_n, claim_nothing_until,
+    next_task, reschedule_all,
 };
-use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, settings, worker};
+use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, settings};
 
 on_both_stores!(
     who_was_put_off_is_called_once_the_window_opens,
@@ -29,9 +31,12 @@ on_both_stores!(
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// So many days around today, by any clock: a run that keeps them calls nobody now.
-fn days(from: i64, to: i64) -> Vec<Date> {
-    let today = Instant::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+fn today() -> Date {
+    Instant::now().to_zoned(TimeZone::UTC).date()
+}
+
+/// So many days around one, by any clock: a run that keeps them calls nobody on it.
+fn days(today: Date, from: i64, to: i64) -> Vec<Date> {
     (from..=to).map(|n| today.checked_add(n.days()).unwrap()).collect()
 }
 
@@ -39,21 +44,9 @@ fn shut(days: Vec<Date>) -> RunSettings {
     RunSettings { holidays: days, ..settings() }
 }
 
-async fn jobs(store: &Engine, tenant: &TenantId, run: RunId) -> Vec<JobView> {
-    let (mut all, mut page) = (Vec::new(), Page { size: 1_000, after: None });
-    loop {
-        let jobs = store.list_jobs(tenant, run, &[], page).await.unwrap();
-        all.extend(jobs.items);
-        page.after = jobs.next;
-        if jobs.next.is_none() {
-            return all;
-        }
-    }
-}
-
 /// Claims until every job is as it is expected, and nobody was called.
 async fn put_off_all(store: &Engine, tenant: &TenantId, run: RunId, put_off: impl Fn(&JobView) -> bool) {
-    claim_nothing_until(store, async || jobs(store, tenant, run).await.iter().all(&put_off)).await;
+    claim_nothing_until(store, async || all_jobs(store, tenant, run).await.iter().all(&put_off)).await;
 }
 
 async fn open(store: &Engine, tenant: &TenantId, run: RunId, days: Vec<Date>) {
@@ -61,25 +54,11 @@ async fn open(store: &Engine, tenant: &TenantId, run: RunId, days: Vec<Date>) {
     store.update_run(tenant, run, patch, None).await.unwrap();
 }
 
-/// Does every page; how many there were, the one that found nothing included.
-async fn pages(store: &Engine) -> usize {
-    for n in 1.. {
-        let task = next_task(store, TaskKind::Reschedule, PATIENCE).await;
-        store.reschedule(&task).await.unwrap();
-        let due = store.claim_tasks(&worker("b"), Lane::Inside, 10, Duration::from_millis(1)).await.unwrap();
-        if due.tasks.is_empty() {
-            return n;
-        }
-        assert!(n < 20, "it goes on and on");
-    }
-    0
-}
-
 async fn who_was_put_off_is_called_once_the_window_opens(test: TestStore) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     let tomorrow = Timestamp(store.now().await.unwrap().0 + 86_400_000_000);
-    let mut new = new_run(shut(days(-2, 2)), 0..0);
+    let mut new = new_run(shut(days(today(), -2, 2)), 0..0);
     let later = NewJob { eligible_at: Some(tomorrow), ..job(0) };
     new.jobs = std::iter::once(later).chain((1..1_000).map(job)).collect();
     let run = store.create_run(&tenant, NewRun { seal: false, ..new }, None).await.unwrap().run.id;
@@ -93,10 +72,10 @@ async fn who_was_put_off_is_called_once_the_window_opens(test: TestStore) {
     let second = next_task(store, TaskKind::Reschedule, PATIENCE).await;
     store.reschedule(&second).await.unwrap();
     assert!(matches!(store.reschedule(&first).await, Err(Error::Lapsed)));
-    assert_eq!(put_off(&jobs(store, &tenant, run).await), 199);
-    assert_eq!(pages(store).await, 2);
+    assert_eq!(put_off(&all_jobs(store, &tenant, run).await), 199);
+    assert_eq!(reschedule_all(store).await, 2);
     let now = store.now().await.unwrap();
-    for job in jobs(store, &tenant, run).await {
+    for job in all_jobs(store, &tenant, run).await {
         let due = job.eligible_at >= opened && job.eligible_at <= now;
         assert!(due || job.eligible_at == tomorrow, "now, and none before it was due: {job:?}");
     }
@@ -108,14 +87,15 @@ async fn who_was_put_off_is_called_once_the_window_opens(test: TestStore) {
 async fn who_may_still_not_be_called_waits_for_the_new_opening(test: TestStore) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 10, FAST).await;
-    let created = store.create_run(&tenant, new_run(shut(days(-2, 9)), 0..150), None).await.unwrap();
+    let today = today();
+    let created = store.create_run(&tenant, new_run(shut(days(today, -2, 9)), 0..150), None).await.unwrap();
     let run = created.run.id;
     put_off_all(store, &tenant, run, |job| job.eligible_at > created.run.created_at + DAY).await;
-    let before = jobs(store, &tenant, run).await;
+    let before = all_jobs(store, &tenant, run).await;
     // Shorter, and still on: everybody waits, for an earlier day.
-    open(store, &tenant, run, days(-2, 4)).await;
-    assert_eq!(pages(store).await, 2);
-    let after = jobs(store, &tenant, run).await;
+    open(store, &tenant, run, days(today, -2, 4)).await;
+    assert_eq!(reschedule_all(store).await, 2);
+    let after = all_jobs(store, &tenant, run).await;
     for (before, after) in before.iter().zip(&after) {
         // Five days, and an hour where the clocks change in between.
         let hours = before.eligible_at.since(after.eligible_at).as_secs() / 3_600;
@@ -123,11 +103,11 @@ async fn who_may_still_not_be_called_waits_for_the_new_opening(test: TestStore) 
     }
     assert_claims_nothing(store).await;
     // Longer: later openings are found by the claim, when the time has come.
-    open(store, &tenant, run, days(-2, 8)).await;
-    pages(store).await;
-    assert_eq!(jobs(store, &tenant, run).await, after);
+    open(store, &tenant, run, days(today, -2, 8)).await;
+    reschedule_all(store).await;
+    assert_eq!(all_jobs(store, &tenant, run).await, after);
     open(store, &tenant, run, Vec::new()).await;
-    pages(store).await;
+    reschedule_all(store).await;
     assert_eq!(claim_n(store, 10).await.len(), 10);
     let log = store.commits_after(&tenant, run, 0, 1_000).await.unwrap();
     let moved = log.commits.iter().flat_map(|commit| &commit.events);
@@ -139,7 +119,7 @@ async fn a_tenants_window_is_that_of_its_runs(test: TestStore) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     // Open in the one minute that is half a day away.
-    let now = Instant::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let now = Instant::now().to_zoned(TimeZone::UTC);
     let minute = u16::try_from((i32::from(now.hour()) * 60 + i32::from(now.minute()) + 720) % 1_440).unwrap();
     let never = CallingWindow { opens_minute: minute, closes_minute: minute + 1, ..CallingWindow::ALWAYS };
     set_window(store, &tenant, never).await;
@@ -154,7 +134,7 @@ async fn a_tenants_window_is_that_of_its_runs(test: TestStore) {
     }
     set_window(store, &tenant, CallingWindow::ALWAYS).await;
     // A page for each run, and one that finds no more.
-    assert_eq!(pages(store).await, 4);
+    assert_eq!(reschedule_all(store).await, 4);
     let calls = claim_n(store, 30).await;
     for run in all {
         assert_eq!(calls.iter().filter(|call| call.run_id == run).count(), 10);
@@ -171,9 +151,10 @@ async fn set_window(store: &Engine, tenant: &TenantId, window: CallingWindow) {
 async fn what_says_nothing_of_when_moves_nobody(test: TestStore) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 10, FAST).await;
-    let run = store.create_run(&tenant, new_run(shut(days(-2, 2)), 0..3), None).await.unwrap().run.id;
+    let kept = shut(days(today(), -2, 2));
+    let run = store.create_run(&tenant, new_run(kept.clone(), 0..3), None).await.unwrap().run.id;
     let patch = RunPatch {
-        settings: RunSettings { concurrency: 7, ..shut(days(-2, 2)) },
+        settings: RunSettings { concurrency: 7, ..kept },
         fields: vec![RunField::Concurrency, RunField::Holidays],
     };
     store.update_run(&tenant, run, patch, None).await.unwrap();

@@ -51,13 +51,13 @@ fn to(targets: &[usize]) -> Settings {
     }
 }
 
-fn new(mode: Mode, caller: Caller, targets: &[usize]) -> NewTransfer {
+pub(super) fn new(mode: Mode, caller: Caller, targets: &[usize]) -> NewTransfer {
     let incident = (mode == Mode::Warm).then(|| IncidentId(Uuid::new_v4()));
     NewTransfer { mode, incident, caller, settings: to(targets) }
 }
 
 /// A tenant with `n` people on the line.
-async fn with_callers(store: &Engine, n: usize, slots: u32) -> (TenantId, Vec<CallId>) {
+pub(super) async fn with_callers(store: &Engine, n: usize, slots: u32) -> (TenantId, Vec<CallId>) {
     let tenant = make_tenant(store, "acme", slots, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..n), None).await.unwrap();
     let calls: Vec<CallId> = claim_n(store, n).await.iter().map(|call| call.call_id).collect();

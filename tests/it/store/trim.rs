@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use trunkline::domain::run::Command;
-use trunkline::domain::transfer::{Fact, Mode, OnFailure, RING_TIMEOUT_DEFAULT_S, Settings};
+use trunkline::domain::transfer::{Fact, Mode};
 use trunkline::domain::{RunId, TenantId};
-use trunkline::store::{Caller, Engine, NewRun, NewTransfer, Store, Transfers as _};
+use trunkline::store::{Caller, Engine, NewRun, Store, Transfers as _};
 
-use super::{FAST, claim_n, sid, status};
-use crate::support::{TestStore, make_tenant, new_run, on_both_stores, phone, settings};
-use trunkline::domain::call::{CarrierStatus, News};
+use super::FAST;
+use super::transfers::{new as transfer, with_callers};
+use crate::support::{TestStore, make_tenant, new_run, on_both_stores, settings};
 
 on_both_stores!(
     what_ended_long_ago_loses_its_log,
@@ -83,21 +83,8 @@ async fn a_long_log_goes_page_by_page(test: TestStore) {
 
 async fn a_transfers_log_goes_as_well(test: TestStore) {
     let store = &*test.store;
-    let tenant = make_tenant(store, "acme", 9, FAST).await;
-    store.create_run(&tenant, new_run(settings(), 0..1), None).await.unwrap();
-    let caller = claim_n(store, 1).await.remove(0).call_id;
-    let news = [(caller, News::Submitted { sid: sid(caller) }), status(caller, CarrierStatus::InProgress, 2)];
-    store.apply(&tenant, &news).await.unwrap();
-    let settings = Settings {
-        targets: vec![phone(500)],
-        caller_id: None,
-        announcement: None,
-        facts: None,
-        hold_audio_url: None,
-        ring_timeout_s: RING_TIMEOUT_DEFAULT_S,
-        on_failure: OnFailure::Apologize { text: None },
-    };
-    let new = NewTransfer { mode: Mode::Direct, incident: None, caller: Caller::Call(caller), settings };
+    let (tenant, callers) = with_callers(store, 1, 9).await;
+    let new = transfer(Mode::Direct, Caller::Call(callers[0]), &[500]);
     let id = store.start_transfer(&tenant, new, None).await.unwrap().id;
     assert_eq!(store.trim_logs(Duration::ZERO).await.unwrap(), 0, "it goes on");
     let ended = store.transfer_fact(&tenant, id, Fact::CallerEnded).await.unwrap();

@@ -51,7 +51,7 @@ async fn lost_answers_are_resolved(database: TestDatabase) {
 }
 
 /// The circuit breaker: after a row of failures nothing is claimed but a probe now and then, and no attempt is
-/// used. Without a breaker, forty jobs would come back every five seconds.
+/// used. Without a breaker, all jobs would come back every five seconds.
 async fn a_dead_carrier_is_left_alone(database: TestDatabase) {
     let setup = Setup { carrier_listens: false, ..Setup::default() };
     let mut world = World::start(database, setup).await;
