@@ -34,7 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let bytes = protox::prost::Message::encode_to_vec(&descriptors);
     std::fs::write(out.join("trunkline_descriptor.bin"), bytes)?;
-    // Ordered maps, so that the same request has the same bytes, and the same hash, in every process.
+    // Ordered maps, so that the same request has the same bytes, and the same hash, in every
+    // process.
     tonic_prost_build::configure().btree_map(".").skip_debug(SECRET).compile_fds(descriptors)?;
     Ok(())
 }

@@ -22,8 +22,8 @@ use crate::metrics;
 use crate::progress::Hub;
 use crate::reach::Reach;
 use crate::store::{
-    self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring, Recorder,
-    Store,
+    self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring,
+    Recorder, Store,
 };
 use crate::tasks;
 use crate::webhooks;
@@ -42,7 +42,8 @@ const FIRST_KEY_SCOPES: [&str; 8] = [
 /// What the very first key may do as well: without it nobody could let anybody in.
 const ADMIN: &str = "admin";
 
-/// How often it is looked whether certificates have changed: tools that renew them do so days ahead.
+/// How often it is looked whether certificates have changed: tools that renew them do so days
+/// ahead.
 const CERTIFICATES_RELOAD_EVERY: Duration = Duration::from_secs(10);
 
 /// A scrape waits this long for the store; Prometheus' own default is 10 s.
@@ -76,7 +77,9 @@ pub enum Error {
     #[error("{0} failed: {1}")]
     Failed(&'static str, String),
     /// Work was left when the drain deadline passed.
-    #[error("not everything was finished within {0:?}; what was left is taken up at the next start")]
+    #[error(
+        "not everything was finished within {0:?}; what was left is taken up at the next start"
+    )]
     DrainTimeout(Duration),
 }
 
@@ -86,7 +89,8 @@ pub async fn migrate(database_url: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The sockets that the server listens on; bound by the caller, so that a port in use is an early error.
+/// The sockets that the server listens on; bound by the caller, so that a port in use is an early
+/// error.
 pub struct Listeners {
     /// For gRPC; none without the role `api`.
     pub grpc: Option<TcpListener>,
@@ -115,8 +119,13 @@ impl Listeners {
         };
         Ok(Self {
             grpc: bind(config.roles.api, "gRPC", "grpc.listen", config.grpc_listen).await?,
-            webhooks: bind(config.roles.webhooks, "webhooks", "webhooks.listen", config.webhooks_listen)
-                .await?,
+            webhooks: bind(
+                config.roles.webhooks,
+                "webhooks",
+                "webhooks.listen",
+                config.webhooks_listen,
+            )
+            .await?,
             metrics: match config.metrics_listen {
                 Some(address) => bind(true, "metrics", "metrics.listen", address).await?,
                 None => None,
@@ -138,7 +147,8 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store, brings its schema up to date and makes sure that the tenant exists and has a key.
+    /// Opens the store, brings its schema up to date and makes sure that the tenant exists and has
+    /// a key.
     pub async fn prepare(config: Serve) -> Result<Self, Error> {
         let carrier = carrier::Config {
             base_url: config.account.base_url.clone(),
@@ -147,13 +157,19 @@ impl App {
         };
         // What is wrong with it should show now, not at the first call.
         Client::new(carrier.clone())?;
-        let recorded =
-            config.metrics_listen.map(|_| metrics::install()).transpose().map_err(Error::Metrics)?;
-        let keyring = Keyring::parse(&config.sealing_keys)
-            .map_err(|violation| config::Error::from(Problem::of(&violation.field, violation.reason)))?;
-        let guard = Guard::parse(&config.hooks.allow)
-            .map_err(|violation| config::Error::from(Problem::of(&violation.field, violation.reason)))?;
-        let hooks = outbound::Client::new(outbound::Config { guard, timeout: config.hooks.timeout })?;
+        let recorded = config
+            .metrics_listen
+            .map(|_| metrics::install())
+            .transpose()
+            .map_err(Error::Metrics)?;
+        let keyring = Keyring::parse(&config.sealing_keys).map_err(|violation| {
+            config::Error::from(Problem::of(&violation.field, violation.reason))
+        })?;
+        let guard = Guard::parse(&config.hooks.allow).map_err(|violation| {
+            config::Error::from(Problem::of(&violation.field, violation.reason))
+        })?;
+        let hooks =
+            outbound::Client::new(outbound::Config { guard, timeout: config.hooks.timeout })?;
         let grpc = grpc::Config { hooks: Some(hooks.clone()), ..grpc_config(&config).await? };
         let store = Engine::open_with(config.database_url.expose_secret(), keyring).await?;
         let store = store.with_plans(config.limits.plans.clone());
@@ -168,11 +184,16 @@ impl App {
         Ok(Self { config, store: Arc::new(store), carrier, grpc, hooks, recorded, first_key })
     }
 
-    /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is finished and
-    /// recorded, streams are told, all within the drain timeout.
-    pub async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), Error> {
+    /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is
+    /// finished and recorded, streams are told, all within the drain timeout.
+    pub async fn serve(
+        self,
+        listeners: Listeners,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
         let Self { config, store, carrier, grpc: grpc_config, hooks, recorded, .. } = self;
-        let accounts = AccountBook::new(store.clone(), config.account.sid.clone(), access(&config.account));
+        let accounts =
+            AccountBook::new(store.clone(), config.account.sid.clone(), access(&config.account));
         let recorder = Recorder::new(store.clone());
         let dialing = shutdown.child_token();
         // Callbacks and answers are taken until the last call under way is recorded.
@@ -189,7 +210,8 @@ impl App {
         let working = shutdown.child_token();
         let (dialer, tasks, outside) = if config.roles.dialer {
             let dialer = dialer::run(store.clone(), recorder.clone(), dialer_config, dialing);
-            let (disable_after, public_url) = (config.hooks.disable_after, config.public_url.clone());
+            let (disable_after, public_url) =
+                (config.hooks.disable_after, config.public_url.clone());
             let timing = tasks::Config::default;
             let inside = tasks::run(store.clone(), timing(), working.clone());
             let sender = tasks::Sender { client: hooks, disable_after };
@@ -215,14 +237,16 @@ impl App {
         if let Some((listener, recorded)) = listeners.metrics.zip(recorded) {
             let (store, stop) = (store.clone(), hearing.clone());
             servers.spawn(async move {
-                let served = metrics::serve(listener, recorded, move || count(store.clone()), stop).await;
+                let served =
+                    metrics::serve(listener, recorded, move || count(store.clone()), stop).await;
                 served.map_err(|error| Error::Failed("the metrics server", error.to_string()))
             });
         }
         if let Some(listener) = listeners.webhooks {
             let (stop, public_url) = (hearing.clone(), config.public_url.clone());
             servers.spawn(async move {
-                let served = webhooks::serve(listener, store, recorder, accounts, &public_url, stop).await;
+                let served =
+                    webhooks::serve(listener, store, recorder, accounts, &public_url, stop).await;
                 served.map_err(|error| Error::Failed("the webhook server", error.to_string()))
             });
         }
@@ -251,7 +275,8 @@ impl App {
 
 /// The gRPC server's settings; its certificate is read now.
 async fn grpc_config(config: &Serve) -> Result<grpc::Config, Error> {
-    let mut rules = Rules { health: config.health, reflection: config.reflection, ..Rules::default() };
+    let mut rules =
+        Rules { health: config.health, reflection: config.reflection, ..Rules::default() };
     let tls = if let Some(given) = &config.tls {
         if let Some(scopes) = &given.client_scopes {
             let known = Scope::ALL.map(Scope::as_str);
@@ -300,7 +325,8 @@ fn access(account: &Account) -> AccountAccess {
         secrets: CarrierSecrets {
             auth_token: account.auth_token.clone(),
             previous_auth_token: account.previous_auth_token.clone(),
-            api_key: api_key.map(|key| CarrierApiKey { sid: key.sid.clone(), secret: key.secret.clone() }),
+            api_key: api_key
+                .map(|key| CarrierApiKey { sid: key.sid.clone(), secret: key.secret.clone() }),
         },
     }
 }

@@ -1,8 +1,8 @@
 //! Settings: flags over `TRUNKLINE_*` variables over `trunkline.toml` over defaults.
 //!
 //! [`Config::load`] reads them from an injected [`Source`] and refuses what it does not know.
-//! [`Config::check_serve`] and [`Config::check_client`] turn them into checked values, or say everything that
-//! is wrong at once. No other module reads the environment.
+//! [`Config::check_serve`] and [`Config::check_client`] turn them into checked values, or say
+//! everything that is wrong at once. No other module reads the environment.
 
 mod check;
 mod guard;
@@ -19,8 +19,8 @@ use serde::Deserialize;
 pub use check::{Account, ApiKey, Endpoint, Pool, Roles, Serve};
 pub use guard::{ClientTls, ServerTls};
 pub use sections::{
-    Client, Dialer, Grpc, Hooks, Limits, Log, LogFormat, Metrics, PlanLimits, Retention, Sealing, Tenant,
-    Tls, Twilio, Webhooks, Window,
+    Client, Dialer, Grpc, Hooks, Limits, Log, LogFormat, Metrics, PlanLimits, Retention, Sealing,
+    Tenant, Tls, Twilio, Webhooks, Window,
 };
 pub use source::{File, Flags, Source, this_program};
 
@@ -99,7 +99,8 @@ impl Default for Config {
 /// One thing that is wrong, and the way out. Never contains a value that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The setting's key, for example `twilio.auth_token`, or the file or variable that cannot be read.
+    /// The setting's key, for example `twilio.auth_token`, or the file or variable that cannot be
+    /// read.
     pub setting: String,
     /// What is wrong, and what would be right.
     pub message: String,

@@ -1,4 +1,5 @@
-//! What a claim costs behind finished jobs, and while somebody's snapshot keeps dead queue rows from being vacuumed.
+//! What a claim costs behind finished jobs, and while somebody's snapshot keeps dead queue rows
+//! from being vacuumed.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,8 @@ pub async fn measure(backend: &Backend, options: &Options) {
     );
     println!("{:<58} {:>8} {:>8} {:>8}", "", "median", "p99", "max");
     let (world, store) = World::new(backend).await;
-    let mut bench = Bench { tenant: world::make_tenant(&*store, 0).await, run: None, world, next: 0 };
+    let mut bench =
+        Bench { tenant: world::make_tenant(&*store, 0).await, run: None, world, next: 0 };
     bench.queue(&store, CALLS * (CLAIMS + WARM_UP)).await;
     bench.print("an empty store", &bench.claims(&store, CALLS, CLAIMS).await);
     let began = Instant::now();
@@ -74,7 +76,8 @@ impl Bench {
         }
     }
 
-    /// How long each of so many claims took. Their calls are ended in between, so that none of them counts.
+    /// How long each of so many claims took. Their calls are ended in between, so that none of them
+    /// counts.
     async fn claims(&self, store: &Engine, calls: usize, claims: usize) -> Vec<Duration> {
         let worker = WorkerId("bench:0".into());
         let limits = ClaimLimits { max_calls: calls, horizon: Duration::from_millis(250) };
@@ -140,7 +143,8 @@ impl Bench {
     fn print(&self, label: &str, took: &[Duration]) {
         let mut sorted = took.to_vec();
         sorted.sort_unstable();
-        let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        let at =
+            |share: f64| sorted[((sorted.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
         println!("{label:<58} {:>8.2} {:>8.2} {:>8.2}", at(0.5), at(0.99), at(1.0));
     }
 }

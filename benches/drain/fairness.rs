@@ -38,7 +38,9 @@ pub async fn measure(backend: &Backend, options: &Options) {
         }
     }
     let [alone, same_limits, unlimited] = best;
-    for (label, beside) in [("the large one has the same limits", same_limits), ("it has none", unlimited)] {
+    for (label, beside) in
+        [("the large one has the same limits", same_limits), ("it has none", unlimited)]
+    {
         println!("{label:<40} {alone:>9.2} {beside:>9.2} {:>6.2}", beside / alone);
     }
     println!();
@@ -47,7 +49,8 @@ pub async fn measure(backend: &Backend, options: &Options) {
 /// Seconds from the server's start to the end of the last small tenant's run.
 async fn run(backend: &Backend, queued: usize, unlimited: bool) -> f64 {
     let (world, engine) = World::new(backend).await;
-    // All through one account, like tenants of one business: the server knows the credentials of one.
+    // All through one account, like tenants of one business: the server knows the credentials of
+    // one.
     let limited = |n| Tenant {
         account_sid: world::account(0),
         max_concurrent_calls: CONCURRENT,
@@ -72,14 +75,16 @@ async fn run(backend: &Backend, queued: usize, unlimited: bool) -> f64 {
     drop(engine);
     let running = Running::start(&world, PERMITS).await;
     let began = Instant::now();
-    let open = format!("SELECT count(*) FROM runs WHERE ended_at IS NULL AND tenant_id <> '{large}'");
+    let open =
+        format!("SELECT count(*) FROM runs WHERE ended_at IS NULL AND tenant_id <> '{large}'");
     while world.number(&open).await != Some(0) {
         assert!(began.elapsed() < PATIENCE, "small tenants that never end");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let took = began.elapsed();
     running.stop().await;
-    let completed = format!("SELECT CAST(sum(completed) AS BIGINT) FROM runs WHERE tenant_id <> '{large}'");
+    let completed =
+        format!("SELECT CAST(sum(completed) AS BIGINT) FROM runs WHERE tenant_id <> '{large}'");
     let all = i64::try_from(SMALL_TENANTS * SMALL_JOBS).ok();
     assert_eq!(world.number(&completed).await, all, "every small tenant's job was called");
     took.as_secs_f64()

@@ -1,4 +1,5 @@
-//! What the same changes cost in hand-written SQL: the fewest statements, no indexes but keys, no checks.
+//! What the same changes cost in hand-written SQL: the fewest statements, no indexes but keys, no
+//! checks.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ CREATE TABLE floor_calls (call_id UUID PRIMARY KEY, job_id UUID NOT NULL, run_id
     sid TEXT, phone TEXT NOT NULL, updated_at BIGINT NOT NULL, ended_at BIGINT);
 CREATE TABLE floor_events (run_id BIGINT, revision BIGINT, events TEXT NOT NULL, PRIMARY KEY (run_id, revision));";
 
-/// The counters before and after each of the five transactions of a batch, and the calls' state afterwards.
+/// The counters before and after each of the five transactions of a batch, and the calls' state
+/// afterwards.
 const STEPS: [(&str, &str, &str); 5] = [
     ("queued = queued - $2, dialing = dialing + $2", "intent", "dialing"),
     ("queued = queued + 0 * $2", "submitted", ""),
@@ -48,7 +50,8 @@ pub async fn run(backend: &Backend, options: &Options, batch: usize) -> f64 {
     for n in 0..options.tasks {
         let world = raw.clone();
         // Each task has runs of its own, so that nobody waits for a lock.
-        let own: Vec<i64> = (0..runs).filter(|run| run % options.tasks == n).map(|run| run as i64).collect();
+        let own: Vec<i64> =
+            (0..runs).filter(|run| run % options.tasks == n).map(|run| run as i64).collect();
         tasks.spawn(async move {
             for run in own {
                 drain(&world, run, batch).await;
@@ -59,7 +62,8 @@ pub async fn run(backend: &Backend, options: &Options, batch: usize) -> f64 {
         done.expect("a task that ends");
     }
     let rate = (share * runs) as f64 / began.elapsed().as_secs_f64();
-    let left = raw.number("SELECT CAST(sum(queued + dialing + in_call) AS BIGINT) FROM floor_runs").await;
+    let left =
+        raw.number("SELECT CAST(sum(queued + dialing + in_call) AS BIGINT) FROM floor_runs").await;
     assert_eq!(left, Some(0), "every job ended");
     rate
 }
@@ -68,14 +72,18 @@ async fn fill(world: &World, runs: usize, share: usize) {
     let tables = match &world.raw {
         Raw::Sqlite(_) => TABLES.replace("UUID", "TEXT"),
         Raw::Postgres(_) => TABLES
-            .replace("updated_at BIGINT NOT NULL);", "updated_at BIGINT NOT NULL) WITH (fillfactor = 60);")
+            .replace(
+                "updated_at BIGINT NOT NULL);",
+                "updated_at BIGINT NOT NULL) WITH (fillfactor = 60);",
+            )
             .replace("ended_at BIGINT);", "ended_at BIGINT) WITH (fillfactor = 60);"),
     };
     world.execute(&tables).await;
     for run in 0..runs {
         let mut sql = format!("INSERT INTO floor_runs VALUES ({run}, 0, {share}, 0, 0, 0);");
         let jobs: Vec<String> = (0..share).map(|_| Uuid::now_v7().to_string()).collect();
-        for (table, rest) in [("floor_ready", ", 0, '{}')"), ("floor_jobs", ", 'queued', '+15005550006', 0)")]
+        for (table, rest) in
+            [("floor_ready", ", 0, '{}')"), ("floor_jobs", ", 'queued', '+15005550006', 0)")]
         {
             let _ = write!(sql, "INSERT INTO {table} VALUES ");
             for (i, job) in jobs.iter().enumerate() {

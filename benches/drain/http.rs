@@ -48,7 +48,8 @@ pub async fn measure(backend: &Backend, options: &Options) {
 }
 
 fn config(world: &World, permits: u32, carrier: &TcpListener, listeners: &Listeners) -> Serve {
-    let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("an address"));
+    let url =
+        |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("an address"));
     let mut config = Config::default();
     let tenant = world::tenant(0);
     config.database_url = SecretString::from(world.url.clone());
@@ -114,7 +115,8 @@ impl Running {
         .expect("a simulator");
         let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
         let carrier = bind().await;
-        let listeners = Listeners { grpc: Some(bind().await), webhooks: Some(bind().await), metrics: None };
+        let listeners =
+            Listeners { grpc: Some(bind().await), webhooks: Some(bind().await), metrics: None };
         let config = config(world, permits, &carrier, &listeners);
         let simulating = tokio::spawn({
             let (simulator, stop) = (simulator.clone(), stop.clone());
@@ -138,7 +140,8 @@ impl Running {
     }
 }
 
-/// As many requests of the same size, answered with nothing, by the same client and server libraries.
+/// As many requests of the same size, answered with nothing, by the same client and server
+/// libraries.
 async fn bare(calls: usize) -> f64 {
     let stop = CancellationToken::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -170,11 +173,15 @@ async fn bare(calls: usize) -> f64 {
     let began = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..AT_ONCE {
-        let (poster, params, left, url) = (poster.clone(), params.clone(), left.clone(), url.clone());
+        let (poster, params, left, url) =
+            (poster.clone(), params.clone(), left.clone(), url.clone());
         tasks.spawn(async move {
             let one_less = |left: usize| left.checked_sub(1);
             while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
-                poster.post_form(&url, &params, "0123456789012345678901234567").await.expect("an answer");
+                poster
+                    .post_form(&url, &params, "0123456789012345678901234567")
+                    .await
+                    .expect("an answer");
             }
         });
     }

@@ -110,7 +110,12 @@ pub fn new_sid() -> CallSid {
 }
 
 /// Claims what there is, until `left` calls were claimed; none when all were.
-async fn claim(store: &Engine, worker: &WorkerId, max_calls: usize, left: &AtomicUsize) -> Option<Claim> {
+async fn claim(
+    store: &Engine,
+    worker: &WorkerId,
+    max_calls: usize,
+    left: &AtomicUsize,
+) -> Option<Claim> {
     while left.load(Ordering::Relaxed) > 0 {
         let limits = ClaimLimits { max_calls, horizon: HORIZON };
         let claim = store.claim(worker, limits).await.expect("a claim");

@@ -1,7 +1,9 @@
-//! How fast a queue drains: `scripts/with-postgres cargo bench --bench drain [-- OPTIONS]`; see `docs/performance.md`.
+//! How fast a queue drains: `scripts/with-postgres cargo bench --bench drain [-- OPTIONS]`; see
+//! `docs/performance.md`.
 //!
-//! Prints figures and asserts that every job ended, never how long it took. Each figure stands beside a floor
-//! measured in the same run on the same database: hand-written statements, or bare HTTP.
+//! Prints figures and asserts that every job ended, never how long it took. Each figure stands
+//! beside a floor measured in the same run on the same database: hand-written statements, or bare
+//! HTTP.
 
 #[path = "../support/backend.rs"]
 mod backend;
@@ -70,8 +72,10 @@ impl Options {
                 "sqlite" | "postgres" => options.backends.push(arg),
                 _ => {
                     let value = args.next().ok_or(USAGE)?;
-                    let numbers: Vec<usize> =
-                        value.split(',').map(|n| n.parse().map_err(|_| USAGE)).collect::<Result<_, _>>()?;
+                    let numbers: Vec<usize> = value
+                        .split(',')
+                        .map(|n| n.parse().map_err(|_| USAGE))
+                        .collect::<Result<_, _>>()?;
                     match (arg.as_str(), numbers.as_slice()) {
                         ("--batch", _) => options.batches = numbers,
                         ("--jobs", [n]) => options.jobs = *n,
@@ -94,7 +98,8 @@ impl Options {
     }
 
     fn backends(&self) -> Vec<Backend> {
-        let wanted = |name: &str| self.backends.is_empty() || self.backends.iter().any(|b| b == name);
+        let wanted =
+            |name: &str| self.backends.is_empty() || self.backends.iter().any(|b| b == name);
         let mut backends = Vec::new();
         if wanted("sqlite") {
             backends.push(Backend::Sqlite);
@@ -127,7 +132,8 @@ fn main() {
     if let Ok(filter) = std::env::var("RUST_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         for backend in options.backends() {
             if options.wants("store") {

@@ -108,8 +108,14 @@ pub async fn make_tenant(store: &dyn Store, n: usize) -> TenantId {
 }
 
 fn job(n: usize) -> NewJob {
-    let phone: Phone = format!("+1{}555{:04}", 201 + n / 10_000, n % 10_000).parse().expect("a phone");
-    NewJob { who: Who::Person(LeadFacts::of(phone)), priority: 5, eligible_at: None, metadata: None }
+    let phone: Phone =
+        format!("+1{}555{:04}", 201 + n / 10_000, n % 10_000).parse().expect("a phone");
+    NewJob {
+        who: Who::Person(LeadFacts::of(phone)),
+        priority: 5,
+        eligible_at: None,
+        metadata: None,
+    }
 }
 
 /// A run of the jobs of these numbers, started and sealed.
@@ -120,7 +126,11 @@ pub async fn make_run(store: &dyn Store, tenant: &TenantId, jobs: std::ops::Rang
 }
 
 /// A started run that takes more jobs.
-pub async fn make_open_run(store: &dyn Store, tenant: &TenantId, jobs: std::ops::Range<usize>) -> RunId {
+pub async fn make_open_run(
+    store: &dyn Store,
+    tenant: &TenantId,
+    jobs: std::ops::Range<usize>,
+) -> RunId {
     let script = Script::Say {
         text: "Hello, this is a reminder of your appointment.".into(),
         voice: None,
@@ -139,7 +149,12 @@ pub async fn make_open_run(store: &dyn Store, tenant: &TenantId, jobs: std::ops:
 }
 
 /// Adds the jobs of these numbers.
-pub async fn add_jobs(store: &dyn Store, tenant: &TenantId, run: RunId, jobs: std::ops::Range<usize>) {
+pub async fn add_jobs(
+    store: &dyn Store,
+    tenant: &TenantId,
+    run: RunId,
+    jobs: std::ops::Range<usize>,
+) {
     for page in jobs.collect::<Vec<_>>().chunks(PAGE) {
         let jobs = page.iter().map(|n| job(*n)).collect();
         store.add_jobs(tenant, run, jobs, None).await.expect("jobs");

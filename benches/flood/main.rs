@@ -1,7 +1,9 @@
-//! What tenant B notices while tenant A floods: `cargo bench --bench flood [-- OPTIONS]`; see `docs/security.md`.
+//! What tenant B notices while tenant A floods: `cargo bench --bench flood [-- OPTIONS]`; see
+//! `docs/security.md`.
 //!
-//! Prints B's latency alone and during each kind of flood, and asserts nothing about time. Server, flood and B share
-//! this process and its cores, so a part of what B notices is the flood being made.
+//! Prints B's latency alone and during each kind of flood, and asserts nothing about time. Server,
+//! flood and B share this process and its cores, so a part of what B notices is the flood being
+//! made.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -94,7 +96,8 @@ fn with<T>(key: &str, message: T) -> Request<T> {
 async fn tenant(store: &dyn Store, name: &str) {
     let account = format!("AC{:032x}", 1).parse().expect("an account SID");
     store.put_account(&account, 1.0).await.expect("an account");
-    let (id, caller_id) = (name.parse().expect("a tenant id"), "+15005550006".parse().expect("a phone"));
+    let (id, caller_id) =
+        (name.parse().expect("a tenant id"), "+15005550006".parse().expect("a phone"));
     let tenant = Tenant::new(id, account, caller_id);
     store.put_tenant(&tenant).await.expect("a tenant");
     let key = ApiKey {
@@ -110,7 +113,9 @@ async fn tenant(store: &dyn Store, name: &str) {
 
 async fn connect(server: SocketAddr, from: [u8; 4]) -> OutboundQueueClient<Channel> {
     let endpoint = Channel::from_shared(format!("http://{server}")).expect("a URL");
-    OutboundQueueClient::new(endpoint.local_address(Some(from.into())).connect().await.expect("a connection"))
+    OutboundQueueClient::new(
+        endpoint.local_address(Some(from.into())).connect().await.expect("a connection"),
+    )
 }
 
 fn new_run(jobs: usize) -> pb::CreateRunRequest {
@@ -154,7 +159,8 @@ async fn flood(server: SocketAddr, flood: Flood, clients: usize, told: &Arc<Told
 /// B's latencies, sorted: half reads, half writes, at a pace of its own.
 async fn measure(server: SocketAddr, options: &Options) -> Vec<Duration> {
     let mut queue = connect(server, B_ADDRESS).await;
-    let (mut took, mut pace) = (Vec::with_capacity(options.requests), tokio::time::interval(options.every));
+    let (mut took, mut pace) =
+        (Vec::with_capacity(options.requests), tokio::time::interval(options.every));
     for n in 0..options.requests {
         pace.tick().await;
         let started = Instant::now();
@@ -179,7 +185,8 @@ fn at(sorted: &[Duration], percent: usize) -> Duration {
 
 fn print(name: &str, took: &[Duration], alone: Option<&[Duration]>, told: &Told) {
     let ratio = |percent: usize| {
-        alone.map_or(1.0, |alone| at(took, percent).as_secs_f64() / at(alone, percent).as_secs_f64())
+        alone
+            .map_or(1.0, |alone| at(took, percent).as_secs_f64() / at(alone, percent).as_secs_f64())
     };
     println!(
         "{name:<12} B p50 {:>9.2?} ({:>5.2}x)  p99 {:>9.2?} ({:>5.2}x)   of A served {:>7}, refused {:>8}",

@@ -1,4 +1,5 @@
-//! The database's own fastest way in: the same columns and keys, no server, no checks, nothing read.
+//! The database's own fastest way in: the same columns and keys, no server, no checks, nothing
+//! read.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -78,7 +79,8 @@ async fn sqlite(connection: &mut sqlx::SqliteConnection, rows: usize) -> sqlx::R
 }
 
 async fn copy(connection: &mut PgConnection, rows: usize) -> sqlx::Result<()> {
-    let mut copy = connection.copy_in_raw(&format!("COPY floor_leads ({COLUMNS}) FROM STDIN")).await?;
+    let mut copy =
+        connection.copy_in_raw(&format!("COPY floor_leads ({COLUMNS}) FROM STDIN")).await?;
     let mut chunk = String::with_capacity(CHUNK + 1_024);
     for n in 0..rows {
         let (id, phone, name) = (Uuid::now_v7(), people::phone(n), people::name(n));

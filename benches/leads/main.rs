@@ -1,9 +1,9 @@
 //! How fast leads come in and are listed:
 //! `scripts/with-postgres cargo bench --bench leads [-- OPTIONS]`; see `docs/performance.md`.
 //!
-//! Prints figures and asserts that every row is there, never how long it took. `ImportLeads` goes over gRPC on
-//! loopback; beside it stands the database's own fastest way in, in the same run: COPY on PostgreSQL, one prepared
-//! INSERT in one transaction on SQLite.
+//! Prints figures and asserts that every row is there, never how long it took. `ImportLeads` goes
+//! over gRPC on loopback; beside it stands the database's own fastest way in, in the same run: COPY
+//! on PostgreSQL, one prepared INSERT in one transaction on SQLite.
 
 #[path = "../support/backend.rs"]
 mod backend;
@@ -51,7 +51,8 @@ impl Options {
     }
 
     fn backends(&self) -> Vec<Backend> {
-        let wanted = |name: &str| self.backends.is_empty() || self.backends.iter().any(|b| b == name);
+        let wanted =
+            |name: &str| self.backends.is_empty() || self.backends.iter().any(|b| b == name);
         let mut backends = Vec::new();
         if wanted("sqlite") {
             backends.push(Backend::Sqlite);
@@ -78,7 +79,8 @@ fn main() {
             std::process::exit(2);
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         for backend in options.backends() {
             measure(&backend, options.rows).await;
@@ -104,7 +106,12 @@ async fn measure(backend: &Backend, rows: usize) {
     let (again, _) = import_as(&world, rows, "again").await;
     println!("  {:<44} {again:>9.0} rows/s", "the same once more, nothing changed");
     let (first, last) = list(&world, rows).await;
-    println!("  ListLeads, {} a page: page 1 {}, page {PAGES} {}", rows / PAGES, millis(first), millis(last));
+    println!(
+        "  ListLeads, {} a page: page 1 {}, page {PAGES} {}",
+        rows / PAGES,
+        millis(first),
+        millis(last)
+    );
     world.stop().await;
 }
 
@@ -143,7 +150,8 @@ async fn import_as(world: &World, rows: usize, import_id: &str) -> (f64, [u64; 3
         memory
     });
     let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let answer = world.leads().import_leads(stream).await.expect("an import that works").into_inner();
+    let answer =
+        world.leads().import_leads(stream).await.expect("an import that works").into_inner();
     let elapsed = began.elapsed();
     let mut memory = sending.await.expect("a client that ends");
     memory[2] = resident_mib();
@@ -161,7 +169,8 @@ fn resident_mib() -> u64 {
 /// How long the first page takes, and the last.
 async fn list(world: &World, rows: usize) -> (Duration, Duration) {
     let page_size = u32::try_from(rows / PAGES).expect("a page");
-    let request = |page_token: String| pb::ListLeadsRequest { page_size, page_token, ..Default::default() };
+    let request =
+        |page_token: String| pb::ListLeadsRequest { page_size, page_token, ..Default::default() };
     let first = median(world, request(String::new())).await;
     let mut token = String::new();
     for _ in 1..PAGES {

@@ -1,4 +1,5 @@
-//! People who do not exist, with numbers that could: what a number costs to read depends on its country's rules.
+//! People who do not exist, with numbers that could: what a number costs to read depends on its
+//! country's rules.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +8,10 @@ use prost_types::{Struct, Value};
 use trunkline::grpc::pb::LeadFacts;
 
 /// Area codes that are assigned.
-const AREAS: [u16; 20] =
-    [212, 213, 214, 305, 310, 312, 404, 408, 415, 503, 512, 602, 617, 650, 702, 713, 718, 813, 917, 972];
+const AREAS: [u16; 20] = [
+    212, 213, 214, 305, 310, 312, 404, 408, 415, 503, 512, 602, 617, 650, 702, 713, 718, 813, 917,
+    972,
+];
 /// The `n`th number. Exchanges begin with 220; the first 79 of them are no service codes.
 pub fn phone(n: usize) -> String {
     let (area, rest) = (AREAS[n % AREAS.len()], n / AREAS.len());

@@ -58,7 +58,8 @@ impl World {
                 trunkline::grpc::serve(listener, store, hub, config, stop).await.expect("a server");
             })
         };
-        let channel = Channel::from_shared(endpoint).expect("a URL").connect().await.expect("a connection");
+        let channel =
+            Channel::from_shared(endpoint).expect("a URL").connect().await.expect("a connection");
         let bearer = Bearer(format!("Bearer bench.{SECRET}").parse().expect("ASCII"));
         let client = LeadsClient::with_interceptor(channel, bearer);
         Self { url, client, stop, serving, _dir: dir }

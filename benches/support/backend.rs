@@ -32,7 +32,8 @@ impl Backend {
             }
             Self::Postgres(server) => {
                 let name = format!("b_{}", Uuid::new_v4().simple());
-                let mut connection = PgConnection::connect(server).await.expect("a PostgreSQL server");
+                let mut connection =
+                    PgConnection::connect(server).await.expect("a PostgreSQL server");
                 let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
                 connection.execute(create).await.expect("a database");
                 let (base, _) = server.rsplit_once('/').expect("a URL");

@@ -12,7 +12,8 @@ fuzz_target!(|data: &[u8]| {
     let mut lines = data.splitn(3, |byte| *byte == b'\n');
     let mut text = || String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
     let (url, header, body) = (text(), text(), text());
-    let params: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    let params: Vec<(String, String)> =
+        url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let (token, other) = (SecretString::from(TOKEN), SecretString::from("another"));
     // The fuzzer cannot invert HMAC: whatever it made up is refused.
     assert!(!verify(&[&token], &url, Body::Form(&params), &header));

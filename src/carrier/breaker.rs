@@ -1,4 +1,5 @@
-//! A circuit breaker: after a row of failures the carrier is left alone for a while, then asked once.
+//! A circuit breaker: after a row of failures the carrier is left alone for a while, then asked
+//! once.
 //!
 //! Pure: the caller hands in the time and reports what became of each request.
 
@@ -60,8 +61,8 @@ impl Breaker {
         Self { settings, state: State::Closed { failures: 0 } }
     }
 
-    /// Whether a request may be sent at `now`. Every [`Decision::Allow`] and [`Decision::Probe`] is to be
-    /// followed by [`Self::succeeded`] or [`Self::failed`].
+    /// Whether a request may be sent at `now`. Every [`Decision::Allow`] and [`Decision::Probe`] is
+    /// to be followed by [`Self::succeeded`] or [`Self::failed`].
     pub fn ask(&mut self, now: Instant) -> Decision {
         match self.state {
             State::Closed { .. } => Decision::Allow,
@@ -78,7 +79,9 @@ impl Breaker {
     /// The carrier answered (a refusal is an answer too).
     pub fn succeeded(&mut self) {
         match self.state {
-            State::Closed { .. } | State::HalfOpen { .. } => self.state = State::Closed { failures: 0 },
+            State::Closed { .. } | State::HalfOpen { .. } => {
+                self.state = State::Closed { failures: 0 }
+            }
             // A request from before it opened; the probe decides, not the stragglers.
             State::Open { .. } => {}
         }

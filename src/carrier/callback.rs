@@ -1,7 +1,7 @@
 //! Twilio's callbacks about a call, as types.
 //!
-//! What names the call must be right, or the callback is refused. What only informs is left out when it
-//! cannot be read: a new spelling at Twilio must not cost us the end of a call.
+//! What names the call must be right, or the callback is refused. What only informs is left out
+//! when it cannot be read: a new spelling at Twilio must not cost us the end of a call.
 
 use crate::domain::call::{AnsweredBy, CarrierStatus};
 use crate::domain::{AccountSid, CallSid, Phone, Timestamp, Violation};
@@ -44,8 +44,8 @@ impl StatusCallback {
     /// Reads the decoded form parameters of a status callback whose signature was verified.
     ///
     /// # Errors
-    /// A [`Violation`] when there are too many parameters, or the SIDs, the status or the sequence number
-    /// cannot be read.
+    /// A [`Violation`] when there are too many parameters, or the SIDs, the status or the sequence
+    /// number cannot be read.
     pub fn parse(params: &[(String, String)]) -> Result<Self, Violation> {
         let params = Params::new(params)?;
         Ok(Self {
@@ -56,7 +56,9 @@ impl StatusCallback {
             sequence_number: params
                 .get("SequenceNumber")
                 .map(|text| {
-                    text.parse().map_err(|_| Violation::new("SequenceNumber", "must be a small whole number"))
+                    text.parse().map_err(|_| {
+                        Violation::new("SequenceNumber", "must be a small whole number")
+                    })
                 })
                 .transpose()?,
             timestamp: params.get("Timestamp").and_then(wire::parse_rfc2822),
@@ -64,7 +66,9 @@ impl StatusCallback {
             answered_by: params.get("AnsweredBy").and_then(wire::answered_by),
             from: params.get("From").and_then(wire::e164),
             to: params.get("To").and_then(wire::e164),
-            sip_response_code: params.number("SipResponseCode").filter(|code| (100..700).contains(code)),
+            sip_response_code: params
+                .number("SipResponseCode")
+                .filter(|code| (100..700).contains(code)),
             error_code: params.number("ErrorCode"),
         })
     }
@@ -88,14 +92,15 @@ impl AmdCallback {
     /// Reads the decoded form parameters of an AMD callback whose signature was verified.
     ///
     /// # Errors
-    /// A [`Violation`] when there are too many parameters, the SIDs cannot be read, or nothing says who
-    /// answered.
+    /// A [`Violation`] when there are too many parameters, the SIDs cannot be read, or nothing says
+    /// who answered.
     pub fn parse(params: &[(String, String)]) -> Result<Self, Violation> {
         let params = Params::new(params)?;
         Ok(Self {
             call_sid: params.required("CallSid")?.parse()?,
             account_sid: params.required("AccountSid")?.parse()?,
-            answered_by: wire::answered_by(params.required("AnsweredBy")?).unwrap_or(AnsweredBy::Unknown),
+            answered_by: wire::answered_by(params.required("AnsweredBy")?)
+                .unwrap_or(AnsweredBy::Unknown),
             machine_detection_duration_ms: params.number("MachineDetectionDuration"),
         })
     }

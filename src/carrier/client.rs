@@ -27,7 +27,8 @@ pub struct Config {
     pub base_url: Url,
     /// How long connecting may take, TLS included. Default 5 s.
     pub connect_timeout: Duration,
-    /// How long a request may take from its first step to the last byte of the answer. Default 15 s.
+    /// How long a request may take from its first step to the last byte of the answer. Default 15
+    /// s.
     pub request_timeout: Duration,
     /// How many idle connections are kept. Default 64.
     pub pool_max_idle_per_host: usize,
@@ -70,8 +71,12 @@ impl Client {
     /// # Errors
     /// [`Error::Protocol`] when the base URL is no `http(s)` URL or TLS cannot be set up.
     pub fn new(config: Config) -> Result<Self, Error> {
-        if !matches!(config.base_url.scheme(), "https" | "http") || config.base_url.host_str().is_none() {
-            return Err(Error::Protocol { reason: "the base URL must be an http(s) URL with a host".into() });
+        if !matches!(config.base_url.scheme(), "https" | "http")
+            || config.base_url.host_str().is_none()
+        {
+            return Err(Error::Protocol {
+                reason: "the base URL must be an http(s) URL with a host".into(),
+            });
         }
         // Nothing leaves the base URL's origin, so a plain one never needs a certificate.
         let roots = if config.base_url.scheme() == "https" { Roots::System } else { Roots::None };
@@ -81,8 +86,8 @@ impl Client {
         Ok(Self { inner: Arc::new(Inner { http, base_url }) })
     }
 
-    /// Asks for one call, once, and says what became of it. Creating is *not* idempotent at Twilio: after
-    /// [`Created::Unknown`] the request must never be sent again.
+    /// Asks for one call, once, and says what became of it. Creating is *not* idempotent at Twilio:
+    /// after [`Created::Unknown`] the request must never be sent again.
     pub async fn create_call(&self, account: &Account, call: &CreateCall) -> Created {
         let request = self.request(Method::POST, account, &["Calls.json"]).form(&call.form());
         match request.send().await {
@@ -98,7 +103,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the carrier knows no such call.
-    pub async fn fetch_call(&self, account: &Account, sid: &CallSid) -> Result<CallResource, Error> {
+    pub async fn fetch_call(
+        &self,
+        account: &Account,
+        sid: &CallSid,
+    ) -> Result<CallResource, Error> {
         let resource = format!("{sid}.json");
         let body = succeed(self.request(Method::GET, account, &["Calls", &resource])).await?;
         wire::parse_call(&body)
@@ -107,7 +116,8 @@ impl Client {
     /// Changes a live call.
     ///
     /// # Errors
-    /// [`Error::Rejected`] with [`CodeClass::Race`] when the call's state does not allow it any more.
+    /// [`Error::Rejected`] with [`CodeClass::Race`] when the call's state does not allow it any
+    /// more.
     pub async fn update_call(
         &self,
         account: &Account,
@@ -115,7 +125,8 @@ impl Client {
         update: &UpdateCall,
     ) -> Result<CallResource, Error> {
         let resource = format!("{sid}.json");
-        let request = self.request(Method::POST, account, &["Calls", &resource]).form(&update.form());
+        let request =
+            self.request(Method::POST, account, &["Calls", &resource]).form(&update.form());
         wire::parse_call(&succeed(request).await?)
     }
 
@@ -125,7 +136,9 @@ impl Client {
     /// [`Error::Protocol`] when `list.page` leads away from the carrier.
     pub async fn list_calls(&self, account: &Account, list: &ListCalls) -> Result<CallPage, Error> {
         let request = match &list.page {
-            Some(page) => self.authorized(Method::GET, account, self.page_url(account, "Calls.json", page)?),
+            Some(page) => {
+                self.authorized(Method::GET, account, self.page_url(account, "Calls.json", page)?)
+            }
             None => self.request(Method::GET, account, &["Calls.json"]).query(&list.query()),
         };
         wire::parse_page(&succeed(request).await?)
@@ -148,17 +161,23 @@ impl Client {
         let mut url = self.inner.base_url.clone();
         // `path_segments_mut` fails only for URLs without a host, and `new` refused those.
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["2010-04-01", "Accounts", account.sid.as_str()]).extend(path);
+            segments
+                .pop_if_empty()
+                .extend(["2010-04-01", "Accounts", account.sid.as_str()])
+                .extend(path);
         }
         url
     }
 
-    /// Where the page of `list` is. It carries our credential, so it must stay with that list at the carrier.
+    /// Where the page of `list` is. It carries our credential, so it must stay with that list at
+    /// the carrier.
     fn page_url(&self, account: &Account, list: &str, page: &str) -> Result<Url, Error> {
-        let away = || Error::Protocol { reason: "the next page leads away from the carrier".into() };
+        let away =
+            || Error::Protocol { reason: "the next page leads away from the carrier".into() };
         let url = self.inner.base_url.join(page).map_err(|_| away())?;
         let here = self.account_url(account, &[list]);
-        let stays = url.origin() == here.origin() && url.username().is_empty() && url.password().is_none();
+        let stays =
+            url.origin() == here.origin() && url.username().is_empty() && url.password().is_none();
         if stays && url.path() == here.path() { Ok(url) } else { Err(away()) }
     }
 }
@@ -168,23 +187,28 @@ async fn read(response: reqwest::Response) -> Reply {
     Reply { http_status, body: http::read_body(response, BODY_MAX_BYTES).await }
 }
 
-/// What an answer says of the create request. Pure, and pessimistic: what proves nothing is unknown.
+/// What an answer says of the create request. Pure, and pessimistic: what proves nothing is
+/// unknown.
 fn created(answer: &Reply) -> Created {
     let http_status = answer.http_status;
     let body = answer.body.as_deref().unwrap_or_default();
     if (200..300).contains(&http_status) {
         return match (wire::parse_created(body), &answer.body) {
             (Some((sid, status)), _) => Created::Submitted { sid, status },
-            (None, Err(reason)) => Created::Unknown { reason: format!("HTTP {http_status}, but {reason}") },
-            (None, Ok(_)) => {
-                Created::Unknown { reason: format!("HTTP {http_status} without a readable call SID") }
+            (None, Err(reason)) => {
+                Created::Unknown { reason: format!("HTTP {http_status}, but {reason}") }
             }
+            (None, Ok(_)) => Created::Unknown {
+                reason: format!("HTTP {http_status} without a readable call SID"),
+            },
         };
     }
     let twilio = wire::parse_error(body);
     let code = twilio.as_ref().map(|(code, _)| *code);
-    let message = twilio
-        .map_or_else(|| format!("HTTP {http_status} without Twilio's error body"), |(_, text)| redact(&text));
+    let message = twilio.map_or_else(
+        || format!("HTTP {http_status} without Twilio's error body"),
+        |(_, text)| redact(&text),
+    );
     match classify_answer(http_status, code) {
         CodeClass::Reject(class) => Created::Rejected { class, code, http_status, message },
         // A race cannot be resolved without a SID: for a create it is as ambiguous as the rest.
@@ -213,7 +237,12 @@ async fn succeed(request: RequestBuilder) -> Result<Vec<u8>, Error> {
             let twilio = wire::parse_error(&body);
             let code = twilio.as_ref().map(|(code, _)| *code);
             let message = twilio.map(|(_, message)| redact(&message)).unwrap_or_default();
-            Err(Error::Rejected { class: classify_answer(http_status, code), code, http_status, message })
+            Err(Error::Rejected {
+                class: classify_answer(http_status, code),
+                code,
+                http_status,
+                message,
+            })
         }
         _ => Err(Error::Protocol { reason: format!("HTTP {http_status}") }),
     }
@@ -230,7 +259,8 @@ mod tests {
 
     fn account() -> Account {
         let sid: AccountSid = "AC0123456789abcdef0123456789abcdef".parse().unwrap();
-        let credential = Credential { username: sid.to_string(), password: "token-very-secret".into() };
+        let credential =
+            Credential { username: sid.to_string(), password: "token-very-secret".into() };
         Account { sid, credential }
     }
 
@@ -256,7 +286,8 @@ mod tests {
     #[test]
     fn taken() {
         let ok = format!(r#"{{"sid":"{SID}","status":"queued"}}"#);
-        let submitted = Created::Submitted { sid: SID.parse().unwrap(), status: CarrierStatus::Queued };
+        let submitted =
+            Created::Submitted { sid: SID.parse().unwrap(), status: CarrierStatus::Queued };
         assert_eq!(created(&answer(201, &ok)), submitted);
         assert_eq!(created(&answer(200, &ok)), submitted);
         assert!(matches!(created(&answer(201, "{")), Created::Unknown { .. }));
@@ -300,7 +331,9 @@ mod tests {
             (404, RejectClass::Configuration),
             (429, RejectClass::Defer),
         ] {
-            let Created::Rejected { class, .. } = created(&answer(http, "<html>")) else { panic!("{http}") };
+            let Created::Rejected { class, .. } = created(&answer(http, "<html>")) else {
+                panic!("{http}")
+            };
             assert_eq!(class, expected);
         }
     }
@@ -312,9 +345,13 @@ mod tests {
         let own = format!("/2010-04-01/Accounts/{}/Calls.json?PageSize=2&Page=1", account.sid);
         assert!(client.page_url(&account, "Calls.json", &own).is_ok());
         assert!(client.page_url(&account, "Queues.json", &own).is_err(), "another list");
-        for away in
-            ["https://evil.test/x", "//evil.test/x", "/other", &own.replace("Calls", "../Calls"), "http://["]
-        {
+        for away in [
+            "https://evil.test/x",
+            "//evil.test/x",
+            "/other",
+            &own.replace("Calls", "../Calls"),
+            "http://[",
+        ] {
             assert!(client.page_url(&account, "Calls.json", away).is_err(), "{away}");
         }
     }
@@ -331,11 +368,15 @@ mod tests {
             status_callback: "https://a.test/s#rc=2".into(),
             ring_timeout_s: 30,
             time_limit_s: 600,
-            amd: Some(Amd { mode: AmdMode::DetectMessageEnd, callback_url: "https://a.test/amd".into() }),
+            amd: Some(Amd {
+                mode: AmdMode::DetectMessageEnd,
+                callback_url: "https://a.test/amd".into(),
+            }),
         };
         let form = call.form();
-        let all =
-            |name: &str| form.iter().filter(|(n, _)| *n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
+        let all = |name: &str| {
+            form.iter().filter(|(n, _)| *n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>()
+        };
         assert_eq!(all("StatusCallbackEvent"), ["initiated", "ringing", "answered", "completed"]);
         assert_eq!(all("StatusCallback"), ["https://a.test/s#rc=2"]);
         assert_eq!(all("FallbackUrl"), ["https://b.test/t"]);

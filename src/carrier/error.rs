@@ -31,7 +31,8 @@ pub enum Error {
         /// What happened, phone numbers masked.
         reason: String,
     },
-    /// The carrier answered something else than its documentation says, or the request cannot be built.
+    /// The carrier answered something else than its documentation says, or the request cannot be
+    /// built.
     #[error("the carrier's protocol was not kept: {reason}")]
     Protocol {
         /// What happened, phone numbers masked.
@@ -83,8 +84,8 @@ pub const fn classify(code: u32) -> Option<CodeClass> {
 
 /// The class of an answer: the table first, then what the HTTP status says.
 ///
-/// `code` is Twilio's, when the body had one. A status that is no documented refusal is ambiguous: a proxy
-/// between us and Twilio may have said it after Twilio took the call.
+/// `code` is Twilio's, when the body had one. A status that is no documented refusal is ambiguous:
+/// a proxy between us and Twilio may have said it after Twilio took the call.
 pub(crate) const fn classify_answer(http_status: u16, code: Option<u32>) -> CodeClass {
     if http_status >= 500 || http_status < 400 {
         return CodeClass::Ambiguous;
@@ -152,8 +153,8 @@ mod tests {
             (&[21202, 21203, 21215, 13227, 21216, 13225], reject(RejectClass::PolicyBlock)),
             (
                 &[
-                    10001, 10002, 20001, 20003, 20005, 20404, 21205, 21208, 21209, 21210, 21212, 21213,
-                    21218, 21219, 21234, 21263, 21626, 32018,
+                    10001, 10002, 20001, 20003, 20005, 20404, 21205, 21208, 21209, 21210, 21212,
+                    21213, 21218, 21219, 21234, 21263, 21626, 32018,
                 ],
                 reject(RejectClass::Configuration),
             ),
@@ -178,9 +179,14 @@ mod tests {
         assert_eq!(classify_answer(403, None), reject(RejectClass::Configuration));
         assert_eq!(classify_answer(400, Some(29999)), reject(RejectClass::Other));
         assert_eq!(classify_answer(400, Some(21211)), reject(RejectClass::LeadDead));
-        for (status, code) in
-            [(400, None), (408, Some(29999)), (409, None), (425, None), (302, None), (502, Some(20429))]
-        {
+        for (status, code) in [
+            (400, None),
+            (408, Some(29999)),
+            (409, None),
+            (425, None),
+            (302, None),
+            (502, Some(20429)),
+        ] {
             assert_eq!(classify_answer(status, code), CodeClass::Ambiguous, "{status}");
         }
     }

@@ -1,5 +1,6 @@
-//! Which targets a tenant may have webhooks sent to: the public internet, and what the operator names. Anything else
-//! would let a tenant reach what only this server can (server-side request forgery).
+//! Which targets a tenant may have webhooks sent to: the public internet, and what the operator
+//! names. Anything else would let a tenant reach what only this server can (server-side request
+//! forgery).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,28 +12,29 @@ use crate::domain::Violation;
 /// The most exceptions.
 const ALLOWED_MAX: usize = 100;
 
-/// IPv4 that is not the public internet. <https://www.iana.org/assignments/iana-ipv4-special-registry>
+/// IPv4 that is not the public internet.
+/// <https://www.iana.org/assignments/iana-ipv4-special-registry>
 const CLOSED_V4: [(Ipv4Addr, u8); 17] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),     // this network; 0.0.0.0 reaches this machine
-    (Ipv4Addr::new(10, 0, 0, 0), 8),    // private
+    (Ipv4Addr::new(0, 0, 0, 0), 8), // this network; 0.0.0.0 reaches this machine
+    (Ipv4Addr::new(10, 0, 0, 0), 8), // private
     (Ipv4Addr::new(100, 64, 0, 0), 10), // carrier-grade NAT; Alibaba's metadata
-    (Ipv4Addr::new(127, 0, 0, 0), 8),   // loopback
+    (Ipv4Addr::new(127, 0, 0, 0), 8), // loopback
     (Ipv4Addr::new(168, 63, 129, 16), 32), // Azure's own services: metadata, DNS
     (Ipv4Addr::new(169, 254, 0, 0), 16), // link-local; metadata of most clouds
     (Ipv4Addr::new(172, 16, 0, 0), 12), // private
-    (Ipv4Addr::new(192, 0, 0, 0), 24),  // protocol assignments; Oracle's metadata
-    (Ipv4Addr::new(192, 0, 2, 0), 24),  // documentation
+    (Ipv4Addr::new(192, 0, 0, 0), 24), // protocol assignments; Oracle's metadata
+    (Ipv4Addr::new(192, 0, 2, 0), 24), // documentation
     (Ipv4Addr::new(192, 31, 196, 0), 24), // AS112
     (Ipv4Addr::new(192, 88, 99, 0), 24), // 6to4 relays
     (Ipv4Addr::new(192, 168, 0, 0), 16), // private
     (Ipv4Addr::new(198, 18, 0, 0), 15), // benchmarks
     (Ipv4Addr::new(198, 51, 100, 0), 24), // documentation
     (Ipv4Addr::new(203, 0, 113, 0), 24), // documentation
-    (Ipv4Addr::new(224, 0, 0, 0), 4),   // multicast
-    (Ipv4Addr::new(240, 0, 0, 0), 4),   // reserved; broadcast
+    (Ipv4Addr::new(224, 0, 0, 0), 4), // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4), // reserved; broadcast
 ];
-/// The one part of IPv6 that is the public internet. All that is mapped, translated (NAT64), unique local, link-local,
-/// site-local, multicast, loopback or unspecified lies outside.
+/// The one part of IPv6 that is the public internet. All that is mapped, translated (NAT64), unique
+/// local, link-local, site-local, multicast, loopback or unspecified lies outside.
 const OPEN_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 /// What of it is not. <https://www.iana.org/assignments/iana-ipv6-special-registry>
 const CLOSED_V6: [(Ipv6Addr, u8); 4] = [
@@ -75,8 +77,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard with the exceptions of `text`: addresses, networks in CIDR notation and host names, separated by commas.
-    /// What is named may be called over plain http as well.
+    /// A guard with the exceptions of `text`: addresses, networks in CIDR notation and host names,
+    /// separated by commas. What is named may be called over plain http as well.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -114,7 +116,8 @@ impl Guard {
         if public || named { Ok(()) } else { Err(Refused::NotPublic) }
     }
 
-    /// Whether all that `name` leads to may be called. One that leads to the inside as well as the outside is refused.
+    /// Whether all that `name` leads to may be called. One that leads to the inside as well as the
+    /// outside is refused.
     ///
     /// # Errors
     /// [`Refused::NotPublic`].
@@ -167,7 +170,9 @@ fn parse_one(item: &str) -> Result<Allowed, Violation> {
 fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !CLOSED_V4.iter().any(|(net, bits)| holds_v4(*net, *bits, ip)),
-        IpAddr::V6(ip) => holds_v6(OPEN_V6, ip) && !CLOSED_V6.iter().any(|closed| holds_v6(*closed, ip)),
+        IpAddr::V6(ip) => {
+            holds_v6(OPEN_V6, ip) && !CLOSED_V6.iter().any(|closed| holds_v6(*closed, ip))
+        }
     }
 }
 
@@ -240,8 +245,11 @@ mod tests {
         for (addresses, open) in [(&INSIDE[..], true), (&OUTSIDE[..], false)] {
             for text in addresses {
                 let ip: IpAddr = text.parse().unwrap();
-                let literal =
-                    if ip.is_ipv6() { format!("https://[{text}]/") } else { format!("https://{text}/") };
+                let literal = if ip.is_ipv6() {
+                    format!("https://[{text}]/")
+                } else {
+                    format!("https://{text}/")
+                };
                 assert_eq!(check(&guard, &literal).is_err(), open, "{literal}");
                 let public: IpAddr = "8.8.8.8".parse().unwrap();
                 let found = guard.check_addresses("a.example", [public, ip].into_iter());
@@ -268,7 +276,9 @@ mod tests {
         }
         assert_eq!(check(&guard, "http://example.com/"), Err(Refused::NotHttps));
         assert_eq!(check(&guard, "http://8.8.8.8/"), Err(Refused::NotHttps));
-        for url in ["file:///etc/passwd", "gopher://8.8.8.8/", "data:text/plain,x", "ftp://example.com/"] {
+        for url in
+            ["file:///etc/passwd", "gopher://8.8.8.8/", "data:text/plain,x", "ftp://example.com/"]
+        {
             assert!(check(&guard, url).is_err(), "{url}");
         }
         assert_eq!(check(&guard, "https://user:pass@example.com/"), Err(Refused::Credentials));
@@ -278,12 +288,17 @@ mod tests {
     #[test]
     fn the_operator_names_exceptions() {
         let guard = Guard::parse("10.1.0.0/16, 127.0.0.1,fd00::/8, Hooks.Internal").unwrap();
-        for url in
-            ["http://127.0.0.1:8080/", "https://10.1.2.3/", "https://[fd00::1]/", "http://hooks.internal/"]
-        {
+        for url in [
+            "http://127.0.0.1:8080/",
+            "https://10.1.2.3/",
+            "https://[fd00::1]/",
+            "http://hooks.internal/",
+        ] {
             assert_eq!(check(&guard, url), Ok(()), "{url}");
         }
-        for url in ["https://10.2.0.1/", "http://127.0.0.2/", "http://other.internal/", "http://8.8.8.8/"] {
+        for url in
+            ["https://10.2.0.1/", "http://127.0.0.2/", "http://other.internal/", "http://8.8.8.8/"]
+        {
             assert!(check(&guard, url).is_err(), "{url}");
         }
         let inside = || ["10.9.9.9".parse().unwrap()].into_iter();

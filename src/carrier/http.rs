@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::error::redact;
 
-/// A connection idle for this long is closed. Shorter than a load balancer's own limit (60 s is common), so
-/// that a request seldom meets a connection that the far side is closing: such a request is lost ambiguously.
+/// A connection idle for this long is closed. Shorter than a load balancer's own limit (60 s is
+/// common), so that a request seldom meets a connection that the far side is closing: such a
+/// request is lost ambiguously.
 const POOL_IDLE: Duration = Duration::from_secs(20);
 /// Twilio's answers are a few kilobytes, a page of 1,000 calls about one megabyte.
 pub(crate) const BODY_MAX_BYTES: usize = 4 << 20;
@@ -22,18 +23,22 @@ pub fn install_tls_provider() {
 pub(crate) enum Roots {
     /// Those of the system; there must be some.
     System,
-    /// Nobody's: only plain HTTP can connect. A bare container has no certificates, and needs none to simulate.
+    /// Nobody's: only plain HTTP can connect. A bare container has no certificates, and needs none
+    /// to simulate.
     None,
 }
 
-/// A client that does exactly what it is told: no redirects, no retries, no proxy from the environment.
+/// A client that does exactly what it is told: no redirects, no retries, no proxy from the
+/// environment.
 pub(crate) fn build(
     connect_timeout: Duration,
     request_timeout: Duration,
     pool_max_idle_per_host: usize,
     roots: Roots,
 ) -> Result<reqwest::Client, String> {
-    builder(connect_timeout, request_timeout, pool_max_idle_per_host, roots).build().map_err(describe)
+    builder(connect_timeout, request_timeout, pool_max_idle_per_host, roots)
+        .build()
+        .map_err(describe)
 }
 
 /// The same, to be added to.
@@ -62,7 +67,10 @@ pub(crate) fn builder(
 }
 
 /// The body, unless it is longer than `max` bytes or breaks off.
-pub(crate) async fn read_body(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, String> {
+pub(crate) async fn read_body(
+    mut response: reqwest::Response,
+    max: usize,
+) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(describe)? {
         if body.len() + chunk.len() > max {

@@ -1,8 +1,8 @@
 //! The telephone carrier: Twilio's REST API, TwiML, signatures and callbacks.
 //!
-//! Everything that knows Twilio's wire is here, and this is the only module that names the HTTP client.
-//! The one promise that matters is in [`Client::create_call`]: it sends a create request once and says
-//! honestly what became of it, so that nobody is ever called twice.
+//! Everything that knows Twilio's wire is here, and this is the only module that names the HTTP
+//! client. The one promise that matters is in [`Client::create_call`]: it sends a create request
+//! once and says honestly what became of it, so that nobody is ever called twice.
 
 pub mod breaker;
 pub mod callback;

@@ -1,5 +1,6 @@
-//! Posts webhooks to tenants' own servers: signed after the Standard Webhooks specification, and only to targets that
-//! are allowed. <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
+//! Posts webhooks to tenants' own servers: signed after the Standard Webhooks specification, and
+//! only to targets that are allowed.
+//! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
 use std::collections::HashMap;
 use std::error::Error as _;
@@ -29,10 +30,11 @@ const BODY_MAX_BYTES: usize = 16 * 1024;
 /// Idle connections kept for each host.
 const POOL_MAX_IDLE: usize = 8;
 
-/// Names looked up at a time. Each holds one of the runtime's 512 blocking threads until the system gives up, and the
-/// dialer looks the carrier up on them, too.
+/// Names looked up at a time. Each holds one of the runtime's 512 blocking threads until the system
+/// gives up, and the dialer looks the carrier up on them, too.
 const LOOK_UPS_MAX: usize = 64;
-/// Of one name at a time: a round's sixteen requests go to one. So a tenant of ten endpoints leaves most to others.
+/// Of one name at a time: a round's sixteen requests go to one. So a tenant of ten endpoints leaves
+/// most to others.
 const LOOK_UPS_OF_NAME_MAX: usize = 2;
 
 /// How tenants' servers are reached.
@@ -104,8 +106,8 @@ impl Client {
         self.guard.check_url(url)
     }
 
-    /// Posts the message once, at `unix_s` seconds since the epoch. Redirects are not followed, and the answer's body
-    /// is not looked at.
+    /// Posts the message once, at `unix_s` seconds since the epoch. Redirects are not followed, and
+    /// the answer's body is not looked at.
     pub async fn post(&self, url: &str, message: &Message<'_>, unix_s: i64) -> Attempt {
         let began = Instant::now();
         let ended = |answer, error| Attempt { answer, took: began.elapsed(), error };
@@ -170,8 +172,8 @@ pub fn sign(message: &Message<'_>, unix_s: i64) -> String {
     message.secrets.iter().map(signature).collect::<Vec<_>>().join(" ")
 }
 
-/// Looks names up for the connector and refuses what the guard does: the connection goes to the very addresses that
-/// were checked, so a name that changes its mind in between gains nothing.
+/// Looks names up for the connector and refuses what the guard does: the connection goes to the
+/// very addresses that were checked, so a name that changes its mind in between gains nothing.
 struct Resolver {
     guard: Arc<Guard>,
     look_ups: Arc<Semaphore>,
@@ -189,7 +191,8 @@ impl Resolver {
         if let Some(known) = by_name.get(name).and_then(Weak::upgrade) {
             return known;
         }
-        // Whoever is looked up by nobody is forgotten: what is left is as many as there are requests.
+        // Whoever is looked up by nobody is forgotten: what is left is as many as there are
+        // requests.
         by_name.retain(|_, look_ups| look_ups.strong_count() > 0);
         let new = Arc::new(Semaphore::new(LOOK_UPS_OF_NAME_MAX));
         by_name.insert(name.to_owned(), Arc::downgrade(&new));
@@ -230,7 +233,10 @@ mod tests {
             body: r#"{"test": 2432232314}"#,
             secrets: &secrets,
         };
-        assert_eq!(sign(&message, 1_614_265_330), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(
+            sign(&message, 1_614_265_330),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
     }
 
     #[test]
@@ -241,7 +247,10 @@ mod tests {
         assert_eq!(both, format!("{} {}", alone(0), alone(1)));
         assert_ne!(alone(0), alone(1));
         assert_ne!(alone(0), sign(&Message { id: "a", body: "{}", secrets: &secrets[..1] }, 2));
-        assert!(secrets[0].expose_secret().starts_with("whsec_") && secrets[0].expose_secret().len() == 50);
+        assert!(
+            secrets[0].expose_secret().starts_with("whsec_")
+                && secrets[0].expose_secret().len() == 50
+        );
     }
 
     /// Nothing listens there, and nothing is asked: names are refused by what they lead to.
@@ -250,9 +259,12 @@ mod tests {
         let timeout = Duration::from_secs(5);
         let client = Client::new(Config { guard: Guard::default(), timeout }).unwrap();
         let message = Message { id: "a", body: "{}", secrets: &[] };
-        for url in
-            ["https://localhost/", "https://localhost:9/x", "https://127.0.0.1/", "http://example.com/"]
-        {
+        for url in [
+            "https://localhost/",
+            "https://localhost:9/x",
+            "https://127.0.0.1/",
+            "http://example.com/",
+        ] {
             let attempt = client.post(url, &message, 1).await;
             assert_eq!(attempt.answer, Answer::Refused, "{url}: {:?}", attempt.error);
         }

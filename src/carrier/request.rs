@@ -7,7 +7,8 @@ use crate::domain::{AccountSid, CallSid, Phone, Timestamp};
 
 use super::wire::iso_seconds;
 
-/// Twilio's largest page of a list. <https://www.twilio.com/docs/usage/twilios-response#response-formats-list-paging-information>
+/// Twilio's largest page of a list.
+/// <https://www.twilio.com/docs/usage/twilios-response#response-formats-list-paging-information>
 pub const PAGE_SIZE_MAX: u16 = 1_000;
 
 /// The login of the REST API: HTTP Basic.
@@ -87,7 +88,8 @@ pub struct CreateCall {
     pub from: Phone,
     /// What the callee hears.
     pub answer: Answer,
-    /// Where the call's progress is reported: a full URL, which may end in a connection override (`#rc=…`).
+    /// Where the call's progress is reported: a full URL, which may end in a connection override
+    /// (`#rc=…`).
     pub status_callback: String,
     /// How long it may ring, in seconds, 5 to 600.
     pub ring_timeout_s: u32,
@@ -131,8 +133,8 @@ impl CreateCall {
     }
 }
 
-/// `url` with Twilio's connection override: up to five retries after a failed connection, a timeout or a 5xx. The fragment
-/// is not signed.
+/// `url` with Twilio's connection override: up to five retries after a failed connection, a timeout
+/// or a 5xx. The fragment is not signed.
 /// <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>
 pub fn connection_override(url: &str) -> String {
     format!("{url}#rc=5&rp=ct,rt,5xx")
@@ -199,8 +201,9 @@ impl UpdateCall {
 
 /// Which calls to list.
 ///
-/// Twilio documents the start time filters for whole days only, and a call that was not dialed yet has no start
-/// time: take them as a way to read less, and judge by [`CallResource::date_created`](super::CallResource).
+/// Twilio documents the start time filters for whole days only, and a call that was not dialed yet
+/// has no start time: take them as a way to read less, and judge by
+/// [`CallResource::date_created`](super::CallResource).
 /// <https://www.twilio.com/docs/voice/api/call-resource#read-multiple-call-resources>
 #[derive(Clone, PartialEq, Eq)]
 pub struct ListCalls {
@@ -253,7 +256,8 @@ impl Default for ListCalls {
 }
 
 impl ListCalls {
-    /// The query. Twilio's inequality filters have the sign in the *name*: `StartTime>=x` is `StartTime>` = `x`.
+    /// The query. Twilio's inequality filters have the sign in the *name*: `StartTime>=x` is
+    /// `StartTime>` = `x`.
     pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
         const SECOND: i64 = 1_000_000;
         let mut query = vec![("PageSize", self.page_size.clamp(1, PAGE_SIZE_MAX).to_string())];

@@ -33,8 +33,9 @@ pub fn sign(token: &str, url: &str, params: &[(String, String)]) -> String {
 
 /// Whether one of `tokens` (the account's current and previous) signed this request.
 ///
-/// `url` is the address that Twilio was given, never one built from the request's `Host`. It is accepted with
-/// and without its port, as Twilio signs both ways. All tokens are tried, in constant time.
+/// `url` is the address that Twilio was given, never one built from the request's `Host`. It is
+/// accepted with and without its port, as Twilio signs both ways. All tokens are tried, in constant
+/// time.
 pub fn verify(tokens: &[&SecretString], url: &str, body: Body<'_>, header: &str) -> bool {
     let url = without_fragment(url);
     let (params, digest_fits) = match body {
@@ -75,15 +76,17 @@ fn body_digest_fits(url: &str, body: &[u8]) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let named = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == BODY_SHA256);
     let expected = hex::encode(Sha256::digest(body));
-    named.is_some_and(|(_, given)| expected.as_bytes().ct_eq(given.to_ascii_lowercase().as_bytes()).into())
+    named.is_some_and(|(_, given)| {
+        expected.as_bytes().ct_eq(given.to_ascii_lowercase().as_bytes()).into()
+    })
 }
 
 fn without_fragment(url: &str) -> &str {
     url.split_once('#').map_or(url, |(before, _)| before)
 }
 
-/// Splits into scheme, `user@host`, port and the rest, byte for byte: a URL library would rewrite the query,
-/// and the signature is over the bytes.
+/// Splits into scheme, `user@host`, port and the rest, byte for byte: a URL library would rewrite
+/// the query, and the signature is over the bytes.
 fn split(url: &str) -> Option<(&str, &str, Option<&str>, &str)> {
     let (scheme, after) = url.split_once("://")?;
     let (authority, rest) = after.split_at(after.find(['/', '?']).unwrap_or(after.len()));
@@ -153,13 +156,22 @@ mod tests {
                 "application/json" => Body::Raw(vector.body.as_bytes()),
                 _ => Body::Form(&vector.params),
             };
-            let valid = |tokens: &[&SecretString]| verify(tokens, &vector.url, body, &vector.signature);
+            let valid =
+                |tokens: &[&SecretString]| verify(tokens, &vector.url, body, &vector.signature);
             assert_eq!(valid(&[&token]), vector.expect_valid, "{}", vector.name);
-            assert_eq!(valid(&[&other, &token]), vector.expect_valid, "{}: as previous token", vector.name);
+            assert_eq!(
+                valid(&[&other, &token]),
+                vector.expect_valid,
+                "{}: as previous token",
+                vector.name
+            );
             assert!(!valid(&[&other]), "{}: with another token", vector.name);
             assert!(!valid(&[]), "{}: without a token", vector.name);
             if vector.expect_valid {
-                assert_eq!(sign(&all.auth_token, &vector.signed_url, &vector.params), vector.signature);
+                assert_eq!(
+                    sign(&all.auth_token, &vector.signed_url, &vector.params),
+                    vector.signature
+                );
             }
         }
     }
@@ -178,8 +190,9 @@ mod tests {
         let all = vectors();
         let vector = all.vectors.iter().find(|v| v.name == "json_bodysha256").unwrap();
         let token = SecretString::from(all.auth_token.clone());
-        let valid =
-            |url: &str, body: &str| verify(&[&token], url, Body::Raw(body.as_bytes()), &vector.signature);
+        let valid = |url: &str, body: &str| {
+            verify(&[&token], url, Body::Raw(body.as_bytes()), &vector.signature)
+        };
         assert!(valid(&vector.url, &vector.body));
         assert!(!valid(&vector.url, "{}"));
         assert!(!valid("https://voice.example.test/twilio/events?tenant=acme", &vector.body));

@@ -1,4 +1,5 @@
-//! The TwiML of transfers: what the caller hears, what a target hears, and where the carrier asks us.
+//! The TwiML of transfers: what the caller hears, what a target hears, and where the carrier asks
+//! us.
 
 use super::connection_override;
 use super::twiml::{Beep, Conference, Dial, Gather, Method, Noun, Number, Queue, Response, Verb};
@@ -9,8 +10,8 @@ use crate::domain::{CallId, TenantId, TransferId};
 const APOLOGY: &str = "We are sorry. Nobody can take your call right now. Please try again later.";
 /// What a caller hears who waits, unless the client has audio.
 const PLEASE_HOLD: &str = "Please hold the line. We are connecting you.";
-/// Between two of these, in seconds. What waits is asked for anew after each, so it is also how long a caller waits at
-/// most for the way back when they cannot be moved there.
+/// Between two of these, in seconds. What waits is asked for anew after each, so it is also how
+/// long a caller waits at most for the way back when they cannot be moved there.
 const HOLD_PAUSE_S: u32 = 8;
 /// What a target hears who is told of an incident, after the facts.
 const ASK: &str = "Press 1 to take this call, or 2 to decline.";
@@ -19,7 +20,8 @@ const THINK_S: u32 = 6;
 const THANKS: &str = "Thank you. You will be connected in a moment.";
 const DECLINED: &str = "Thank you. Goodbye.";
 const NO_KEY: &str = "No key was pressed. Goodbye.";
-/// How long a caller waits before they are asked about again whose answer could not be computed, in seconds.
+/// How long a caller waits before they are asked about again whose answer could not be computed, in
+/// seconds.
 const ONE_MOMENT_S: u32 = 2;
 
 /// Keys that a target presses.
@@ -89,7 +91,10 @@ pub struct Documents {
 impl Documents {
     /// For a transfer whose carrier reaches us at `public_url`.
     pub fn new(public_url: &str, tenant: &TenantId, id: TransferId) -> Self {
-        Self { base: format!("{}/twilio/transfers/{tenant}/{id}", public_url.trim_end_matches('/')), id }
+        Self {
+            base: format!("{}/twilio/transfers/{tenant}/{id}", public_url.trim_end_matches('/')),
+            id,
+        }
     }
 
     /// Where the carrier asks that.
@@ -118,8 +123,11 @@ impl Documents {
                 wait_url: Some(self.asks(Ask::Wait)),
             }],
             Heard::Conference => {
-                let room =
-                    Conference { end_on_exit: true, beep: Beep::Never, ..Conference::new(self.room()) };
+                let room = Conference {
+                    end_on_exit: true,
+                    beep: Beep::Never,
+                    ..Conference::new(self.room())
+                };
                 let action = Some(self.asks(Ask::Over));
                 vec![Verb::Dial(Dial { action, ..Dial::new(Noun::Conference(room)) })]
             }
@@ -152,7 +160,8 @@ impl Documents {
         verbs
     }
 
-    /// What the caller hears who waits in the queue: the same again and again, or the way out of it.
+    /// What the caller hears who waits in the queue: the same again and again, or the way out of
+    /// it.
     pub fn waiting(&self, transfer: &Transfer) -> Response {
         let back = match transfer.progress.phase {
             Phase::Return => true,
@@ -174,8 +183,11 @@ impl Documents {
                 vec![Verb::Dial(Dial::new(Noun::Queue(queue)))]
             }
             Purpose::Conference => {
-                let room =
-                    Conference { end_on_exit: true, beep: Beep::Never, ..Conference::new(self.room()) };
+                let room = Conference {
+                    end_on_exit: true,
+                    beep: Beep::Never,
+                    ..Conference::new(self.room())
+                };
                 vec![Verb::Dial(Dial::new(Noun::Conference(room)))]
             }
         })
@@ -207,9 +219,16 @@ impl Documents {
 
 fn way_back(transfer: &Transfer) -> Vec<Verb> {
     match &transfer.settings.on_failure {
-        OnFailure::Apologize { text } => vec![say(text.as_deref().unwrap_or(APOLOGY)), Verb::Hangup],
+        OnFailure::Apologize { text } => {
+            vec![say(text.as_deref().unwrap_or(APOLOGY)), Verb::Hangup]
+        }
         OnFailure::Queue { name } => {
-            vec![Verb::Enqueue { name: name.clone(), action: None, method: Method::Post, wait_url: None }]
+            vec![Verb::Enqueue {
+                name: name.clone(),
+                action: None,
+                method: Method::Post,
+                wait_url: None,
+            }]
         }
         OnFailure::Url { url } => vec![Verb::Redirect { url: url.clone() }],
     }
@@ -223,10 +242,14 @@ pub fn hold(audio: Option<&str>) -> Response {
     })
 }
 
-/// What somebody hears whose answer cannot be computed now: that it takes a moment, and then it is asked for again, at
-/// `url`.
+/// What somebody hears whose answer cannot be computed now: that it takes a moment, and then it is
+/// asked for again, at `url`.
 pub fn one_moment(url: String) -> Response {
-    Response(vec![say("One moment, please."), Verb::Pause { length_s: ONE_MOMENT_S }, Verb::Redirect { url }])
+    Response(vec![
+        say("One moment, please."),
+        Verb::Pause { length_s: ONE_MOMENT_S },
+        Verb::Redirect { url },
+    ])
 }
 
 /// What somebody hears for whom nothing could be done.
@@ -268,9 +291,15 @@ mod tests {
     #[test]
     fn paths_round_trip() {
         let id = CallId(Uuid::from_u128(7));
-        for ask in
-            [Ask::Dial(3), Ask::Child(0), Ask::Wait, Ask::Queue, Ask::Connect(id), Ask::Key(id), Ask::Over]
-        {
+        for ask in [
+            Ask::Dial(3),
+            Ask::Child(0),
+            Ask::Wait,
+            Ask::Queue,
+            Ask::Connect(id),
+            Ask::Key(id),
+            Ask::Over,
+        ] {
             assert_eq!(Ask::parse(&ask.to_string()), Some(ask));
             assert!(documents().url(ask).ends_with(&format!("-000000000000/{ask}")));
         }
@@ -289,7 +318,9 @@ mod tests {
         ] {
             let mut it = transfer(on_failure);
             let mut seen = Vec::new();
-            for fact in [Fact::Begun, Fact::Timeout, Fact::CallerWaits, Fact::Canceled, Fact::Timeout] {
+            for fact in
+                [Fact::Begun, Fact::Timeout, Fact::CallerWaits, Fact::Canceled, Fact::Timeout]
+            {
                 for event in decide(&it, &fact).unwrap() {
                     it.apply(&event, Timestamp(0));
                 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::http::{self, Roots};
 
-/// Twilio's own connect timeout for webhooks. <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>
+/// Twilio's own connect timeout for webhooks.
+/// <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Twilio's own total timeout for webhooks.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,8 +32,8 @@ pub struct Poster {
 }
 
 impl Poster {
-    /// A poster with Twilio's timeouts. Where the system has no certificates, webhooks over TLS fail as not
-    /// connected and plain ones work.
+    /// A poster with Twilio's timeouts. Where the system has no certificates, webhooks over TLS
+    /// fail as not connected and plain ones work.
     ///
     /// # Errors
     /// When TLS cannot be set up.
@@ -47,7 +48,8 @@ impl Poster {
         Ok(Self { http })
     }
 
-    /// Posts `params` as a form with `X-Twilio-Signature: signature`; gives the HTTP status and the body.
+    /// Posts `params` as a form with `X-Twilio-Signature: signature`; gives the HTTP status and the
+    /// body.
     ///
     /// # Errors
     /// [`Error::Connect`] when no connection was made, [`Error::Answer`] for everything after it.
@@ -60,8 +62,8 @@ impl Poster {
         self.send(self.http.post(url).form(params), signature).await
     }
 
-    /// Gets `url`, whose query holds the parameters, with `X-Twilio-Signature: signature`; gives the HTTP status and
-    /// the body.
+    /// Gets `url`, whose query holds the parameters, with `X-Twilio-Signature: signature`; gives
+    /// the HTTP status and the body.
     ///
     /// # Errors
     /// As [`Poster::post_form`].
@@ -69,7 +71,11 @@ impl Poster {
         self.send(self.http.get(url), signature).await
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder, signature: &str) -> Result<(u16, String), Error> {
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        signature: &str,
+    ) -> Result<(u16, String), Error> {
         let request = request.header("X-Twilio-Signature", signature);
         let response = request.send().await.map_err(|error| {
             let refused = error.is_connect() || error.is_builder();

@@ -7,7 +7,8 @@ use crate::domain::{CallSid, Phone, QueueSid, Timestamp};
 
 use super::error::Error;
 
-/// A call as Twilio describes it. <https://www.twilio.com/docs/voice/api/call-resource#call-properties>
+/// A call as Twilio describes it.
+/// <https://www.twilio.com/docs/voice/api/call-resource#call-properties>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallResource {
     /// The call's name.
@@ -45,15 +46,20 @@ pub struct CallPage {
     pub next_page: Option<String>,
 }
 
-/// Whether there is a next page, not where: its address repeats the filters, phone numbers among them.
+/// Whether there is a next page, not where: its address repeats the filters, phone numbers among
+/// them.
 impl std::fmt::Debug for CallPage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let more = self.next_page.is_some();
-        f.debug_struct("CallPage").field("calls", &self.calls).field("more", &more).finish_non_exhaustive()
+        f.debug_struct("CallPage")
+            .field("calls", &self.calls)
+            .field("more", &more)
+            .finish_non_exhaustive()
     }
 }
 
-/// A queue as Twilio describes it. <https://www.twilio.com/docs/voice/api/queue-resource#queue-properties>
+/// A queue as Twilio describes it.
+/// <https://www.twilio.com/docs/voice/api/queue-resource#queue-properties>
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct QueueResource {
     /// The queue's name at Twilio.
@@ -143,7 +149,8 @@ impl TryFrom<RawCall> for CallResource {
     type Error = Error;
 
     fn try_from(raw: RawCall) -> Result<Self, Error> {
-        let protocol = |what: &str| Error::Protocol { reason: format!("a call with an unreadable {what}") };
+        let protocol =
+            |what: &str| Error::Protocol { reason: format!("a call with an unreadable {what}") };
         Ok(Self {
             sid: raw.sid.parse().map_err(|_| protocol("sid"))?,
             status: raw
@@ -166,7 +173,8 @@ impl TryFrom<RawCall> for CallResource {
 }
 
 fn from_json<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Error> {
-    // serde's message may quote the value, and the value may be a phone number: say only where it is.
+    // serde's message may quote the value, and the value may be a phone number: say only where it
+    // is.
     serde_json::from_slice(body).map_err(|error| Error::Protocol {
         reason: format!("unreadable JSON at line {} column {}", error.line(), error.column()),
     })
@@ -200,18 +208,20 @@ pub(crate) fn parse_conferences(body: &[u8]) -> Result<Vec<String>, Error> {
 /// Reads what matters in the answer to a create: once the SID is known, nothing else may spoil it.
 pub(crate) fn parse_created(body: &[u8]) -> Option<(CallSid, CarrierStatus)> {
     let raw: RawCreated = serde_json::from_slice(body).ok()?;
-    let status = raw.status.as_deref().and_then(CarrierStatus::from_word).unwrap_or(CarrierStatus::Queued);
+    let status =
+        raw.status.as_deref().and_then(CarrierStatus::from_word).unwrap_or(CarrierStatus::Queued);
     Some((raw.sid.parse().ok()?, status))
 }
 
-/// Reads Twilio's error body: its code and its unmasked message; none when it is not shaped as Twilio's.
-/// <https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions>
+/// Reads Twilio's error body: its code and its unmasked message; none when it is not shaped as
+/// Twilio's. <https://www.twilio.com/docs/usage/twilios-response#response-formats-exceptions>
 pub(crate) fn parse_error(body: &[u8]) -> Option<(u32, String)> {
     let raw: RawError = serde_json::from_slice(body).ok()?;
     Some((raw.code?.parse().ok()?, raw.message?))
 }
 
-/// An E.164 number as the carrier writes it, or none. Twilio's own numbers need no second judgement.
+/// An E.164 number as the carrier writes it, or none. Twilio's own numbers need no second
+/// judgement.
 pub(crate) fn e164(text: &str) -> Option<Phone> {
     let digits = text.strip_prefix('+')?;
     let fits = (5..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
@@ -313,7 +323,10 @@ mod tests {
             "sid":"QUaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}]}"#,
         )
         .unwrap();
-        assert_eq!((page.queues[0].friendly_name.as_str(), page.queues[0].current_size), ("hold", 3));
+        assert_eq!(
+            (page.queues[0].friendly_name.as_str(), page.queues[0].current_size),
+            ("hold", 3)
+        );
     }
 
     #[test]
@@ -321,14 +334,18 @@ mod tests {
         let body = br#"{"page":0,"conferences":[
             {"sid":"CFaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","status":"completed","friendly_name":"a"},
             {"sid":"CFbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","status":"in-progress","friendly_name":"a"}]}"#;
-        assert_eq!(parse_conferences(body), Ok(vec!["CFbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb".to_owned()]));
+        assert_eq!(
+            parse_conferences(body),
+            Ok(vec!["CFbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb".to_owned()])
+        );
         assert!(matches!(parse_conferences(b"{}"), Err(Error::Protocol { .. })));
     }
 
     #[test]
     fn only_twilios_errors_are_twilios() {
         assert_eq!(parse_error(br#"{"code":21211,"message":"m"}"#), Some((21211, "m".into())));
-        for other in [&br#"{"code":null,"message":"m"}"#[..], br#"{"message":"m"}"#, b"<html>", b""] {
+        for other in [&br#"{"code":null,"message":"m"}"#[..], br#"{"message":"m"}"#, b"<html>", b""]
+        {
             assert_eq!(parse_error(other), None);
         }
     }

@@ -90,7 +90,13 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
             };
             administer!(client, create_carrier_account, request)?.account
         }
-        Command::Update { account, auth_token_file, more, forget_previous_auth_token, forget_api_key } => {
+        Command::Update {
+            account,
+            auth_token_file,
+            more,
+            forget_previous_auth_token,
+            forget_api_key,
+        } => {
             let named = [
                 ("auth_token", auth_token_file.is_some()),
                 ("previous_auth_token", forget_previous_auth_token),
@@ -98,7 +104,8 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
                 ("calls_per_second", more.calls_per_second.is_some()),
                 ("base_url", more.base_url.is_some()),
             ];
-            let paths = named.iter().filter(|(_, named)| *named).map(|(path, _)| (*path).to_owned());
+            let paths =
+                named.iter().filter(|(_, named)| *named).map(|(path, _)| (*path).to_owned());
             let request = pb::UpdateCarrierAccountRequest {
                 request_id,
                 account_sid: account,
@@ -111,7 +118,8 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
             administer!(client, update_carrier_account, request)?.account
         }
         Command::Get { account: account_sid } => {
-            administer!(client, get_carrier_account, pb::GetCarrierAccountRequest { account_sid })?.account
+            administer!(client, get_carrier_account, pb::GetCarrierAccountRequest { account_sid })?
+                .account
         }
         Command::List => return list(client, output).await,
         Command::Reseal => return reseal(client, output).await,
@@ -121,7 +129,9 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
 
 fn secrets(auth_token: Option<&Path>, more: &More) -> Result<pb::CarrierSecrets, Error> {
     let api_key = match (&more.api_key_sid, &more.api_key_secret_file) {
-        (Some(sid), Some(file)) => Some(pb::CarrierApiKey { sid: sid.clone(), secret: read_secret(file)? }),
+        (Some(sid), Some(file)) => {
+            Some(pb::CarrierApiKey { sid: sid.clone(), secret: read_secret(file)? })
+        }
         (Some(_), None) | (None, _) => None,
     };
     let auth_token = auth_token.map(read_secret).transpose()?.unwrap_or_default();
@@ -134,7 +144,8 @@ fn read_secret(path: &Path) -> Result<String, Error> {
     let read = if path == Path::new("-") {
         std::io::stdin().take(SECRET_FILE_MAX_BYTES).read_to_string(&mut text)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(SECRET_FILE_MAX_BYTES).read_to_string(&mut text))
+        std::fs::File::open(path)
+            .and_then(|file| file.take(SECRET_FILE_MAX_BYTES).read_to_string(&mut text))
     };
     read.map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
     Ok(text.trim().to_owned())

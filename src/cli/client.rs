@@ -25,8 +25,8 @@ use crate::grpc::pb::webhooks_client::WebhooksClient;
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may be silent before it is probed, and how long the answer to that may take: a watch
-/// that hears nothing must learn that its server is gone.
+/// How long a connection may be silent before it is probed, and how long the answer to that may
+/// take: a watch that hears nothing must learn that its server is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long an ordinary request may take. `PauseRun` and its kin may take 20 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -88,10 +88,16 @@ impl Client {
         let service = InterceptedService::new(channel, bearer);
         let gzip = CompressionEncoding::Gzip;
         Self {
-            queue: OutboundQueueClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
+            queue: OutboundQueueClient::new(service.clone())
+                .send_compressed(gzip)
+                .accept_compressed(gzip),
             leads: LeadsClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
-            transfers: TransfersClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
-            webhooks: WebhooksClient::new(service.clone()).send_compressed(gzip).accept_compressed(gzip),
+            transfers: TransfersClient::new(service.clone())
+                .send_compressed(gzip)
+                .accept_compressed(gzip),
+            webhooks: WebhooksClient::new(service.clone())
+                .send_compressed(gzip)
+                .accept_compressed(gzip),
             tenants: TenantsClient::new(service).send_compressed(gzip).accept_compressed(gzip),
         }
     }
@@ -100,7 +106,8 @@ impl Client {
 /// The server is checked against the system's authorities, or those of `client.ca_file` alone.
 fn tls(endpoint: &Endpoint) -> Result<ClientTlsConfig, Error> {
     let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
+        std::fs::read(path)
+            .map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
     };
     let mut tls = ClientTlsConfig::new();
     tls = match &endpoint.tls.ca_file {
@@ -166,14 +173,15 @@ pub(super) fn backoff() -> backon::ExponentialBackoff {
         .build()
 }
 
-/// How long the server asks to wait, if that is short: a quota that is used up fills again within seconds.
+/// How long the server asks to wait, if that is short: a quota that is used up fills again within
+/// seconds.
 fn short_wait(status: &Status) -> Option<Duration> {
     let wait = status.get_details_retry_info()?.retry_delay?;
     (status.code() == Code::ResourceExhausted && wait <= RETRY_DELAY_MAX).then_some(wait)
 }
 
-/// Sends `message` with `send`, again while the server is away or asks to wait a little. `message` must be safe to repeat: a read, or a
-/// write with a `request_id`.
+/// Sends `message` with `send`, again while the server is away or asks to wait a little. `message`
+/// must be safe to repeat: a read, or a write with a `request_id`.
 pub async fn call<M: Clone, T, F, Fut>(message: &M, send: F) -> Result<T, Error>
 where
     F: Fn(Request<M>) -> Fut,
@@ -197,9 +205,11 @@ where
     Ok(answer?.into_inner())
 }
 
-/// Whether the server could not be reached, went away in the middle, or drains: another try may succeed.
+/// Whether the server could not be reached, went away in the middle, or drains: another try may
+/// succeed.
 pub fn is_away(status: &Status) -> bool {
-    // A status that carries a source was made here out of a transport error; the server's own have none.
+    // A status that carries a source was made here out of a transport error; the server's own have
+    // none.
     let made_here = std::error::Error::source(status).is_some();
     match status.code() {
         Code::Unavailable => true,

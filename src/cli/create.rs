@@ -14,8 +14,8 @@ use crate::domain::retry::ATTEMPTS_MAX;
 use crate::domain::rule::Rule;
 use crate::domain::run::{CONCURRENCY_MAX, PRIORITY_MAX, WEIGHT_MAX};
 use crate::grpc::pb::{
-    CallingRule, CallingWindow, CreateRunRequest, FrequencyCap, LeadFilter, OptOut, RetryPolicy, RunSettings,
-    Script, frequency_cap, script,
+    CallingRule, CallingWindow, CreateRunRequest, FrequencyCap, LeadFilter, OptOut, RetryPolicy,
+    RunSettings, Script, frequency_cap, script,
 };
 
 /// What the run does.
@@ -48,14 +48,16 @@ pub struct Args {
     /// Attempts for each lead in all, 1 to 20; busy and no answer are tried again.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTEMPTS_MAX)))]
     max_attempts: u32,
-    /// At most N attempts to a phone, counted over all runs of the tenant: N/day (the callee's), N/Dd (D days before
-    /// the attempt) or N/Hh (hours). Can be repeated.
+    /// At most N attempts to a phone, counted over all runs of the tenant: N/day (the callee's),
+    /// N/Dd (D days before the attempt) or N/Hh (hours). Can be repeated.
     #[arg(long, value_name = "CAP", value_parser = frequency_cap)]
     cap: Vec<FrequencyCap>,
-    /// A law to keep to, beside windows and caps; its days and hours by the callee's clock. Can be repeated.
+    /// A law to keep to, beside windows and caps; its days and hours by the callee's clock. Can be
+    /// repeated.
     #[arg(long = "rule", value_name = "RULE", value_parser = rule())]
     rules: Vec<CallingRule>,
-    /// When callees may be called, by their own clock; may be given more than once [default: the tenant's window]
+    /// When callees may be called, by their own clock; may be given more than once [default: the
+    /// tenant's window]
     #[arg(long = "window", value_name = "[DAYS ]HH:MM-HH:MM", value_parser = window::parse)]
     windows: Vec<CallingWindow>,
     /// A day on which nobody is called, by the callee's calendar; may be given more than once.
@@ -107,8 +109,10 @@ impl ScriptArgs {
     fn into_script(self) -> Script {
         let say = |text| script::Kind::Say(script::Say { text, ..script::Say::default() });
         let play = |url| script::Kind::Play(script::Play { url });
-        let stream = |url| script::Kind::Stream(script::Stream { url, ..script::Stream::default() });
-        let fetch = |url| script::Kind::FetchTwiml(script::FetchTwiml { url, ..Default::default() });
+        let stream =
+            |url| script::Kind::Stream(script::Stream { url, ..script::Stream::default() });
+        let fetch =
+            |url| script::Kind::FetchTwiml(script::FetchTwiml { url, ..Default::default() });
         let kind = self
             .say
             .map(say)
@@ -120,7 +124,8 @@ impl ScriptArgs {
 }
 
 fn instant(text: &str) -> Result<jiff::Timestamp, &'static str> {
-    text.parse().map_err(|_| "must be a date and time with an offset, for example 2026-09-01T08:00:00Z")
+    text.parse()
+        .map_err(|_| "must be a date and time with an offset, for example 2026-09-01T08:00:00Z")
 }
 
 fn rule() -> impl TypedValueParser<Value = CallingRule> {
@@ -151,9 +156,10 @@ fn frequency_cap(text: &str) -> Result<FrequencyCap, String> {
     cap.check().map_err(|violation| violation.to_string())?;
     let span = match cap.span {
         Span::CalendarDays(days) => frequency_cap::Span::CalendarDays(days),
-        Span::RollingSeconds(seconds) => {
-            frequency_cap::Span::Rolling(prost_types::Duration { seconds: i64::from(seconds), nanos: 0 })
-        }
+        Span::RollingSeconds(seconds) => frequency_cap::Span::Rolling(prost_types::Duration {
+            seconds: i64::from(seconds),
+            nanos: 0,
+        }),
     };
     Ok(FrequencyCap { max_attempts: cap.max_attempts, span: Some(span) })
 }
@@ -169,17 +175,20 @@ pub(super) async fn execute(client: &Client, args: Args, output: Output) -> Resu
         request_id: request_id(),
         settings: Some(settings(args)),
         jobs: Vec::new(),
-        // With a file to come both wait for it: a run cut short by an error must not dial, nor complete.
+        // With a file to come both wait for it: a run cut short by an error must not dial, nor
+        // complete.
         start: start && leads.is_none(),
         seal: seal && leads.is_none(),
         from_leads,
     };
     let created = ask!(client, create_run, request)?.run;
-    let mut run = created.ok_or_else(|| Error::Runtime("the server's answer holds no run".into()))?;
+    let mut run =
+        created.ok_or_else(|| Error::Runtime("the server's answer holds no run".into()))?;
     if let Some(path) = leads {
-        let imported = import::leads(&client.queue, &run.run_id, &path, total).await.inspect_err(|_| {
-            eprintln!("the run {} was created, and is neither sealed nor started", run.run_id);
-        })?;
+        let imported =
+            import::leads(&client.queue, &run.run_id, &path, total).await.inspect_err(|_| {
+                eprintln!("the run {} was created, and is neither sealed nor started", run.run_id);
+            })?;
         let answer = &imported.answer;
         if !output.json {
             let (added, duplicate, rejected) =
@@ -206,7 +215,9 @@ impl Args {
         match self.from_leads {
             true => Ok(Some(filter)),
             false if filter == LeadFilter::default() => Ok(None),
-            false => Err(Error::Usage("--from-leads is missing: without it filters mean nothing".into())),
+            false => {
+                Err(Error::Usage("--from-leads is missing: without it filters mean nothing".into()))
+            }
         }
     }
 }
@@ -254,7 +265,9 @@ mod tests {
     fn exactly_one_script() {
         assert!(parse(&[]).is_err());
         assert!(parse(&["--say", "a", "--play", "https://x"]).is_err());
-        for (flag, value) in [("--say", "a"), ("--play", "u"), ("--stream", "u"), ("--twiml-url", "u")] {
+        for (flag, value) in
+            [("--say", "a"), ("--play", "u"), ("--stream", "u"), ("--twiml-url", "u")]
+        {
             let settings = settings(parse(&[flag, value]).unwrap());
             assert!(settings.script.unwrap().kind.is_some());
         }
@@ -283,12 +296,17 @@ mod tests {
             ("5/7d", 5, span(None, 7 * 86_400)),
             ("2/12h", 2, span(None, 12 * 3_600)),
         ] {
-            assert_eq!(frequency_cap(text).unwrap(), FrequencyCap { max_attempts, span: Some(span) });
+            assert_eq!(
+                frequency_cap(text).unwrap(),
+                FrequencyCap { max_attempts, span: Some(span) }
+            );
         }
-        for wrong in ["", "3", "day/3", "0/day", "3/d", "3/91d", "3/-1h", "3/9999999999d", "france"] {
+        for wrong in ["", "3", "day/3", "0/day", "3/d", "3/91d", "3/-1h", "3/9999999999d", "france"]
+        {
             assert!(frequency_cap(wrong).is_err(), "{wrong}");
         }
-        let args = parse(&["--say", "a", "--cap", "3/day", "--cap", "5/7d", "--rule", "us-tsr"]).unwrap();
+        let args =
+            parse(&["--say", "a", "--cap", "3/day", "--cap", "5/7d", "--rule", "us-tsr"]).unwrap();
         let settings = settings(args);
         assert_eq!(settings.frequency_caps.len(), 2);
         assert_eq!(settings.rules, [CallingRule::UsTsr as i32]);
@@ -304,8 +322,15 @@ mod tests {
         assert!(with(&["--max-attempts", "21"]).is_err());
         assert!(with(&["--starts-at", "tomorrow"]).is_err());
         let settings = settings(
-            with(&["--priority", "-7", "--max-attempts", "3", "--starts-at", "2026-09-01T08:00:00Z"])
-                .unwrap(),
+            with(&[
+                "--priority",
+                "-7",
+                "--max-attempts",
+                "3",
+                "--starts-at",
+                "2026-09-01T08:00:00Z",
+            ])
+            .unwrap(),
         );
         assert_eq!((settings.priority, settings.retry.unwrap().max_attempts), (-7, 3));
         assert_eq!(settings.starts_at.unwrap().seconds, 1_788_249_600);

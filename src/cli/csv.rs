@@ -1,9 +1,10 @@
-//! Lead files: CSV in, one record at a time, so that memory stays flat whatever the size of the file.
+//! Lead files: CSV in, one record at a time, so that memory stays flat whatever the size of the
+//! file.
 //!
-//! The header row names the columns. `phone` is required; `name`, `time_zone`, `region` (ISO 3166-1 alpha-2, for
-//! national phones) and `tags` (separated by `|`) are known; every other column becomes an attribute of the lead,
-//! where it is not empty. A file that names them otherwise is read through a [`Map`].
-//! A byte order mark, CRLF and quoted fields are fine.
+//! The header row names the columns. `phone` is required; `name`, `time_zone`, `region` (ISO 3166-1
+//! alpha-2, for national phones) and `tags` (separated by `|`) are known; every other column
+//! becomes an attribute of the lead, where it is not empty. A file that names them otherwise is
+//! read through a [`Map`]. A byte order mark, CRLF and quoted fields are fine.
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,8 @@ use crate::grpc::pb;
 const COLUMNS_MAX: usize = 256;
 /// The longest field, in bytes: no lead can carry more.
 const FIELD_MAX_BYTES: usize = ATTRIBUTES_MAX_BYTES;
-/// The longest record, in bytes. A quote that is never closed would otherwise read the file into memory.
+/// The longest record, in bytes. A quote that is never closed would otherwise read the file into
+/// memory.
 const RECORD_MAX_BYTES: usize = 64 * 1_024;
 /// What is read from the file at a time, in bytes.
 const BUFFER_BYTES: usize = 64 * 1_024;
@@ -153,8 +155,9 @@ impl Leads<File> {
 impl<R: Read> Leads<R> {
     /// Reads the header row of `inner`, which is called `file` in messages.
     pub fn new(file: String, inner: R, maps: &[Map]) -> Result<Self, Error> {
-        // Records end with LF alone, because the crate's own CRLF mode loses count of the lines; the CR before
-        // it is trimmed with the last field. Widths are checked here, for the same reason.
+        // Records end with LF alone, because the crate's own CRLF mode loses count of the lines;
+        // the CR before it is trimmed with the last field. Widths are checked here, for the same
+        // reason.
         let mut reader = ReaderBuilder::new()
             .terminator(Terminator::Any(b'\n'))
             .flexible(true)
@@ -164,8 +167,8 @@ impl<R: Read> Leads<R> {
             Ok(header) => header.clone(),
             Err(error) => return Err(located(&file, 1, error)),
         };
-        let columns =
-            columns(&header, maps).map_err(|reason| Error::Header { file: file.clone(), reason })?;
+        let columns = columns(&header, maps)
+            .map_err(|reason| Error::Header { file: file.clone(), reason })?;
         Ok(Self { file, reader, columns, record: ByteRecord::new(), failed: false })
     }
 
@@ -191,8 +194,8 @@ impl<R: Read> Leads<R> {
         }
     }
 
-    /// Where the record just read begins: counted back from its end, because the crate's own position is that
-    /// of the blank lines before it.
+    /// Where the record just read begins: counted back from its end, because the crate's own
+    /// position is that of the blank lines before it.
     fn first_line(&self) -> u64 {
         let end = self.reader.position();
         let bounded = self.reader.get_ref();
@@ -215,7 +218,8 @@ impl<R: Read> Iterator for Leads<R> {
     }
 }
 
-/// Reads the whole file and counts its records, so that a broken one is refused before anything is sent.
+/// Reads the whole file and counts its records, so that a broken one is refused before anything is
+/// sent.
 pub fn count(path: &Path, maps: &[Map]) -> Result<u64, Error> {
     let mut count = 0;
     for row in Leads::open(path, maps)? {
@@ -247,7 +251,9 @@ fn columns(header: &ByteRecord, maps: &[Map]) -> Result<Vec<Column>, String> {
     let mut seen = BTreeSet::new();
     let mut columns = Vec::with_capacity(header.len());
     for (position, name) in (1..).zip(header) {
-        let name = std::str::from_utf8(name).map_err(|_| format!("column {position} is not UTF-8"))?.trim();
+        let name = std::str::from_utf8(name)
+            .map_err(|_| format!("column {position} is not UTF-8"))?
+            .trim();
         if name.is_empty() {
             return Err(format!("column {position} has no name"));
         }
@@ -288,7 +294,9 @@ fn facts(columns: &[Column], record: &ByteRecord) -> Result<pb::LeadFacts, Strin
         if field.len() > FIELD_MAX_BYTES {
             return Err(format!("column {position} is longer than {FIELD_MAX_BYTES} bytes"));
         }
-        let text = std::str::from_utf8(field).map_err(|_| format!("column {position} is not UTF-8"))?.trim();
+        let text = std::str::from_utf8(field)
+            .map_err(|_| format!("column {position} is not UTF-8"))?
+            .trim();
         match column {
             Column::Phone => text.clone_into(&mut facts.phone),
             Column::Name => text.clone_into(&mut facts.name),
@@ -313,7 +321,8 @@ fn located(file: &str, line: u64, error: csv::Error) -> Error {
     let file = file.to_owned();
     match error.into_kind() {
         ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
-            let reason = format!("is longer than {RECORD_MAX_BYTES} bytes; is a quote never closed?");
+            let reason =
+                format!("is longer than {RECORD_MAX_BYTES} bytes; is a quote never closed?");
             Error::Record { file, line, reason }
         }
         ErrorKind::Io(source) => Error::Io { file, source },

@@ -45,7 +45,8 @@ pub struct Args {
     /// How many times faster than life calls ring and last, up to 1000.
     #[arg(long, value_name = "FACTOR", default_value_t = 20.0, value_parser = speed)]
     pub speed: f64,
-    /// Lose answers, lose, repeat and reorder callbacks, and kill the server half-way. Takes some minutes.
+    /// Lose answers, lose, repeat and reorder callbacks, and kill the server half-way. Takes some
+    /// minutes.
     #[arg(long, conflicts_with = "keep")]
     pub faults: bool,
 }

@@ -50,7 +50,9 @@ impl Error {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::App(app::Error::Config(_)) => EXIT_USAGE,
-            Self::Status(_) | Self::Csv(_) | Self::App(_) | Self::Io(_) | Self::Runtime(_) => EXIT_RUNTIME,
+            Self::Status(_) | Self::Csv(_) | Self::App(_) | Self::Io(_) | Self::Runtime(_) => {
+                EXIT_RUNTIME
+            }
         }
     }
 
@@ -112,14 +114,21 @@ mod tests {
 
     #[test]
     fn a_status_shows_its_details() {
-        let mut details = ErrorDetails::with_bad_request_violation("settings.weight", "must be 1 to 1000");
+        let mut details =
+            ErrorDetails::with_bad_request_violation("settings.weight", "must be 1 to 1000");
         details.set_error_info("INVALID", "trunkline", [("a".to_owned(), "b".to_owned())]);
         let status = Status::with_error_details(tonic::Code::InvalidArgument, "no", details);
-        assert_eq!(rendered(&status), "INVALID_ARGUMENT: no [INVALID]\n  settings.weight: must be 1 to 1000");
+        assert_eq!(
+            rendered(&status),
+            "INVALID_ARGUMENT: no [INVALID]\n  settings.weight: must be 1 to 1000"
+        );
         assert_eq!(Error::from(status).exit_code(), EXIT_RUNTIME);
         let details = ErrorDetails::with_bad_request_violation("run_id", "must be a UUID");
-        let status =
-            Status::with_error_details(tonic::Code::InvalidArgument, "run_id: must be a UUID", details);
+        let status = Status::with_error_details(
+            tonic::Code::InvalidArgument,
+            "run_id: must be a UUID",
+            details,
+        );
         assert_eq!(rendered(&status), "INVALID_ARGUMENT: run_id: must be a UUID");
     }
 }

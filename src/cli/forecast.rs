@@ -6,16 +6,27 @@ use super::client::{self, Client};
 use super::output::Output;
 use super::{Error, create, words};
 use crate::grpc::pb::forecast_run_request::Of;
-use crate::grpc::pb::{ExclusionReason, ForecastLimit, ForecastRunRequest, ForecastRunResponse, RunSettings};
+use crate::grpc::pb::{
+    ExclusionReason, ForecastLimit, ForecastRunRequest, ForecastRunResponse, RunSettings,
+};
 
 /// Of a run as `run create --from-leads` would make it.
-pub(super) async fn of_new(client: &Client, new: create::Args, output: Output) -> Result<(), Error> {
-    let filter = new.lead_filter()?.ok_or_else(|| Error::Usage("--from-leads is missing".into()))?;
+pub(super) async fn of_new(
+    client: &Client,
+    new: create::Args,
+    output: Output,
+) -> Result<(), Error> {
+    let filter =
+        new.lead_filter()?.ok_or_else(|| Error::Usage("--from-leads is missing".into()))?;
     carry_out(client, Some(create::settings(new)), Of::Leads(filter), output).await
 }
 
 /// Of the queued jobs of a run that is there.
-pub(super) async fn of_queued(client: &Client, run_id: String, output: Output) -> Result<(), Error> {
+pub(super) async fn of_queued(
+    client: &Client,
+    run_id: String,
+    output: Output,
+) -> Result<(), Error> {
     carry_out(client, None, Of::RunId(run_id), output).await
 }
 
@@ -56,7 +67,9 @@ fn show(output: Output, told: &ForecastRunResponse) -> Result<(), Error> {
         ("would be dialed".into(), told.dialed_count.to_string()),
     ];
     rows.extend(
-        told.exclusions.iter().map(|one| (format!("not: {}", reason(one.reason())), one.count.to_string())),
+        told.exclusions
+            .iter()
+            .map(|one| (format!("not: {}", reason(one.reason())), one.count.to_string())),
     );
     rows.extend([
         ("calls".into(), told.call_count.to_string()),

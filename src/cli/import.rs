@@ -1,4 +1,5 @@
-//! Files of people sent as one import: page by page, taken up again if it is cut, and told by the lines of the file.
+//! Files of people sent as one import: page by page, taken up again if it is cut, and told by the
+//! lines of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,8 @@ pub(super) struct Import<M, T> {
     pub file: PathBuf,
     /// What it calls its columns.
     pub maps: Vec<Map>,
-    /// The first message. It names the import, so that sending everything again goes on where it was cut.
+    /// The first message. It names the import, so that sending everything again goes on where it
+    /// was cut.
     pub header: M,
     /// What a row becomes.
     pub item: fn(Row) -> Result<T, Error>,
@@ -79,7 +81,8 @@ pub(super) struct Import<M, T> {
 }
 
 impl<M: Clone + Send + 'static, T: Clone + 'static> Import<M, T> {
-    /// Sends the file with `call`, again while the server is away. `total` is the number of its records, for the bar.
+    /// Sends the file with `call`, again while the server is away. `total` is the number of its
+    /// records, for the bar.
     pub async fn carry_out<A>(
         &self,
         total: u64,
@@ -174,7 +177,8 @@ pub(super) fn show_rejections(
     if hidden > 0 { output.note(&format!("and {hidden} more")) } else { Ok(()) }
 }
 
-/// A rejection without its place in the request, such as `leads[2].`: the line says where in the file.
+/// A rejection without its place in the request, such as `leads[2].`: the line says where in the
+/// file.
 fn of_the_file(error: &str) -> &str {
     let field_end = error.find(": ").unwrap_or(error.len());
     error[..field_end].rfind('.').map_or(error, |dot| &error[dot + 1..])
@@ -188,8 +192,14 @@ pub struct Imported {
     pub rejections: Vec<(u64, String)>,
 }
 
-/// Adds all leads of the file at `path` to the run. `total` is the number of its records, for the bar.
-pub async fn leads(queue: &Queue, run_id: &str, path: &Path, total: u64) -> Result<Imported, Error> {
+/// Adds all leads of the file at `path` to the run. `total` is the number of its records, for the
+/// bar.
+pub async fn leads(
+    queue: &Queue,
+    run_id: &str,
+    path: &Path,
+    total: u64,
+) -> Result<Imported, Error> {
     // The header does not seal: a stream that ends early must not look complete.
     let header = Header { run_id: run_id.to_owned(), import_id: client::request_id(), seal: false };
     let import = Import {
@@ -199,8 +209,10 @@ pub async fn leads(queue: &Queue, run_id: &str, path: &Path, total: u64) -> Resu
         item: |row| Ok(NewJob { who: Some(Who::Lead(row.facts)), ..NewJob::default() }),
         batch: |offset, jobs| ImportJobsRequest { part: Some(Part::Batch(Batch { offset, jobs })) },
     };
-    let answer = import.carry_out(total, async |messages| queue.clone().import_jobs(messages).await).await?;
-    let rejected = answer.rejections.iter().map(|rejection| (rejection.offset, rejection.error.as_str()));
+    let answer =
+        import.carry_out(total, async |messages| queue.clone().import_jobs(messages).await).await?;
+    let rejected =
+        answer.rejections.iter().map(|rejection| (rejection.offset, rejection.error.as_str()));
     let rejections = by_line(path, &[], rejected)?;
     Ok(Imported { answer, rejections })
 }
@@ -216,8 +228,9 @@ mod tests {
 
     #[test]
     fn pages_are_bounded_and_lose_nothing() {
-        let small: Vec<usize> =
-            Pages::new((0..2_500).map(|line| row(line, 10))).map(|page| page.unwrap().len()).collect();
+        let small: Vec<usize> = Pages::new((0..2_500).map(|line| row(line, 10)))
+            .map(|page| page.unwrap().len())
+            .collect();
         assert_eq!(small, [1_000, 1_000, 500]);
         let pages: Vec<Vec<Row>> =
             Pages::new((0..300).map(|line| row(line, 8_000))).map(Result::unwrap).collect();

@@ -16,7 +16,8 @@ pub enum Command {
     Create {
         /// Whose.
         tenant: String,
-        /// outbound:read, outbound:write, leads:read, leads:write, transfers:read, transfers:write, webhooks:read, webhooks:write or admin; may be given more than once.
+        /// outbound:read, outbound:write, leads:read, leads:write, transfers:read, transfers:write,
+        /// webhooks:read, webhooks:write or admin; may be given more than once.
         #[arg(long = "scope", required = true)]
         scopes: Vec<String>,
         /// For people.
@@ -56,7 +57,8 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
     match command {
         Command::Create { tenant: tenant_id, scopes, name, expires } => {
             let expire_time = expires.map(words::timestamp);
-            let request = pb::CreateApiKeyRequest { request_id, tenant_id, name, scopes, expire_time };
+            let request =
+                pb::CreateApiKeyRequest { request_id, tenant_id, name, scopes, expire_time };
             created(administer!(client, create_api_key, request)?, output)
         }
         Command::List { tenant } => list(client, tenant, output).await,

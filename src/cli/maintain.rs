@@ -15,8 +15,8 @@ use crate::grpc::pb::{self, JobState, Outcome};
 pub struct Retry {
     /// The ended run.
     run_id: String,
-    /// Only jobs that ended so: completed, failed, canceled, skipped or expired; may be given more than once
-    /// [default: failed]
+    /// Only jobs that ended so: completed, failed, canceled, skipped or expired; may be given more
+    /// than once [default: failed]
     #[arg(long = "state", value_parser = state)]
     states: Vec<JobState>,
     /// Only jobs with this outcome, for example busy; may be given more than once [default: all]
@@ -46,10 +46,17 @@ fn outcome(text: &str) -> Result<Outcome, String> {
 }
 
 /// Reconciles runs, and shows those that needed something.
-pub(super) async fn reconcile(client: &Client, run_ids: Vec<String>, output: Output) -> Result<(), Error> {
+pub(super) async fn reconcile(
+    client: &Client,
+    run_ids: Vec<String>,
+    output: Output,
+) -> Result<(), Error> {
     let answer = ask!(client, reconcile_runs, pb::ReconcileRunsRequest { run_ids })?;
     let repairs = |run: &pb::reconcile_runs_response::RepairedRun| -> Vec<String> {
-        run.reasons.iter().map(|one| format!("{} {}", words::repair(one.kind()), one.count)).collect()
+        run.reasons
+            .iter()
+            .map(|one| format!("{} {}", words::repair(one.kind()), one.count))
+            .collect()
     };
     let runs: Vec<Value> = answer
         .repaired_runs
@@ -74,7 +81,11 @@ pub(super) async fn reconcile(client: &Client, run_ids: Vec<String>, output: Out
         .map(|run| {
             vec![
                 run.run_id.clone(),
-                format!("{} → {}", words::run_state(run.old_state()), words::run_state(run.new_state())),
+                format!(
+                    "{} → {}",
+                    words::run_state(run.old_state()),
+                    words::run_state(run.new_state())
+                ),
                 repairs(run).join(", "),
                 run.counts_after.as_ref().map(words::counts).unwrap_or_default(),
             ]
@@ -140,7 +151,9 @@ pub(super) async fn explain(client: &Client, job_id: String, output: Output) -> 
         pair("run", &job.run_id),
         pair("state", &words::job_state(job.state())),
     ];
-    rows.extend(answer.reasons.iter().map(|one| pair(&words::job_reason(one.kind()), &reason_line(one))));
+    rows.extend(
+        answer.reasons.iter().map(|one| pair(&words::job_reason(one.kind()), &reason_line(one))),
+    );
     rows.push(pair("next eligible", &words::time(answer.next_eligible_time.as_ref())));
     rows.push(pair("expires", &words::time(answer.expire_time.as_ref())));
     rows.push(pair("calls", &answer.call_ids.join("\n")));
@@ -192,7 +205,9 @@ mod tests {
     #[test]
     fn only_final_states_and_known_outcomes() {
         assert_eq!(state("expired"), Ok(JobState::Expired));
-        assert!(state("queued").is_err() && state("in_call").is_err() && state("unspecified").is_err());
+        assert!(
+            state("queued").is_err() && state("in_call").is_err() && state("unspecified").is_err()
+        );
         assert_eq!(outcome("no_answer"), Ok(Outcome::NoAnswer));
         assert!(outcome("unspecified").is_err());
     }

@@ -196,7 +196,10 @@ pub fn main() -> ExitCode {
 fn carry_out(cli: Cli) -> Result<(), Error> {
     let config = cli.config()?;
     logging::init(&config.log)?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(dispatch(cli, config))
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(dispatch(cli, config))
 }
 
 async fn dispatch(cli: Cli, config: Config) -> Result<(), Error> {
@@ -352,7 +355,8 @@ mod tests {
     #[test]
     fn flags_reach_the_settings() {
         let cli =
-            parse(&["demo", "--concurrency", "7", "--calls-per-second", "2.5", "--log", "debug"]).unwrap();
+            parse(&["demo", "--concurrency", "7", "--calls-per-second", "2.5", "--log", "debug"])
+                .unwrap();
         let Command::Demo(args) = &cli.command else { panic!("not demo") };
         let mut flags = Flags::default();
         args.flags(&mut flags);

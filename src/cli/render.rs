@@ -23,7 +23,12 @@ pub trait Renderer: Send {
     /// The run moved: this is where it stands.
     fn progress(&mut self, seen: &Summary) -> io::Result<()>;
     /// One thing happened; comes before the progress it led to.
-    fn event(&mut self, _revision: i64, _at: Option<&Timestamp>, _event: &RunEvent) -> io::Result<()> {
+    fn event(
+        &mut self,
+        _revision: i64,
+        _at: Option<&Timestamp>,
+        _event: &RunEvent,
+    ) -> io::Result<()> {
         Ok(())
     }
     /// Some time passed.
@@ -55,7 +60,8 @@ pub fn counting(prefix: &'static str, total: u64) -> ProgressBar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ")
 }
 
@@ -98,7 +104,11 @@ impl Renderer for Bar {
 
     fn event(&mut self, revision: i64, at: Option<&Timestamp>, event: &RunEvent) -> io::Result<()> {
         if self.events {
-            self.bar.println(format!("{revision:>6} {} {}", words::time(at), words::event_line(event)));
+            self.bar.println(format!(
+                "{revision:>6} {} {}",
+                words::time(at),
+                words::event_line(event)
+            ));
         }
         Ok(())
     }
@@ -116,7 +126,8 @@ impl Renderer for Bar {
     }
 }
 
-/// Lines of text or JSON: one for each change of counts, but no more than one a second, and always the last.
+/// Lines of text or JSON: one for each change of counts, but no more than one a second, and always
+/// the last.
 pub struct Lines<W> {
     out: W,
     json: bool,
@@ -161,7 +172,8 @@ impl<W: Write + Send> Lines<W> {
         }
         let Some(seen) = self.pending.take() else { return Ok(()) };
         let same = |shown: &Summary| {
-            (shown.state, &shown.counts, &shown.outcomes) == (seen.state, &seen.counts, &seen.outcomes)
+            (shown.state, &shown.counts, &shown.outcomes)
+                == (seen.state, &seen.counts, &seen.outcomes)
         };
         if self.shown.as_ref().is_some_and(same) { Ok(()) } else { self.print(seen) }
     }
@@ -178,7 +190,12 @@ impl<W: Write + Send> Renderer for Lines<W> {
             return Ok(());
         }
         if !self.json {
-            return writeln!(self.out, "{revision:>6} {} {}", words::time(at), words::event_line(event));
+            return writeln!(
+                self.out,
+                "{revision:>6} {} {}",
+                words::time(at),
+                words::event_line(event)
+            );
         }
         let mut value = words::event_json(event);
         value["revision"] = revision.into();
@@ -210,7 +227,8 @@ mod tests {
     use crate::grpc::pb::{JobCounts, RunState};
 
     fn seen(completed: i64, state: RunState) -> Summary {
-        let counts = JobCounts { total: 9, queued: 9 - completed, completed, ..JobCounts::default() };
+        let counts =
+            JobCounts { total: 9, queued: 9 - completed, completed, ..JobCounts::default() };
         Summary { state, counts, revision: completed, ..Summary::default() }
     }
 
@@ -224,7 +242,10 @@ mod tests {
         lines.finish(&seen(9, RunState::Completed)).unwrap();
         lines.finish(&seen(9, RunState::Completed)).unwrap();
         let text = String::from_utf8(lines.out).unwrap();
-        assert_eq!(text, "running: 0/9 jobs ended; queued 9\ncompleted: 9/9 jobs ended; completed 9\n");
+        assert_eq!(
+            text,
+            "running: 0/9 jobs ended; queued 9\ncompleted: 9/9 jobs ended; completed 9\n"
+        );
     }
 
     #[test]

@@ -19,7 +19,8 @@ const PAGE_SIZE: u32 = 100;
 pub enum Command {
     /// Creates a run.
     Create(Box<create::Args>),
-    /// Says what would become of a run as `run create --from-leads` would make it. Nothing is created.
+    /// Says what would become of a run as `run create --from-leads` would make it. Nothing is
+    /// created.
     Forecast(Box<create::Args>),
     /// Says what would become of the queued jobs of a run.
     ForecastQueued(Id),
@@ -152,7 +153,12 @@ pub(super) async fn seal(client: &Client, run_id: String) -> Result<Option<Run>,
 }
 
 /// Follows a run until it ends, and says how it ended.
-pub(super) async fn follow(client: &Client, run_id: &str, events: bool, output: Output) -> Result<(), Error> {
+pub(super) async fn follow(
+    client: &Client,
+    run_id: &str,
+    events: bool,
+    output: Output,
+) -> Result<(), Error> {
     let view = if events { WatchView::Full } else { WatchView::Progress };
     let mut renderer = render::choose(output.json, events);
     let summary = watch::follow(&mut client.queue.clone(), run_id, view, renderer.as_mut()).await?;
@@ -161,7 +167,11 @@ pub(super) async fn follow(client: &Client, run_id: &str, events: bool, output: 
 }
 
 /// Shows a run and what of it is in flight.
-pub(super) fn show(output: Output, run: Option<&Run>, in_flight: Option<&InFlight>) -> Result<(), Error> {
+pub(super) fn show(
+    output: Output,
+    run: Option<&Run>,
+    in_flight: Option<&InFlight>,
+) -> Result<(), Error> {
     let run = run.ok_or_else(|| Error::Runtime("the server's answer holds no run".into()))?;
     let mut value = words::run_json(run);
     if let Some(live) = in_flight {
@@ -192,7 +202,10 @@ pub(super) fn show(output: Output, run: Option<&Run>, in_flight: Option<&InFligh
         let what = match blocked.reason() {
             Blocked::CarrierProbed => "the carrier failed; the next call probes it".to_owned(),
             Blocked::CarrierFailing | Blocked::Unspecified => {
-                format!("the carrier fails; not before {}", words::time(blocked.until_time.as_ref()))
+                format!(
+                    "the carrier fails; not before {}",
+                    words::time(blocked.until_time.as_ref())
+                )
             }
         };
         rows.push(pair("blocked", &what));
@@ -212,7 +225,12 @@ pub(super) fn pair(name: &str, value: &str) -> Vec<String> {
     vec![name.to_owned(), value.to_owned()]
 }
 
-async fn list(client: &Client, states: &[RunState], limit: u32, output: Output) -> Result<(), Error> {
+async fn list(
+    client: &Client,
+    states: &[RunState],
+    limit: u32,
+    output: Output,
+) -> Result<(), Error> {
     let states: Vec<i32> = states.iter().map(|state| (*state).into()).collect();
     let mut runs = Vec::new();
     let mut page_token = String::new();

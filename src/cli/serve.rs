@@ -49,9 +49,12 @@ impl Args {
 pub async fn execute(config: &Config) -> Result<(), Error> {
     let config = config.check_serve()?;
     let listeners = Listeners::bind(&config).await?;
-    // The real ports, also where port 0 was asked for; none for a role that this process does not have.
-    let port = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
-    let address = |address: Option<SocketAddr>| address.map_or("-".to_owned(), |address| address.to_string());
+    // The real ports, also where port 0 was asked for; none for a role that this process does not
+    // have.
+    let port =
+        |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
+    let address =
+        |address: Option<SocketAddr>| address.map_or("-".to_owned(), |address| address.to_string());
     let (grpc, webhooks) = (address(port(&listeners.grpc)?), address(port(&listeners.webhooks)?));
     let metrics = address(port(&listeners.metrics)?);
     let tenant = config.tenant.id.clone();

@@ -55,7 +55,10 @@ pub async fn execute(args: Args) -> Result<(), Error> {
         ..simulator::Config::default()
     };
     let cannot = |error| {
-        Error::Runtime(format!("cannot listen on {}: {error}; name another with --listen", args.listen))
+        Error::Runtime(format!(
+            "cannot listen on {}: {error}; name another with --listen",
+            args.listen
+        ))
     };
     let listener = TcpListener::bind(args.listen).await.map_err(cannot)?;
     println!("simulating Twilio on http://{} (seed {})", listener.local_addr()?, config.seed);
@@ -88,7 +91,8 @@ pub(super) fn faults(given: Option<&str>) -> Result<Faults, Error> {
 
 /// Calls a second, in the range that a tenant can have.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
-    within(text, CALLS_PER_SECOND_MIN, CALLS_PER_SECOND_MAX).ok_or("must be between 1/3600 and 10000".into())
+    within(text, CALLS_PER_SECOND_MIN, CALLS_PER_SECOND_MAX)
+        .ok_or("must be between 1/3600 and 10000".into())
 }
 
 /// A factor for time.

@@ -175,8 +175,10 @@ async fn add(
             vec![phone.clone(), what, result.live_call_id.clone()]
         })
         .collect();
-    let value =
-        rows.iter().map(|row| json!({ "phone": row[0], "result": row[1], "live_call_id": row[2] })).collect();
+    let value = rows
+        .iter()
+        .map(|row| json!({ "phone": row[0], "result": row[1], "live_call_id": row[2] }))
+        .collect();
     output.show(&value, &["phone", "result", "call that goes on"], rows)?;
     // Whoever suppresses a phone must not take a refusal for done.
     match answer.rejected_count {

@@ -77,7 +77,8 @@ pub struct Limits {
     /// IANA name, for leads that name none [default: UTC]
     #[arg(long)]
     time_zone: Option<String>,
-    /// When callees may be called, for runs that name no window, for example mon-fri 09:00-17:30 [default: 08:00-21:00]
+    /// When callees may be called, for runs that name no window, for example mon-fri 09:00-17:30
+    /// [default: 08:00-21:00]
     #[arg(long, value_name = "[DAYS ]HH:MM-HH:MM", value_parser = window::parse)]
     window: Option<pb::CallingWindow>,
     /// What national phones are read with, for example US.
@@ -125,7 +126,8 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
             }
             let update_mask = Some(prost_types::FieldMask { paths });
             let (settings, etag) = (Some(settings), String::new());
-            let request = pb::UpdateTenantRequest { request_id, tenant_id, settings, update_mask, etag };
+            let request =
+                pb::UpdateTenantRequest { request_id, tenant_id, settings, update_mask, etag };
             administer!(client, update_tenant, request)?.tenant
         }
         Command::Get(Id { tenant: tenant_id }) => {
@@ -162,7 +164,8 @@ fn settings(
         ("plan", limits.plan.is_some()),
         ("greeting", limits.greeting.is_some()),
     ];
-    let paths = named.iter().filter(|(_, named)| *named).map(|(path, _)| (*path).to_owned()).collect();
+    let paths =
+        named.iter().filter(|(_, named)| *named).map(|(path, _)| (*path).to_owned()).collect();
     let settings = pb::TenantSettings {
         name: limits.name.unwrap_or_default(),
         account_sid: account.unwrap_or_default(),
@@ -185,7 +188,8 @@ async fn list(client: &Client, state: Option<TenantState>, output: Output) -> Re
     let states: Vec<i32> = state.into_iter().map(Into::into).collect();
     let (mut tenants, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = pb::ListTenantsRequest { page_size: PAGE_SIZE, page_token, states: states.clone() };
+        let request =
+            pb::ListTenantsRequest { page_size: PAGE_SIZE, page_token, states: states.clone() };
         let page = administer!(client, list_tenants, request)?;
         tenants.extend(page.tenants);
         page_token = page.next_page_token;

@@ -14,7 +14,8 @@ use crate::grpc::pb::{self, Transfer, TransferOutcome, TransferState, on_failure
 /// Moves live callers to humans.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Connects a caller to the first of the targets who answers; with --incident, tells them first.
+    /// Connects a caller to the first of the targets who answers; with --incident, tells them
+    /// first.
     Start(Box<Start>),
     /// Shows a transfer.
     Get(Id),
@@ -36,7 +37,8 @@ pub enum Command {
 /// What to start.
 #[derive(clap::Args)]
 pub struct Start {
-    /// The call: our id, or the carrier's (CA…). With --incident also the phone (+…) of a caller yet to dial in.
+    /// The call: our id, or the carrier's (CA…). With --incident also the phone (+…) of a caller
+    /// yet to dial in.
     caller: String,
     /// Whom to connect the caller to, E.164, in this order.
     #[arg(required = true)]
@@ -110,7 +112,8 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
         }
         Command::List { states, limit } => {
             let states = states.into_iter().map(Into::into).collect();
-            let request = pb::ListTransfersRequest { states, page_size: limit, ..Default::default() };
+            let request =
+                pb::ListTransfersRequest { states, page_size: limit, ..Default::default() };
             let answer = ask!(client, list_transfers, request)?;
             show(output, &answer.transfers)
         }
@@ -146,8 +149,12 @@ async fn start(client: &Client, args: Start) -> Result<Option<Transfer>, Error> 
             sid if by_sid(&sid) => Caller::CallSid(sid),
             id => Caller::CallId(id),
         };
-        let request =
-            pb::OpenIncidentRequest { request_id: request_id(), incident_id, caller: Some(caller), settings };
+        let request = pb::OpenIncidentRequest {
+            request_id: request_id(),
+            incident_id,
+            caller: Some(caller),
+            settings,
+        };
         return Ok(ask!(client, open_incident, request)?.transfer);
     }
     use pb::start_transfer_request::Call;
@@ -161,8 +168,10 @@ async fn watch(client: &Client, transfer_id: String, output: Output) -> Result<(
     let mut resume_token = String::new();
     let mut waits = client::backoff();
     loop {
-        let request =
-            pb::WatchTransferRequest { transfer_id: transfer_id.clone(), resume_token: resume_token.clone() };
+        let request = pb::WatchTransferRequest {
+            transfer_id: transfer_id.clone(),
+            resume_token: resume_token.clone(),
+        };
         let cut = match client.transfers.clone().watch_transfer(request).await {
             Err(status) => Some(status),
             Ok(stream) => {
@@ -222,7 +231,11 @@ fn name(kind: &EventKind) -> String {
         EventKind::TargetAnswered(answered) => format!("target {} answered", answered.target),
         EventKind::Accepted(accepted) => format!("target {} accepted", accepted.target),
         EventKind::TargetMissed(missed) => {
-            format!("target {} missed: {}", missed.target, word(missed.miss().as_str_name(), "TARGET_MISS_"))
+            format!(
+                "target {} missed: {}",
+                missed.target,
+                word(missed.miss().as_str_name(), "TARGET_MISS_")
+            )
         }
         EventKind::TakingBack(_) => "caller taken back".to_owned(),
         EventKind::Ended(ended) => {

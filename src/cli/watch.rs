@@ -67,7 +67,8 @@ impl Summary {
         let Some(progress) = progress else { return };
         self.state = progress.state();
         self.counts = progress.counts.unwrap_or_default();
-        self.outcomes = progress.outcomes.iter().map(|count| (count.outcome(), count.count)).collect();
+        self.outcomes =
+            progress.outcomes.iter().map(|count| (count.outcome(), count.count)).collect();
     }
 }
 
@@ -77,7 +78,10 @@ pub trait Source {
     type Stream: Stream<Item = Result<WatchRunResponse, Status>> + Unpin;
 
     /// Sends one `WatchRun`.
-    fn open(&mut self, request: WatchRunRequest) -> impl Future<Output = Result<Self::Stream, Status>>;
+    fn open(
+        &mut self,
+        request: WatchRunRequest,
+    ) -> impl Future<Output = Result<Self::Stream, Status>>;
 }
 
 impl Source for Queue {
@@ -96,8 +100,8 @@ enum End {
     Cut(Option<Status>),
 }
 
-/// Follows the run until it is over and shows it with `renderer`. A cut stream is taken up where it was cut; a
-/// token that the server cannot continue from is given up for a new snapshot.
+/// Follows the run until it is over and shows it with `renderer`. A cut stream is taken up where it
+/// was cut; a token that the server cannot continue from is given up for a new snapshot.
 pub async fn follow<S: Source>(
     source: &mut S,
     run_id: &str,
@@ -151,8 +155,10 @@ pub async fn follow<S: Source>(
         if heard.elapsed() > GIVE_UP_AFTER {
             return Err(why.into());
         }
-        let asked = why.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
-        let wait = waits.next().unwrap_or(client::RETRY_DELAY_MAX).max(asked.min(client::RETRY_DELAY_MAX));
+        let asked =
+            why.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
+        let wait =
+            waits.next().unwrap_or(client::RETRY_DELAY_MAX).max(asked.min(client::RETRY_DELAY_MAX));
         renderer.interrupted(&why, wait)?;
         tokio::time::sleep(wait).await;
     }
@@ -214,8 +220,12 @@ where
 /// An error if the run failed: a script that waits for it wants to know.
 pub fn verdict(summary: &Summary) -> Result<(), Error> {
     if summary.state == RunState::Failed {
-        let because = if summary.reason.is_empty() { String::new() } else { format!(": {}", summary.reason) };
-        return Err(Error::Runtime(format!("the run {}{because}", words::run_state(summary.state))));
+        let because =
+            if summary.reason.is_empty() { String::new() } else { format!(": {}", summary.reason) };
+        return Err(Error::Runtime(format!(
+            "the run {}{because}",
+            words::run_state(summary.state)
+        )));
     }
     Ok(())
 }
@@ -260,7 +270,12 @@ mod tests {
             self.revisions.push(seen.revision);
             Ok(())
         }
-        fn event(&mut self, _: i64, _: Option<&prost_types::Timestamp>, _: &RunEvent) -> io::Result<()> {
+        fn event(
+            &mut self,
+            _: i64,
+            _: Option<&prost_types::Timestamp>,
+            _: &RunEvent,
+        ) -> io::Result<()> {
             self.events += 1;
             Ok(())
         }
@@ -275,7 +290,8 @@ mod tests {
     }
 
     fn progress(state: RunState, completed: i64) -> RunProgress {
-        let counts = JobCounts { total: 2, completed, queued: 2 - completed, ..JobCounts::default() };
+        let counts =
+            JobCounts { total: 2, completed, queued: 2 - completed, ..JobCounts::default() };
         RunProgress { state: state.into(), counts: Some(counts), outcomes: vec![] }
     }
 
@@ -291,8 +307,11 @@ mod tests {
     fn events(revision: i64, state: RunState, completed: i64) -> Item {
         let changed = run_event::StateChanged { reason: "because".into(), ..Default::default() };
         let event = RunEvent { kind: Some(run_event::Kind::StateChanged(changed)) };
-        let events =
-            Events { events: vec![event], progress: Some(progress(state, completed)), commit_time: None };
+        let events = Events {
+            events: vec![event],
+            progress: Some(progress(state, completed)),
+            commit_time: None,
+        };
         response(revision, Kind::Events(events))
     }
 
@@ -300,7 +319,9 @@ mod tests {
         response(revision, Kind::Bookmark(Bookmark {}))
     }
 
-    async fn play(streams: Vec<Result<Vec<Item>, Status>>) -> (Result<Summary, Error>, Script, Kept) {
+    async fn play(
+        streams: Vec<Result<Vec<Item>, Status>>,
+    ) -> (Result<Summary, Error>, Script, Kept) {
         let mut script = Script { streams: streams.into(), tokens: vec![] };
         let mut kept = Kept::default();
         let result = follow(&mut script, "r", WatchView::Full, &mut kept).await;
@@ -320,7 +341,10 @@ mod tests {
         ])
         .await;
         let summary = result.unwrap();
-        assert_eq!((summary.state, summary.revision, summary.ended_jobs()), (RunState::Completed, 4, 2));
+        assert_eq!(
+            (summary.state, summary.revision, summary.ended_jobs()),
+            (RunState::Completed, 4, 2)
+        );
         assert_eq!(summary.reason, "because");
         assert_eq!(script.tokens, ["", "t3", "t3"]);
         assert_eq!(kept.revisions, [1, 2, 4]);
@@ -341,16 +365,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_early_ok_is_checked_with_a_snapshot() {
-        let (result, script, _) =
-            play(vec![Ok(vec![snapshot(1, RunState::Running)]), Ok(vec![snapshot(2, RunState::Expired)])])
-                .await;
+        let (result, script, _) = play(vec![
+            Ok(vec![snapshot(1, RunState::Running)]),
+            Ok(vec![snapshot(2, RunState::Expired)]),
+        ])
+        .await;
         assert_eq!(result.unwrap().state, RunState::Expired);
         assert_eq!(script.tokens, ["", ""]);
     }
 
     #[tokio::test]
     async fn other_errors_end_it() {
-        for status in [Status::not_found("x"), Status::unauthenticated("x"), Status::permission_denied("x")] {
+        for status in
+            [Status::not_found("x"), Status::unauthenticated("x"), Status::permission_denied("x")]
+        {
             let (result, script, kept) = play(vec![Err(status)]).await;
             assert!(matches!(result, Err(Error::Status(_))));
             assert_eq!((script.tokens.len(), kept.finished), (1, false));

@@ -16,7 +16,8 @@ pub enum Command {
     Create {
         /// Where events are posted: https, on the public internet.
         url: String,
-        /// A type such as run.completed, or a group such as run.*; may be given more than once [default: everything]
+        /// A type such as run.completed, or a group such as run.*; may be given more than once
+        /// [default: everything]
         #[arg(long = "event", value_name = "TYPE")]
         event_types: Vec<String>,
         /// For people.
@@ -106,7 +107,8 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
     match command {
         Command::Create { url, event_types, description } => {
             let settings = Some(pb::WebhookSettings { url, event_types, description });
-            let made = ask!(client, create_webhook, pb::CreateWebhookRequest { request_id, settings })?;
+            let made =
+                ask!(client, create_webhook, pb::CreateWebhookRequest { request_id, settings })?;
             secret(output, made.webhook.unwrap_or_default(), made.secret)
         }
         Command::Get { webhook: webhook_id } => {
@@ -120,7 +122,8 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
                 ("event_types", !event_types.is_empty()),
                 ("description", description.is_some()),
             ];
-            let paths: Vec<&str> = named.iter().filter(|(_, named)| *named).map(|(path, _)| *path).collect();
+            let paths: Vec<&str> =
+                named.iter().filter(|(_, named)| *named).map(|(path, _)| *path).collect();
             if paths.is_empty() {
                 return Err(Error::Usage("name at least one thing to change".into()));
             }
@@ -129,18 +132,22 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
             update(client, output, webhook, (settings, false), &paths).await
         }
         Command::Enable { webhook } => {
-            update(client, output, webhook, (pb::WebhookSettings::default(), true), &["enabled"]).await
+            update(client, output, webhook, (pb::WebhookSettings::default(), true), &["enabled"])
+                .await
         }
         Command::Disable { webhook } => {
-            update(client, output, webhook, (pb::WebhookSettings::default(), false), &["enabled"]).await
+            update(client, output, webhook, (pb::WebhookSettings::default(), false), &["enabled"])
+                .await
         }
         Command::Delete { webhook: webhook_id } => {
             ask!(client, delete_webhook, pb::DeleteWebhookRequest { request_id, webhook_id })?;
             Ok(output.note("deleted")?)
         }
         Command::Rotate { webhook: webhook_id, keep_old_hours } => {
-            let keep_old =
-                Some(prost_types::Duration { seconds: i64::from(keep_old_hours) * 3_600, nanos: 0 });
+            let keep_old = Some(prost_types::Duration {
+                seconds: i64::from(keep_old_hours) * 3_600,
+                nanos: 0,
+            });
             let request = pb::RotateWebhookSecretRequest { request_id, webhook_id, keep_old };
             let made = ask!(client, rotate_webhook_secret, request)?;
             secret(output, made.webhook.unwrap_or_default(), made.secret)
@@ -151,7 +158,11 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
         }
         Command::Deliveries { webhook, dead } => deliveries(client, webhook, dead, output).await,
         Command::Redeliver { webhook: webhook_id, delivery: delivery_id } => {
-            ask!(client, redeliver_webhook, pb::RedeliverWebhookRequest { webhook_id, delivery_id })?;
+            ask!(
+                client,
+                redeliver_webhook,
+                pb::RedeliverWebhookRequest { webhook_id, delivery_id }
+            )?;
             Ok(output.note("queued")?)
         }
     }
@@ -207,8 +218,7 @@ fn secret(output: Output, webhook: pb::Webhook, secret: String) -> Result<(), Er
 fn test(output: Output, answer: &pb::TestWebhookResponse) -> Result<(), Error> {
     let latency_ms = words::millis(answer.latency.as_ref());
     if output.json {
-        let value =
-            json!({ "status_code": answer.status_code, "latency_ms": latency_ms, "error": answer.error });
+        let value = json!({ "status_code": answer.status_code, "latency_ms": latency_ms, "error": answer.error });
         return Ok(output.show(&value, &[], Vec::new())?);
     }
     if answer.error.is_empty() {
@@ -238,8 +248,11 @@ fn show(output: Output, webhooks: Vec<pb::Webhook>) -> Result<(), Error> {
     let value: Value = webhooks.iter().map(webhook_json).collect();
     let rows = webhooks.into_iter().map(|webhook| {
         let settings = webhook.settings.clone().unwrap_or_default();
-        let events =
-            if settings.event_types.is_empty() { "all".into() } else { settings.event_types.join(" ") };
+        let events = if settings.event_types.is_empty() {
+            "all".into()
+        } else {
+            settings.event_types.join(" ")
+        };
         let (state, reason) = (
             words::webhook_state(webhook.state()),
             words::webhook_disabled_reason(webhook.disabled_reason()),
@@ -251,7 +264,12 @@ fn show(output: Output, webhooks: Vec<pb::Webhook>) -> Result<(), Error> {
     Ok(output.show(&value, &header, rows.collect())?)
 }
 
-async fn deliveries(client: &Client, webhook_id: String, dead: bool, output: Output) -> Result<(), Error> {
+async fn deliveries(
+    client: &Client,
+    webhook_id: String,
+    dead: bool,
+    output: Output,
+) -> Result<(), Error> {
     let states = if dead { vec![pb::WebhookDeliveryState::Dead.into()] } else { Vec::new() };
     let page_token = String::new();
     let mut request =
@@ -285,6 +303,7 @@ async fn deliveries(client: &Client, webhook_id: String, dead: bool, output: Out
         let pb::WebhookDelivery { delivery_id, event_type, subject, last_error, .. } = delivery;
         vec![delivery_id, event_type, subject, state, attempts, status, next, last_error]
     });
-    let header = ["delivery", "event", "about", "state", "attempts", "HTTP", "not before", "last error"];
+    let header =
+        ["delivery", "event", "about", "state", "attempts", "HTTP", "not before", "last error"];
     Ok(output.show(&value, &header, rows.collect())?)
 }

@@ -1,4 +1,5 @@
-//! Calling windows as people write them: `09:00-20:00`, `mon-fri 09:00-20:00`, `sat,sun 10:00-14:00`.
+//! Calling windows as people write them: `09:00-20:00`, `mon-fri 09:00-20:00`, `sat,sun
+//! 10:00-14:00`.
 
 use jiff::civil::Time;
 
@@ -50,7 +51,11 @@ pub fn text(window: &CallingWindow) -> String {
     });
     let days: Vec<&str> = named.collect();
     // All of them go without saying.
-    if days.is_empty() || days.len() == DAYS.len() { hours } else { format!("{} {hours}", days.join(",")) }
+    if days.is_empty() || days.len() == DAYS.len() {
+        hours
+    } else {
+        format!("{} {hours}", days.join(","))
+    }
 }
 
 #[cfg(test)]
@@ -68,9 +73,15 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_read() {
-        for wrong in
-            ["", "9-20", "mon-fri", "foo 09:00-20:00", "09:00-25:00", "09:00 - 20:00", "mon,,tue 1:00-2:00"]
-        {
+        for wrong in [
+            "",
+            "9-20",
+            "mon-fri",
+            "foo 09:00-20:00",
+            "09:00-25:00",
+            "09:00 - 20:00",
+            "mon,,tue 1:00-2:00",
+        ] {
             assert_eq!(parse(wrong), Err(FORM), "{wrong}");
         }
     }

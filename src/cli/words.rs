@@ -87,7 +87,8 @@ pub fn suppression_reason(reason: pb::SuppressionReason) -> String {
 /// The reason that a word names.
 pub fn suppression_reason_of(word: &str) -> Option<pb::SuppressionReason> {
     let name = format!("SUPPRESSION_REASON_{}", word.to_ascii_uppercase());
-    pb::SuppressionReason::from_str_name(&name).filter(|reason| *reason != pb::SuppressionReason::Unspecified)
+    pb::SuppressionReason::from_str_name(&name)
+        .filter(|reason| *reason != pb::SuppressionReason::Unspecified)
 }
 
 /// For example `opt_out`.
@@ -114,7 +115,8 @@ pub fn lead_event(event: &pb::LeadEvent) -> String {
         Some(Kind::Updated(e)) => format!("{} changed by {}", e.fields.join(", "), e.actor),
         Some(Kind::Called(e)) => {
             let direction = lower(e.direction().as_str_name(), "CALL_DIRECTION_");
-            let lasted = e.duration.as_ref().map(|d| format!(", {} s", d.seconds)).unwrap_or_default();
+            let lasted =
+                e.duration.as_ref().map(|d| format!(", {} s", d.seconds)).unwrap_or_default();
             format!("{direction} call {}: {}{lasted}", e.call_id, call_state(e.state()))
         }
     }
@@ -131,7 +133,10 @@ pub fn timestamp(at: jiff::Timestamp) -> Timestamp {
     let whole = at.as_nanosecond().div_euclid(1_000_000_000);
     let rest = at.as_nanosecond().rem_euclid(1_000_000_000);
     // Both fit: jiff's instants end with the year 9999, and the rest is below 10^9.
-    Timestamp { seconds: i64::try_from(whole).unwrap_or(0), nanos: i32::try_from(rest).unwrap_or(0) }
+    Timestamp {
+        seconds: i64::try_from(whole).unwrap_or(0),
+        nanos: i32::try_from(rest).unwrap_or(0),
+    }
 }
 
 /// `answered 12, busy 3`, the most frequent first.
@@ -227,7 +232,8 @@ pub fn run_json(run: &pb::Run) -> Value {
 /// How far the filling of a run got, for example `going on: 3000 added`.
 pub fn population(of: &pb::RunPopulation) -> String {
     let stand = if of.done { "done" } else { "going on" };
-    let waits = if of.last_error.is_empty() { String::new() } else { format!(" ({})", of.last_error) };
+    let waits =
+        if of.last_error.is_empty() { String::new() } else { format!(" ({})", of.last_error) };
     format!("{stand}: {} added, {} of them suppressed{waits}", of.added_count, of.suppressed_count)
 }
 
@@ -249,7 +255,9 @@ pub fn lead_json(lead: &pb::Lead) -> Value {
 
 /// An object of the wire.
 pub(super) fn struct_json(object: &prost_types::Struct) -> Value {
-    Value::Object(object.fields.iter().map(|(name, value)| (name.clone(), value_json(value))).collect())
+    Value::Object(
+        object.fields.iter().map(|(name, value)| (name.clone(), value_json(value))).collect(),
+    )
 }
 
 fn value_json(value: &prost_types::Value) -> Value {
@@ -300,7 +308,8 @@ pub fn event_line(event: &pb::RunEvent) -> String {
         None => "an event that this version does not know".into(),
         Some(Kind::Created(e)) => format!("run created, {}", run_state(e.state())),
         Some(Kind::StateChanged(e)) => {
-            let because = if e.reason.is_empty() { String::new() } else { format!(": {}", e.reason) };
+            let because =
+                if e.reason.is_empty() { String::new() } else { format!(": {}", e.reason) };
             format!("run {} → {}{because}", run_state(e.from()), run_state(e.to()))
         }
         Some(Kind::Updated(e)) => format!("run updated: {}", e.fields.join(", ")),
@@ -316,7 +325,11 @@ pub fn event_line(event: &pb::RunEvent) -> String {
         Some(Kind::Repaired(e)) => format!("repaired {} × {}", e.count, repair(e.repair())),
         Some(Kind::OrphanCall(e)) => format!("orphan call {} {} hung up", e.call_id, e.call_sid),
         Some(Kind::CallChanged(e)) => {
-            let error = if e.error_code.is_empty() { String::new() } else { format!(" [{}]", e.error_code) };
+            let error = if e.error_code.is_empty() {
+                String::new()
+            } else {
+                format!(" [{}]", e.error_code)
+            };
             format!("call {} {} {}{error}", e.call_id, e.call_sid, call_state(e.state()))
         }
     }

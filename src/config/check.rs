@@ -1,4 +1,5 @@
-//! From settings as they were given to values that can be used, or everything that is wrong with them.
+//! From settings as they were given to values that can be used, or everything that is wrong with
+//! them.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -53,7 +54,8 @@ pub struct Serve {
     pub metrics_listen: Option<SocketAddr>,
     /// Webhooks that go out to tenants.
     pub hooks: Hooks,
-    /// Where Twilio reaches the webhooks; `https` unless the host is loopback; no query, no fragment.
+    /// Where Twilio reaches the webhooks; `https` unless the host is loopback; no query, no
+    /// fragment.
     pub public_url: Url,
     /// The carrier account.
     pub account: Account,
@@ -168,7 +170,12 @@ impl Problems {
         result.map_err(|error| self.0.push(Problem::of(key, error))).ok()
     }
 
-    fn required<'a, T: ?Sized>(&mut self, key: &str, value: Option<&'a T>, what: &str) -> Option<&'a T> {
+    fn required<'a, T: ?Sized>(
+        &mut self,
+        key: &str,
+        value: Option<&'a T>,
+        what: &str,
+    ) -> Option<&'a T> {
         self.take(key, value.ok_or(format!("is missing: {what}")))
     }
 
@@ -193,17 +200,24 @@ impl Config {
         let grpc_listen = problems.take("grpc.listen", address(&self.grpc.listen));
         let webhooks_listen = problems.take("webhooks.listen", address(&self.webhooks.listen));
         let metrics_listen = self.metrics.listen.as_deref();
-        let metrics_listen = metrics_listen.and_then(|text| problems.take("metrics.listen", address(text)));
-        let what = "the URL at which Twilio reaches the webhooks, for example https://calls.example.com";
+        let metrics_listen =
+            metrics_listen.and_then(|text| problems.take("metrics.listen", address(text)));
+        let what =
+            "the URL at which Twilio reaches the webhooks, for example https://calls.example.com";
         let public_url = problems
             .required("public_url", self.public_url.as_deref(), what)
             .and_then(|text| problems.take("public_url", base_url(text)));
         let tls = self.server_tls(&mut problems);
         let limits = self.checked_limits(&mut problems);
         let account = self.account(&mut problems);
-        let tenant = self.checked_tenant(account.as_ref().map(|account| &account.sid), &mut problems);
+        let tenant =
+            self.checked_tenant(account.as_ref().map(|account| &account.sid), &mut problems);
         problems.within("dialer.permits", self.dialer.permits, &PERMITS);
-        problems.within("dialer.request_timeout_ms", self.dialer.request_timeout_ms, &REQUEST_TIMEOUT_MS);
+        problems.within(
+            "dialer.request_timeout_ms",
+            self.dialer.request_timeout_ms,
+            &REQUEST_TIMEOUT_MS,
+        );
         problems.within("dialer.horizon_ms", self.dialer.horizon_ms, &HORIZON_MS);
         problems.within("retention.logs_days", self.retention.logs_days, &LOGS_DAYS);
         problems.within("hooks.timeout_ms", self.hooks.timeout_ms, &HOOK_TIMEOUT_MS);
@@ -268,9 +282,13 @@ impl Config {
             let text = key.expose_secret();
             let fits = text.len() <= API_KEY_MAX_BYTES
                 && text.bytes().all(|byte| byte.is_ascii_graphic())
-                && text.split_once('.').is_some_and(|(id, secret)| !id.is_empty() && !secret.is_empty());
-            problems
-                .take("client.api_key", if fits { Ok(key.clone()) } else { Err("must be <key id>.<secret>") })
+                && text
+                    .split_once('.')
+                    .is_some_and(|(id, secret)| !id.is_empty() && !secret.is_empty());
+            problems.take(
+                "client.api_key",
+                if fits { Ok(key.clone()) } else { Err("must be <key id>.<secret>") },
+            )
         });
         if self.client.api_key.is_none() && tls.identity.is_none() {
             problems.0.push(Problem::of("client.api_key", "is missing: an API key of the tenant"));
@@ -282,7 +300,8 @@ impl Config {
     }
 
     fn checked_database_url(&self) -> Result<SecretString, &'static str> {
-        let scheme = self.database_url.expose_secret().split_once(':').map_or("", |(scheme, _)| scheme);
+        let scheme =
+            self.database_url.expose_secret().split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme {
             "sqlite" | "postgres" | "postgresql" => Ok(self.database_url.clone()),
             _ => Err("must begin with sqlite: or postgres:"),
@@ -293,8 +312,9 @@ impl Config {
         let twilio = &self.twilio;
         let base_url = problems.take("twilio.base_url", base_url(&twilio.base_url));
         let what = "the account's SID, from the Twilio console";
-        let sid =
-            problems.required("twilio.account_sid", twilio.account_sid.as_deref(), what).and_then(|sid| {
+        let sid = problems
+            .required("twilio.account_sid", twilio.account_sid.as_deref(), what)
+            .and_then(|sid| {
                 problems.take("twilio.account_sid", sid.parse::<AccountSid>().map_err(|v| v.reason))
             });
         let what = "the account's auth token, from the Twilio console";
@@ -302,8 +322,8 @@ impl Config {
             .required("twilio.auth_token", twilio.auth_token.as_ref(), what)
             .and_then(|token| problems.take("twilio.auth_token", token_like(token)));
         let previous = twilio.previous_auth_token.as_ref();
-        let previous =
-            previous.and_then(|token| problems.take("twilio.previous_auth_token", token_like(token)));
+        let previous = previous
+            .and_then(|token| problems.take("twilio.previous_auth_token", token_like(token)));
         let api_key = match (&twilio.api_key_sid, &twilio.api_key_secret) {
             (Some(sid), Some(secret)) => {
                 let sid = problems.take("twilio.api_key_sid", api_key_sid(sid));
@@ -338,11 +358,12 @@ impl Config {
         problems: &mut Problems,
     ) -> Option<tenant::Tenant> {
         let given = &self.tenant;
-        let id =
-            problems.take("tenant.id", given.id.parse::<TenantId>().map_err(|violation| violation.reason));
+        let id = problems
+            .take("tenant.id", given.id.parse::<TenantId>().map_err(|violation| violation.reason));
         let what = "the number shown to callees, one that the Twilio account may call from";
-        let caller_id =
-            problems.required("tenant.caller_id", given.caller_id.as_deref(), what).and_then(|phone| {
+        let caller_id = problems
+            .required("tenant.caller_id", given.caller_id.as_deref(), what)
+            .and_then(|phone| {
                 problems.take("tenant.caller_id", phone.parse::<Phone>().map_err(|v| v.reason))
             });
         let opens = problems.take("tenant.window.opens", minute(&given.window.opens));
@@ -359,7 +380,11 @@ impl Config {
             time_zone: given.time_zone.clone(),
             window: window.unwrap_or_default(),
             region: given.region.clone().filter(|region| !region.is_empty()),
-            greeting: given.greeting.clone().map(|text| Script::Say { text, voice: None, language: None }),
+            greeting: given.greeting.clone().map(|text| Script::Say {
+                text,
+                voice: None,
+                language: None,
+            }),
             ..tenant::Tenant::new(
                 id.clone().or_else(|| "x".parse().ok())?,
                 account.cloned().or_else(|| format!("AC{:032}", 0).parse().ok())?,
@@ -370,7 +395,8 @@ impl Config {
             problems.0.push(Problem::of(&format!("tenant.{}", violation.field), violation.reason));
             return None;
         }
-        (id.is_some() && caller_id.is_some() && window.is_some() && account.is_some()).then_some(probe)
+        (id.is_some() && caller_id.is_some() && window.is_some() && account.is_some())
+            .then_some(probe)
     }
 }
 
@@ -412,8 +438,13 @@ fn is_loopback(url: &Url) -> bool {
 
 fn token_like(token: &SecretString) -> Result<SecretString, &'static str> {
     let text = token.expose_secret();
-    let fits = !text.is_empty() && text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { Ok(token.clone()) } else { Err("must be 1 to 200 printable characters without spaces") }
+    let fits =
+        !text.is_empty() && text.len() <= 200 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits {
+        Ok(token.clone())
+    } else {
+        Err("must be 1 to 200 printable characters without spaces")
+    }
 }
 
 fn api_key_sid(text: &str) -> Result<String, &'static str> {

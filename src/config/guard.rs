@@ -41,11 +41,13 @@ pub struct ClientTls {
 impl Config {
     pub(super) fn server_tls(&self, problems: &mut Problems) -> Option<ServerTls> {
         let tls = &self.tls;
-        let both = pair(problems, ("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file));
+        let both =
+            pair(problems, ("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file));
         let client_ca_file = tls.client_ca_file.as_ref().map(PathBuf::from);
         match (&client_ca_file, tls.client_auth) {
             (None, ClientAuth::Optional | ClientAuth::Required) => {
-                let what = "is missing: who signs the client certificates that tls.client_auth asks for";
+                let what =
+                    "is missing: who signs the client certificates that tls.client_auth asks for";
                 problems.0.push(Problem::of("tls.client_ca_file", what));
             }
             (Some(_), ClientAuth::None) => {
@@ -58,7 +60,11 @@ impl Config {
             problems.0.push(Problem::of("tls.cert_file", "is missing: tls.client_auth needs it"));
         }
         let words = |text: &String| -> Vec<String> {
-            text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+            text.split(',')
+                .map(str::trim)
+                .filter(|word| !word.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         let (cert_file, key_file) = both?;
         Some(ServerTls {
@@ -85,7 +91,12 @@ impl Config {
         rate(problems, "limits.peer", given.peer.as_ref(), &mut limits.peer);
         limits.plans = Plans {
             standard: plan(problems, "limits.standard", &given.standard, Plan::STANDARD),
-            high_volume: plan(problems, "limits.high_volume", &given.high_volume, Plan::HIGH_VOLUME),
+            high_volume: plan(
+                problems,
+                "limits.high_volume",
+                &given.high_volume,
+                Plan::HIGH_VOLUME,
+            ),
         };
         limits
     }

@@ -23,7 +23,11 @@ pub struct Grpc {
 
 impl Default for Grpc {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:50051".into(), health: Exposure::Open, reflection: Exposure::Open }
+        Self {
+            listen: "127.0.0.1:50051".into(),
+            health: Exposure::Open,
+            reflection: Exposure::Open,
+        }
     }
 }
 
@@ -216,11 +220,13 @@ pub struct Metrics {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct Hooks {
-    /// Targets beside the public internet: addresses, networks in CIDR notation and host names, separated by commas.
+    /// Targets beside the public internet: addresses, networks in CIDR notation and host names,
+    /// separated by commas.
     pub allow: String,
     /// How long a receiver may take to answer, in milliseconds, 100 to 20,000.
     pub timeout_ms: u64,
-    /// An endpoint to which nothing could be delivered for so long is disabled, in seconds, 1 to 2,592,000.
+    /// An endpoint to which nothing could be delivered for so long is disabled, in seconds, 1 to
+    /// 2,592,000.
     pub disable_after_s: u64,
 }
 
@@ -243,7 +249,8 @@ pub struct Sealing {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct Dialer {
-    /// Calls of runs that are being sent at a time, 1 to 1,000; also how many intents of theirs a crash can leave open.
+    /// Calls of runs that are being sent at a time, 1 to 1,000; also how many intents of theirs a
+    /// crash can leave open.
     pub permits: u32,
     /// How long one request to the carrier may take, in milliseconds, 100 to 15,000.
     pub request_timeout_ms: u64,
@@ -261,7 +268,8 @@ impl Default for Dialer {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct Retention {
-    /// The log of a run or transfer, from its end on, in days, 1 to 3,650. A watch cannot be resumed after that.
+    /// The log of a run or transfer, from its end on, in days, 1 to 3,650. A watch cannot be
+    /// resumed after that.
     pub logs_days: u32,
 }
 
@@ -330,6 +338,8 @@ pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secre
     String::deserialize(deserializer).map(SecretString::from)
 }
 
-fn optional_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+fn optional_secret<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretString>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(SecretString::from))
 }

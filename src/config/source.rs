@@ -124,8 +124,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// This process's environment, and the file that `config` or `TRUNKLINE_CONFIG` names or, without either,
-    /// `trunkline.toml` if the working directory has one.
+    /// This process's environment, and the file that `config` or `TRUNKLINE_CONFIG` names or,
+    /// without either, `trunkline.toml` if the working directory has one.
     pub fn of_process(flags: Flags, config: Option<&Path>) -> Result<Self, Error> {
         let mut env = Vec::new();
         for (name, value) in std::env::vars_os() {
@@ -133,8 +133,9 @@ impl Source {
             if !name.starts_with(PREFIX) && name != DATABASE_VARIABLE {
                 continue;
             }
-            let value =
-                value.into_string().map_err(|_| Problem::new(name.as_str(), "its value is not UTF-8"))?;
+            let value = value
+                .into_string()
+                .map_err(|_| Problem::new(name.as_str(), "its value is not UTF-8"))?;
             env.push((name, value));
         }
         let from_env = env.iter().find(|(name, value)| name == FILE_VARIABLE && !value.is_empty());
@@ -150,7 +151,8 @@ impl Source {
 
 fn read(path: &Path) -> Result<File, Error> {
     let name = path.display().to_string();
-    let problem = |why: &dyn fmt::Display| Error::from(Problem::new(name.as_str(), format!("{why}")));
+    let problem =
+        |why: &dyn fmt::Display| Error::from(Problem::new(name.as_str(), format!("{why}")));
     let text = std::fs::read_to_string(path).map_err(|error| problem(&error))?;
     if text.len() > FILE_MAX_BYTES {
         return Err(problem(&"is larger than 1 MiB"));
@@ -169,12 +171,15 @@ impl Config {
             figment = figment.merge(Serialized::defaults(table));
         }
         // First, so that TRUNKLINE_DATABASE_URL overrides it.
-        let platform = source.env.iter().find(|(name, value)| name == DATABASE_VARIABLE && !value.is_empty());
+        let platform =
+            source.env.iter().find(|(name, value)| name == DATABASE_VARIABLE && !value.is_empty());
         if let Some((_, url)) = platform {
             figment = figment.merge(Serialized::default("database_url", url));
         }
         for (name, value) in &source.env {
-            let Some(rest) = name.strip_prefix(PREFIX).filter(|_| name != FILE_VARIABLE) else { continue };
+            let Some(rest) = name.strip_prefix(PREFIX).filter(|_| name != FILE_VARIABLE) else {
+                continue;
+            };
             let key = rest.to_ascii_lowercase().replace("__", ".");
             if !is_known(&key) || env_name(&key) != *name {
                 problems.push(Problem::new(name.as_str(), unknown_variable(&key)));
@@ -227,7 +232,9 @@ fn is_known(key: &str) -> bool {
 }
 
 fn is_section(key: &str) -> bool {
-    SETTINGS.iter().any(|(known, _)| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+    SETTINGS
+        .iter()
+        .any(|(known, _)| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
 }
 
 /// What could have been meant.

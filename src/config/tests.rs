@@ -12,7 +12,8 @@ fn source(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> S
         given.set(key, Some(value));
     }
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let file = (!file.is_empty()).then(|| File { name: "trunkline.toml".into(), text: file.into() });
+    let file =
+        (!file.is_empty()).then(|| File { name: "trunkline.toml".into(), text: file.into() });
     Source { flags: given, env, file }
 }
 
@@ -55,8 +56,10 @@ fn defaults_are_as_documented() {
 
 #[test]
 fn flags_over_environment_over_file_over_defaults() {
-    let file = "[grpc]\nlisten = '1.1.1.1:1'\n[webhooks]\nlisten = '1.1.1.1:2'\n[tenant]\nid = 'file'\n";
-    let env = [("TRUNKLINE_GRPC__LISTEN", "2.2.2.2:1"), ("TRUNKLINE_WEBHOOKS__LISTEN", "2.2.2.2:2")];
+    let file =
+        "[grpc]\nlisten = '1.1.1.1:1'\n[webhooks]\nlisten = '1.1.1.1:2'\n[tenant]\nid = 'file'\n";
+    let env =
+        [("TRUNKLINE_GRPC__LISTEN", "2.2.2.2:1"), ("TRUNKLINE_WEBHOOKS__LISTEN", "2.2.2.2:2")];
     let config = Config::load(&source(&[("grpc.listen", "3.3.3.3:1")], &env, file)).unwrap();
     assert_eq!(config.grpc.listen, "3.3.3.3:1");
     assert_eq!(config.webhooks.listen, "2.2.2.2:2");
@@ -102,8 +105,13 @@ fn unknown_keys_are_named_all_at_once() {
     let error = Config::load(&source(&[], &env, file)).unwrap_err();
     let mut named = keys(&error);
     named.sort_unstable();
-    let expected =
-        ["TRUNKLINE_NONSENSE", "TRUNKLINE_TWILIO_AUTH_TOKEN", "retries", "twilio.auth_tokn", "window"];
+    let expected = [
+        "TRUNKLINE_NONSENSE",
+        "TRUNKLINE_TWILIO_AUTH_TOKEN",
+        "retries",
+        "twilio.auth_tokn",
+        "window",
+    ];
     assert_eq!(named, expected);
     let text = error.to_string();
     assert!(text.contains("did you mean TRUNKLINE_TWILIO__AUTH_TOKEN?"), "{text}");
@@ -136,7 +144,10 @@ fn broken_toml_names_the_line_and_quotes_nothing() {
 #[test]
 fn serve_tells_everything_that_is_missing() {
     let error = Config::default().check_serve().unwrap_err();
-    assert_eq!(keys(&error), ["public_url", "twilio.account_sid", "twilio.auth_token", "tenant.caller_id"]);
+    assert_eq!(
+        keys(&error),
+        ["public_url", "twilio.account_sid", "twilio.auth_token", "tenant.caller_id"]
+    );
     let text = error.to_string();
     assert!(
         text.contains("set --public-url, TRUNKLINE_PUBLIC_URL or public_url in trunkline.toml"),
@@ -219,7 +230,11 @@ fn secrets_and_phones_do_not_print() {
     env.push(("TRUNKLINE_DATABASE_URL", "postgres://user:hunter2@db/x"));
     env.push(("TRUNKLINE_CLIENT__API_KEY", "id.hunter2"));
     let config = Config::load(&source(&[], &env, "")).unwrap();
-    let text = format!("{config:?} {:?} {:?}", config.check_serve().unwrap(), config.check_client().unwrap());
+    let text = format!(
+        "{config:?} {:?} {:?}",
+        config.check_serve().unwrap(),
+        config.check_client().unwrap()
+    );
     for secret in [TOKEN, "hunter2", "4155550100"] {
         assert!(!text.contains(secret), "{text}");
     }
@@ -229,7 +244,8 @@ fn secrets_and_phones_do_not_print() {
 fn the_example_names_every_setting() {
     let example = include_str!("../../examples/trunkline.toml");
     Config::load(&source(&[], &[], example)).unwrap().check_serve().unwrap();
-    // Uncommented, it must still hold nothing but settings. Prose has no " = " after its first word.
+    // Uncommented, it must still hold nothing but settings. Prose has no " = " after its first
+    // word.
     let all: String = example
         .lines()
         .map(|line| {

@@ -1,7 +1,7 @@
 //! Calls of which news is overdue: ask the carrier.
 //!
-//! A call with a SID is fetched. One whose creation went unanswered is looked for in the account's list. A look-up
-//! that fails decides nothing; the call comes again.
+//! A call with a SID is fetched. One whose creation went unanswered is looked for in the account's
+//! list. A look-up that fails decides nothing; the call comes again.
 
 use futures_util::StreamExt;
 use tracing::Instrument;
@@ -19,8 +19,8 @@ const DUE_MAX: u32 = 64;
 const AT_ONCE: usize = 8;
 /// Twilio's word for a call that its REST API created.
 const OUTBOUND_API: &str = "outbound-api";
-/// Pages of the list between two numbers that are read for one look-up. More calls than that to one phone within
-/// the list's retention are not expected; the look-up then counts as failed.
+/// Pages of the list between two numbers that are read for one look-up. More calls than that to one
+/// phone within the list's retention are not expected; the look-up then counts as failed.
 const PAGES_MAX: usize = 20;
 
 /// Asks about every call that is due.
@@ -32,7 +32,8 @@ pub async fn run(shared: &Shared) -> Result<()> {
     let now = shared.store.now().await?;
     futures_util::stream::iter(due)
         .for_each_concurrent(AT_ONCE, |due| async move {
-            let span = tracing::info_span!("follow_up", tenant = %due.tenant, call_id = %due.call_id);
+            let span =
+                tracing::info_span!("follow_up", tenant = %due.tenant, call_id = %due.call_id);
             follow_up(shared, &due, now).instrument(span).await;
         })
         .await;
@@ -119,7 +120,8 @@ async fn look_up(shared: &Shared, reached: &(Client, Account), due: &DueCall) {
     }
 }
 
-/// Every outbound API call between the two numbers, whatever its age: the list's own time filters know days only.
+/// Every outbound API call between the two numbers, whatever its age: the list's own time filters
+/// know days only.
 async fn list(
     (client, account): &(Client, Account),
     due: &DueCall,

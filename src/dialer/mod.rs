@@ -44,7 +44,8 @@ struct Shared {
 }
 
 impl Shared {
-    /// The account and its client, for what may as well be done later; the log says why there is none.
+    /// The account and its client, for what may as well be done later; the log says why there is
+    /// none.
     async fn reach(&self, sid: &AccountSid) -> Option<(Client, Account)> {
         match self.reach.carriers.get(sid).await {
             Ok(reached) => reached,
@@ -56,15 +57,22 @@ impl Shared {
     }
 }
 
-/// Dials until `shutdown`; returns when every call claimed before it was sent and its answer recorded.
-pub async fn run(store: Arc<dyn Store>, recorder: Recorder, config: Config, shutdown: CancellationToken) {
+/// Dials until `shutdown`; returns when every call claimed before it was sent and its answer
+/// recorded.
+pub async fn run(
+    store: Arc<dyn Store>,
+    recorder: Recorder,
+    config: Config,
+    shutdown: CancellationToken,
+) {
     let worker = worker_id();
     // Everything that this worker logs names it.
     let span = tracing::info_span!("worker", worker_id = %worker);
     tracing::info!(parent: &span, permits = config.permits, "dialing");
     let reach = Reach::new(config.accounts.clone(), config.carrier.clone());
     let shared = Arc::new(Shared { store, recorder, worker, reach, config });
-    let upkeep = tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()).instrument(span.clone()));
+    let upkeep =
+        tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()).instrument(span.clone()));
     pool::run(shared, shutdown).instrument(span).await;
     // It has nothing to finish; an error would be its panic, which is logged where it happens.
     let _ = upkeep.await;

@@ -58,7 +58,8 @@ pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     submits.wait().await;
 }
 
-/// At least one permit, and all that are free. None when the semaphore is closed, which nobody does.
+/// At least one permit, and all that are free. None when the semaphore is closed, which nobody
+/// does.
 async fn take_permits(permits: &Arc<Semaphore>) -> Option<Vec<OwnedSemaphorePermit>> {
     let mut taken = vec![permits.clone().acquire_owned().await.ok()?];
     while let Ok(permit) = permits.clone().try_acquire_owned() {

@@ -33,7 +33,8 @@ pub async fn submit(
         // Before the turn, so that looking the account up delays nothing.
         let reached = shared.reach.carriers.get(&call.account).await;
         tokio::time::sleep_until(turn).await;
-        let intent = Intent { call_id: call.call_id, account: &call.account, probe: call.probe, began };
+        let intent =
+            Intent { call_id: call.call_id, account: &call.account, probe: call.probe, began };
         let request = request(&shared, &tenant, &call);
         let news = reach::send(&shared.reach, &*shared.store, intent, reached, request).await;
         // The request is answered: its place belongs to the next one, whatever the database does.
@@ -53,9 +54,11 @@ fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<Cre
         script @ (Script::Say { .. } | Script::Play { .. } | Script::Stream { .. }) => {
             Answer::Twiml(match &call.opt_out {
                 None => twiml(script)?,
-                Some(opt_out) => {
-                    listening(script, opt_out, &format!("{base}/twilio/opt-out/{tenant}/{}", call.call_id))?
-                }
+                Some(opt_out) => listening(
+                    script,
+                    opt_out,
+                    &format!("{base}/twilio/opt-out/{tenant}/{}", call.call_id),
+                )?,
             })
         }
     };
@@ -63,7 +66,10 @@ fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<Cre
         to: call.to.clone(),
         from: call.from.clone(),
         answer,
-        status_callback: connection_override(&format!("{base}/twilio/status/{tenant}/{}", call.call_id)),
+        status_callback: connection_override(&format!(
+            "{base}/twilio/status/{tenant}/{}",
+            call.call_id
+        )),
         ring_timeout_s: call.ring_timeout_s,
         time_limit_s: call.time_limit_s,
         amd: call.amd.map(|mode| Amd {
@@ -71,7 +77,10 @@ fn request(shared: &Shared, tenant: &TenantId, call: &ClaimedCall) -> Result<Cre
                 AmdMode::Enable => carrier::AmdMode::Enable,
                 AmdMode::DetectMessageEnd => carrier::AmdMode::DetectMessageEnd,
             },
-            callback_url: connection_override(&format!("{base}/twilio/amd/{tenant}/{}", call.call_id)),
+            callback_url: connection_override(&format!(
+                "{base}/twilio/amd/{tenant}/{}",
+                call.call_id
+            )),
         }),
     })
 }
@@ -82,10 +91,11 @@ pub(super) fn twiml(script: &Script) -> Result<String, String> {
     response.to_xml().map_err(|error| error.to_string())
 }
 
-/// The TwiML of a script during which the callee can press a key. The address says which: what was promised holds,
-/// whatever the run's settings are by then.
+/// The TwiML of a script during which the callee can press a key. The address says which: what was
+/// promised holds, whatever the run's settings are by then.
 fn listening(script: &Script, opt_out: &OptOut, address: &str) -> Result<String, String> {
-    let key: String = url::form_urlencoded::byte_serialize(opt_out.digit.to_string().as_bytes()).collect();
+    let key: String =
+        url::form_urlencoded::byte_serialize(opt_out.digit.to_string().as_bytes()).collect();
     let action = connection_override(&format!("{address}?key={key}"));
     let response = Response::for_script_with_opt_out(script, opt_out, &action);
     response.ok_or("the script cannot be listened to")?.to_xml().map_err(|error| error.to_string())

@@ -25,11 +25,14 @@ const LIVES_FOR: Duration = Duration::from_secs(15);
 const HANGUPS_MAX: u32 = 64;
 const HANGUPS_AT_ONCE: usize = 8;
 
-/// Keeps up until `shutdown`. The three go on side by side: a slow carrier must not make a living worker look dead.
+/// Keeps up until `shutdown`. The three go on side by side: a slow carrier must not make a living
+/// worker look dead.
 pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let shared = &*shared;
     tokio::join!(
-        every(BEAT, &shutdown, || async { shared.store.heartbeat(&shared.worker, LIVES_FOR).await }),
+        every(BEAT, &shutdown, || async {
+            shared.store.heartbeat(&shared.worker, LIVES_FOR).await
+        }),
         every(TICK, &shutdown, || async {
             hang_up(shared).await?;
             follow_up::run(shared).await
@@ -38,7 +41,8 @@ pub async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     );
 }
 
-/// Does `work` at once and then every `period`; a failure is logged, and the next turn comes all the same.
+/// Does `work` at once and then every `period`; a failure is logged, and the next turn comes all
+/// the same.
 async fn every<F: Future<Output = Result<()>>>(
     period: Duration,
     shutdown: &CancellationToken,
@@ -65,12 +69,16 @@ async fn sweep(shared: &Shared, shutdown: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Hangs up what is to be hung up: calls of runs that are stopping, orphans, machines (after a message, if there
-/// is one). An update may be repeated; one that fails for longer is asked for again by the store.
+/// Hangs up what is to be hung up: calls of runs that are stopping, orphans, machines (after a
+/// message, if there is one). An update may be repeated; one that fails for longer is asked for
+/// again by the store.
 async fn hang_up(shared: &Shared) -> Result<()> {
     let hangups = shared.store.take_hangups(HANGUPS_MAX).await?;
     futures_util::stream::iter(hangups)
-        .for_each_concurrent(HANGUPS_AT_ONCE, |hangup| async move { hang_up_one(shared, &hangup).await })
+        .for_each_concurrent(
+            HANGUPS_AT_ONCE,
+            |hangup| async move { hang_up_one(shared, &hangup).await },
+        )
         .await;
     Ok(())
 }
@@ -81,7 +89,8 @@ async fn hang_up_one(shared: &Shared, hangup: &Hangup) {
     let message = hangup.message.as_ref().and_then(|script| submit::twiml(script).ok());
     // TwiML that ends ends the call.
     let update = message.map_or(UpdateCall::Hangup, UpdateCall::Twiml);
-    let patience = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(2);
+    let patience =
+        ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(2);
     let updated = (|| client.update_call(&account, &hangup.sid, &update))
         .retry(patience)
         .when(|error| matches!(error, Error::Unavailable { .. }))

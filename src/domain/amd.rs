@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn people_are_left_alone() {
-        for on_machine in [OnMachine::TreatAsAnswered, OnMachine::HangUp, OnMachine::LeaveMessage(say("x"))] {
+        for on_machine in
+            [OnMachine::TreatAsAnswered, OnMachine::HangUp, OnMachine::LeaveMessage(say("x"))]
+        {
             let amd = Amd { mode: AmdMode::DetectMessageEnd, on_machine };
             assert_eq!(amd.intervention(AnsweredBy::Human), None);
             assert_eq!(amd.intervention(AnsweredBy::Unknown), None);
@@ -111,7 +113,10 @@ mod tests {
         let amd = |mode, message| Amd { mode, on_machine: OnMachine::LeaveMessage(message) };
         assert_eq!(amd(AmdMode::Enable, say("x")).check().unwrap_err().field, "mode");
         let stream = Script::Stream { url: "wss://a.example".into(), parameters: vec![] };
-        assert_eq!(amd(AmdMode::DetectMessageEnd, stream).check().unwrap_err().field, "message.kind");
+        assert_eq!(
+            amd(AmdMode::DetectMessageEnd, stream).check().unwrap_err().field,
+            "message.kind"
+        );
         assert!(amd(AmdMode::DetectMessageEnd, say("")).check().is_err());
         assert!(amd(AmdMode::DetectMessageEnd, say("x")).check().is_ok());
     }

@@ -1,15 +1,18 @@
-//! An account's circuit breaker as everybody sees it. When it opens and closes is the carrier's business.
+//! An account's circuit breaker as everybody sees it. When it opens and closes is the carrier's
+//! business.
 
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// The carrier failed too often in a row, so nothing is dialed through the account but single probes.
+/// The carrier failed too often in a row, so nothing is dialed through the account but single
+/// probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenBreaker {
     /// Nothing is dialed before.
     pub until: Timestamp,
-    /// Whether that has passed, so that the next call is a probe: it closes the breaker or opens it again.
+    /// Whether that has passed, so that the next call is a probe: it closes the breaker or opens it
+    /// again.
     pub probing: bool,
 }
 

@@ -23,7 +23,8 @@ pub enum RejectClass {
 }
 
 super::state_words! {
-    /// Twilio's `CallStatus`. <https://www.twilio.com/docs/voice/api/call-resource#call-status-values>
+    /// Twilio's `CallStatus`.
+    /// <https://www.twilio.com/docs/voice/api/call-resource#call-status-values>
     pub enum CarrierStatus {
         /// Waiting to be dialed.
         Queued = "queued",
@@ -49,7 +50,10 @@ super::state_words! {
 impl CarrierStatus {
     /// Whether nothing more will happen on the call.
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Busy | Self::NoAnswer | Self::Canceled | Self::Failed)
+        matches!(
+            self,
+            Self::Completed | Self::Busy | Self::NoAnswer | Self::Canceled | Self::Failed
+        )
     }
 }
 
@@ -145,8 +149,9 @@ impl CallState {
 
 const ENDED: u8 = 5;
 
-/// An intent is sent within this of the moment before its claim began, or never. With the request's own timeout it
-/// bounds how long anybody has to wait until no request for an old intent can still be under way.
+/// An intent is sent within this of the moment before its claim began, or never. With the request's
+/// own timeout it bounds how long anybody has to wait until no request for an old intent can still
+/// be under way.
 pub const SEND_WITHIN: Duration = Duration::from_secs(20);
 /// How long after its time limit a call is ended by us: the carrier ends it first.
 pub const OVERTIME: Duration = Duration::from_secs(30);
@@ -270,8 +275,13 @@ impl News {
     /// The carrier's name for the call, if the news gives one.
     pub const fn sid(&self) -> Option<&CallSid> {
         match self {
-            Self::Submitted { sid } | Self::Status { sid, .. } | Self::AnsweredBy { sid, .. } => Some(sid),
-            Self::Rejected { .. } | Self::NotSent { .. } | Self::Lost { .. } | Self::Presumed { .. } => None,
+            Self::Submitted { sid } | Self::Status { sid, .. } | Self::AnsweredBy { sid, .. } => {
+                Some(sid)
+            }
+            Self::Rejected { .. }
+            | Self::NotSent { .. }
+            | Self::Lost { .. }
+            | Self::Presumed { .. } => None,
         }
     }
 }
@@ -297,7 +307,8 @@ pub fn decide(call: &Call, news: &News, now: Timestamp) -> Result<Option<Call>, 
         News::Rejected { code, message, .. } if call.sid.is_none() => {
             end_unsent(&mut next, code, message);
         }
-        // Its own worker's word, which nobody else can give: it holds also after the intent was taken for lost.
+        // Its own worker's word, which nobody else can give: it holds also after the intent was
+        // taken for lost.
         News::NotSent { code, message } if call.sid.is_none() => {
             end_unsent(&mut next, code, message);
         }
@@ -319,7 +330,10 @@ pub fn decide(call: &Call, news: &News, now: Timestamp) -> Result<Option<Call>, 
             end_unsent(&mut next, code, message);
             next.presumed = true;
         }
-        News::Rejected { .. } | News::NotSent { .. } | News::Lost { .. } | News::Presumed { .. } => {}
+        News::Rejected { .. }
+        | News::NotSent { .. }
+        | News::Lost { .. }
+        | News::Presumed { .. } => {}
     }
     Ok((next != *call).then_some(next))
 }
@@ -351,7 +365,8 @@ fn take_status(call: &mut Call, news: &News, now: Timestamp) -> Result<(), Rejec
     let state = CallState::of(*status);
     let later = sequence > &call.sequence;
     let forward = state.rank() > call.state.rank();
-    // Between two endings the carrier's later word holds, and any word of the carrier's beats our presumption.
+    // Between two endings the carrier's later word holds, and any word of the carrier's beats our
+    // presumption.
     let corrects = !state.is_live() && !call.state.is_live() && (call.presumed || later);
     if forward || corrects {
         call.state = state;
@@ -377,8 +392,8 @@ fn take_status(call: &mut Call, news: &News, now: Timestamp) -> Result<(), Rejec
     Ok(())
 }
 
-/// When the carrier is to be asked about a call that stays as it is, because news may have been lost: Twilio
-/// repeats a callback only when the connection failed.
+/// When the carrier is to be asked about a call that stays as it is, because news may have been
+/// lost: Twilio repeats a callback only when the connection failed.
 pub fn check_at(call: &Call, time_limit_s: u32, now: Timestamp) -> Option<Timestamp> {
     let after = |seconds| Some(now + Duration::from_secs(seconds));
     match call.state {
@@ -386,8 +401,9 @@ pub fn check_at(call: &Call, time_limit_s: u32, now: Timestamp) -> Option<Timest
         CallState::Submitted => after(30),
         CallState::Ringing => after(45),
         CallState::Answered => {
-            let over =
-                call.answered_at.unwrap_or(now) + Duration::from_secs(u64::from(time_limit_s)) + OVERTIME;
+            let over = call.answered_at.unwrap_or(now)
+                + Duration::from_secs(u64::from(time_limit_s))
+                + OVERTIME;
             Some(over.min(now + Duration::from_secs(60)).max(now + LOOKUP_INTERVAL))
         }
         CallState::Intent

@@ -1,4 +1,5 @@
-//! Frequency caps: how often one phone may be tried in a time, whichever of the tenant's runs tries it.
+//! Frequency caps: how often one phone may be tried in a time, whichever of the tenant's runs tries
+//! it.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,7 +25,8 @@ const DAY_S: u32 = 24 * 3_600;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Span {
-    /// So many of the callee's calendar days, in the callee's zone, today included: 1 to [`DAYS_MAX`].
+    /// So many of the callee's calendar days, in the callee's zone, today included: 1 to
+    /// [`DAYS_MAX`].
     CalendarDays(u32),
     /// So many seconds before the attempt, [`ROLLING_MIN_S`] to [`DAYS_MAX`] days.
     RollingSeconds(u32),
@@ -45,7 +47,9 @@ impl fmt::Display for FrequencyCap {
         match self.span {
             Span::CalendarDays(1) => write!(f, "{n} a calendar day"),
             Span::CalendarDays(days) => write!(f, "{n} in {days} calendar days"),
-            Span::RollingSeconds(s) if s % DAY_S == 0 => write!(f, "{n} in {} × 24 hours", s / DAY_S),
+            Span::RollingSeconds(s) if s % DAY_S == 0 => {
+                write!(f, "{n} in {} × 24 hours", s / DAY_S)
+            }
             Span::RollingSeconds(s) if s % 3_600 == 0 => write!(f, "{n} in {} hours", s / 3_600),
             Span::RollingSeconds(seconds) => write!(f, "{n} in {seconds} seconds"),
         }
@@ -62,14 +66,17 @@ impl FrequencyCap {
             Span::CalendarDays(days) if !(1..=DAYS_MAX).contains(&days) => {
                 Err(Violation::new("calendar_days", "must be 1 to 90"))
             }
-            Span::RollingSeconds(seconds) if !(ROLLING_MIN_S..=DAYS_MAX * DAY_S).contains(&seconds) => {
+            Span::RollingSeconds(seconds)
+                if !(ROLLING_MIN_S..=DAYS_MAX * DAY_S).contains(&seconds) =>
+            {
                 Err(Violation::new("rolling", "must be 1 minute to 90 days"))
             }
             Span::CalendarDays(_) | Span::RollingSeconds(_) => Ok(()),
         }
     }
 
-    /// When it allows the next attempt, if no more are made until then. `attempts` begin with the newest.
+    /// When it allows the next attempt, if no more are made until then. `attempts` begin with the
+    /// newest.
     fn allows_from(&self, attempts: &[Timestamp], zone: &TimeZone) -> Option<Timestamp> {
         let nth = usize::try_from(self.max_attempts.saturating_sub(1)).unwrap_or(usize::MAX);
         let counted = *attempts.get(nth)?;
@@ -109,8 +116,8 @@ pub fn looks_back_to(caps: &[FrequencyCap], now: Timestamp) -> Timestamp {
     now - Duration::from_secs(u64::from(seconds.max().unwrap_or(0)))
 }
 
-/// The cap that holds a phone for longest, and until when; none if it may be tried now. `attempts` are those to the
-/// phone since [`looks_back_to`], the newest first.
+/// The cap that holds a phone for longest, and until when; none if it may be tried now. `attempts`
+/// are those to the phone since [`looks_back_to`], the newest first.
 pub fn holds(
     caps: &[FrequencyCap],
     attempts: &[Timestamp],
@@ -145,7 +152,10 @@ mod tests {
         assert_eq!(held, Some((once_a_day[0], midnight)));
         assert_eq!(holds(&once_a_day, &tried, midnight, &new_york), None);
         let utc = window::zone("UTC").unwrap();
-        assert_eq!(holds(&once_a_day, &tried, midnight, &utc).unwrap().1, at("2026-06-03T00:00:00Z"));
+        assert_eq!(
+            holds(&once_a_day, &tried, midnight, &utc).unwrap().1,
+            at("2026-06-03T00:00:00Z")
+        );
     }
 
     #[test]
@@ -178,7 +188,10 @@ mod tests {
             check(&[cap(1, Span::RollingSeconds(59))]).unwrap_err().field,
             "frequency_caps[0].rolling"
         );
-        assert_eq!(check(&[cap(4, Span::CalendarDays(30)); 9]).unwrap_err().field, "frequency_caps");
+        assert_eq!(
+            check(&[cap(4, Span::CalendarDays(30)); 9]).unwrap_err().field,
+            "frequency_caps"
+        );
     }
 
     fn any_cap() -> impl Strategy<Value = FrequencyCap> {
@@ -190,18 +203,27 @@ mod tests {
     }
 
     /// How many of `attempts` count for the cap at `now`, told in another way than above.
-    fn counted(cap: &FrequencyCap, attempts: &[Timestamp], now: Timestamp, zone: &TimeZone) -> usize {
+    fn counted(
+        cap: &FrequencyCap,
+        attempts: &[Timestamp],
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> usize {
         let day = |at| window::local(at, zone).unwrap().date();
         let counts = |at: &&Timestamp| match cap.span {
-            Span::RollingSeconds(seconds) => now.since(**at) < Duration::from_secs(u64::from(seconds)),
-            Span::CalendarDays(days) => i64::from((day(now) - day(**at)).get_days()) < i64::from(days),
+            Span::RollingSeconds(seconds) => {
+                now.since(**at) < Duration::from_secs(u64::from(seconds))
+            }
+            Span::CalendarDays(days) => {
+                i64::from((day(now) - day(**at)).get_days()) < i64::from(days)
+            }
         };
         attempts.iter().filter(counts).count()
     }
 
     proptest! {
-        /// Whoever dials as soon as it is allowed never exceeds a cap, in any zone, and is never held longer than
-        /// needed.
+        /// Whoever dials as soon as it is allowed never exceeds a cap, in any zone, and is never
+        /// held longer than needed.
         #[test]
         fn never_more_and_never_longer(
             caps in prop::collection::vec(any_cap(), 1..4),

@@ -205,7 +205,8 @@ pub enum Reason {
 pub struct Explanation {
     /// The deciding one first; at least one.
     pub reasons: Vec<Reason>,
-    /// The first instant at which the clock lets it be dialed; none unless queued, and none if it expires first.
+    /// The first instant at which the clock lets it be dialed; none unless queued, and none if it
+    /// expires first.
     pub next_eligible_at: Option<Timestamp>,
     /// When it expires; none once ended.
     pub expires_at: Option<Timestamp>,
@@ -274,7 +275,10 @@ fn held(facts: &Facts) -> Vec<Reason> {
         reasons.push(Reason::RunAtConcurrency { live: run.live, limit: run.concurrency });
     }
     if tenant.live >= tenant.max_concurrent_calls {
-        reasons.push(Reason::TenantAtConcurrency { live: tenant.live, limit: tenant.max_concurrent_calls });
+        reasons.push(Reason::TenantAtConcurrency {
+            live: tenant.live,
+            limit: tenant.max_concurrent_calls,
+        });
     }
     if tenant.next_call_at > *now {
         reasons.push(Reason::Pace { at: tenant.next_call_at });
@@ -288,8 +292,8 @@ fn held(facts: &Facts) -> Vec<Reason> {
     reasons
 }
 
-/// The retry delay, the window, the caps and the phone. A claim that meets one of the last three puts the job off, so
-/// a time that they explain is no reason of its own.
+/// The retry delay, the window, the caps and the phone. A claim that meets one of the last three
+/// puts the job off, so a time that they explain is no reason of its own.
 fn held_by_the_callee(facts: &Facts) -> Vec<Reason> {
     let (now, job) = (facts.now, &facts.job);
     let opens_at = facts.schedule.next_opening(now, &facts.zone);
@@ -330,7 +334,8 @@ fn next_eligible(facts: &Facts) -> Option<Timestamp> {
     let earliest = [starts_at, facts.job.eligible_at, facts.tenant.next_call_at, breaker_until];
     let earliest = earliest.into_iter().fold(facts.now, Timestamp::max);
     let capped = cap::holds(&facts.caps, &facts.attempts, earliest, &facts.zone);
-    let opening = facts.schedule.next_opening(capped.map_or(earliest, |(_, until)| until), &facts.zone);
+    let opening =
+        facts.schedule.next_opening(capped.map_or(earliest, |(_, until)| until), &facts.zone);
     (opening < facts.run.expires_at).then_some(opening)
 }
 

@@ -1,9 +1,10 @@
 //! Forecasts: what would become of a run, reckoned with numbers of people instead of people.
 //!
-//! People of one zone who may be dialed from the same moment on are one cohort. Time goes in steps. In each, as many are
-//! dialed as pace and free slots allow, out of the zones whose window is open. What was observed of calls says how many
-//! of them are reached, how long a slot is taken, and how many come back as the cohort of their next attempt.
-//! The work is bounded by [`STEPS_MAX`], however many people there are.
+//! People of one zone who may be dialed from the same moment on are one cohort. Time goes in steps.
+//! In each, as many are dialed as pace and free slots allow, out of the zones whose window is open.
+//! What was observed of calls says how many of them are reached, how long a slot is taken, and how
+//! many come back as the cohort of their next attempt. The work is bounded by [`STEPS_MAX`],
+//! however many people there are.
 
 mod reckoning;
 
@@ -45,7 +46,8 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What is assumed of a tenant that has hardly called anybody: cautious, rather than an average of anything.
+    /// What is assumed of a tenant that has hardly called anybody: cautious, rather than an average
+    /// of anything.
     pub const ASSUMED: Self = Self {
         completed: Share { of_calls: 0.4, takes: Duration::from_secs(75) },
         busy: Share { of_calls: 0.05, takes: Duration::from_secs(5) },
@@ -65,7 +67,8 @@ impl Observed {
 
     /// How long a call takes a slot.
     pub fn mean_takes(&self) -> Duration {
-        let seconds = self.shares().iter().map(|(share, _)| share.of_calls * share.takes.as_secs_f64()).sum();
+        let seconds =
+            self.shares().iter().map(|(share, _)| share.of_calls * share.takes.as_secs_f64()).sum();
         Duration::from_secs_f64(f64::max(seconds, 0.001))
     }
 }
@@ -149,8 +152,8 @@ pub fn forecast(facts: &Facts) -> Forecast {
     reckoning::Reckoning::new(facts).carry_out()
 }
 
-/// The time that a cap looks at. Calendar days count whole, because where in its day the first attempt falls is not
-/// followed.
+/// The time that a cap looks at. Calendar days count whole, because where in its day the first
+/// attempt falls is not followed.
 pub fn span(cap: &FrequencyCap) -> Duration {
     match cap.span {
         Span::RollingSeconds(seconds) => Duration::from_secs(u64::from(seconds)),

@@ -108,7 +108,8 @@ impl FromStr for TenantId {
 
     fn from_str(text: &str) -> Result<Self, Violation> {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let edge =
+            |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let fits = text.len() <= TENANT_ID_MAX_LEN && text.chars().all(inner);
         if fits && edge(text.chars().next()) && edge(text.chars().last()) {
             Ok(Self(text.into()))

@@ -114,7 +114,13 @@ pub struct Context<'a> {
 /// What a change of its call makes of a job, or none when it stays as it is.
 ///
 /// `attempt` is the call's: news of an older attempt does not move the job.
-pub fn after_call(job: &Job, attempt: u32, call: &Call, news: &News, context: Context<'_>) -> Option<Job> {
+pub fn after_call(
+    job: &Job,
+    attempt: u32,
+    call: &Call,
+    news: &News,
+    context: Context<'_>,
+) -> Option<Job> {
     if job.state.is_ended() || attempt != job.attempt || job.state == JobState::Queued {
         return None;
     }
@@ -139,9 +145,13 @@ fn completed(job: &Job, call: &Call, context: Context<'_>) -> Job {
     };
     let intervention = context.amd.zip(call.answered_by).and_then(|(amd, by)| amd.intervention(by));
     match intervention {
-        None | Some(Intervention::HangUpOrphan | Intervention::HangUpLeg) => done(Outcome::Answered),
+        None | Some(Intervention::HangUpOrphan | Intervention::HangUpLeg) => {
+            done(Outcome::Answered)
+        }
         Some(Intervention::LeaveMessage) => done(Outcome::Machine),
-        Some(Intervention::HangUpMachine) => ended(job, Outcome::Machine, Some(RetryOn::Machine), context),
+        Some(Intervention::HangUpMachine) => {
+            ended(job, Outcome::Machine, Some(RetryOn::Machine), context)
+        }
     }
 }
 
@@ -169,7 +179,8 @@ pub(super) fn put_back(job: &Job, context: Context<'_>) -> Job {
     }
 }
 
-/// A call that we hung up before it was answered: the end, unless the run goes on without us having asked.
+/// A call that we hung up before it was answered: the end, unless the run goes on without us having
+/// asked.
 fn hung_up(job: &Job, context: Context<'_>) -> Job {
     if context.run.may_dial() {
         ended(job, Outcome::Failed, Some(RetryOn::Failed), context)
@@ -190,7 +201,8 @@ fn ended(job: &Job, outcome: Outcome, retry_on: Option<RetryOn>, context: Contex
     }
 }
 
-/// The job back in the queue for another attempt, if the policy and the run allow one before it expires.
+/// The job back in the queue for another attempt, if the policy and the run allow one before it
+/// expires.
 fn again(job: &Job, retry_on: Option<RetryOn>, context: Context<'_>) -> Option<Job> {
     let attempts_used = job.attempts_used + 1;
     let delay = context.retry.delay_after(retry_on?, attempts_used, context.draw)?;
@@ -277,7 +289,11 @@ mod tests {
         let once = RetryPolicy::default();
         for news in [
             News::NotSent { code: call::NOT_SENT, message: "refused".into() },
-            News::Rejected { class: RejectClass::Defer, code: "20429".into(), message: "slow".into() },
+            News::Rejected {
+                class: RejectClass::Defer,
+                code: "20429".into(),
+                message: "slow".into(),
+            },
         ] {
             let back = step(&DIALING, &news, context(&once, RunState::Running)).unwrap();
             assert_eq!((back.state, back.attempts_used), (JobState::Queued, 0));
@@ -304,7 +320,8 @@ mod tests {
         use crate::domain::amd::{AmdMode, OnMachine};
         use crate::domain::script::Script;
 
-        let policy = RetryPolicy { max_attempts: 2, on: vec![RetryOn::Machine], ..RetryPolicy::default() };
+        let policy =
+            RetryPolicy { max_attempts: 2, on: vec![RetryOn::Machine], ..RetryPolicy::default() };
         let call = Call {
             state: CallState::Completed,
             answered_by: Some(crate::domain::call::AnsweredBy::MachineEndBeep),
@@ -332,6 +349,9 @@ mod tests {
         }
         let older = Job { attempt: 2, ..DIALING };
         let call = call::decide(&Call::intent(), &busy(), Timestamp(0)).unwrap().unwrap();
-        assert_eq!(after_call(&older, 1, &call, &busy(), context(&policy, RunState::Running)), None);
+        assert_eq!(
+            after_call(&older, 1, &call, &busy(), context(&policy, RunState::Running)),
+            None
+        );
     }
 }

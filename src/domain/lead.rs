@@ -16,7 +16,8 @@ pub const TAGS_MAX: usize = 20;
 pub const TAG_MAX_CHARS: usize = 50;
 
 super::state_words! {
-    /// How far it got with a lead. Calls move it on from new to contacted; the last two are the client's.
+    /// How far it got with a lead. Calls move it on from new to contacted; the last two are the
+    /// client's.
     pub enum LeadStatus {
         /// Nobody talked to it.
         New = "new",
@@ -80,7 +81,13 @@ pub struct LeadFacts {
 impl LeadFacts {
     /// A lead of which only the phone is known.
     pub fn of(phone: Phone) -> Self {
-        Self { phone, name: String::new(), time_zone: None, attributes: Map::new(), tags: Vec::new() }
+        Self {
+            phone,
+            name: String::new(),
+            time_zone: None,
+            attributes: Map::new(),
+            tags: Vec::new(),
+        }
     }
 
     /// Checks lengths and the zone; names the field.
@@ -105,7 +112,8 @@ impl LeadFacts {
         Ok(())
     }
 
-    /// This lead with what `row` says of it: what the row leaves out stays, its attributes and tags are added.
+    /// This lead with what `row` says of it: what the row leaves out stays, its attributes and tags
+    /// are added.
     #[must_use]
     pub fn with(&self, row: &Self) -> Self {
         let mut next = self.clone();
@@ -140,7 +148,11 @@ pub fn tags(given: Vec<String>) -> Result<Vec<String>, Violation> {
     let mut tags = given.iter().map(|tag| tag_of(tag)).collect::<Result<Vec<_>, _>>()?;
     tags.sort_unstable();
     tags.dedup();
-    if tags.len() > TAGS_MAX { Err(Violation::new("tags", "has more than 20 items")) } else { Ok(tags) }
+    if tags.len() > TAGS_MAX {
+        Err(Violation::new("tags", "has more than 20 items"))
+    } else {
+        Ok(tags)
+    }
 }
 
 /// A tag as it is kept.
@@ -188,7 +200,8 @@ impl Contact {
     #[must_use]
     pub fn after(self, call: &LastCall, answered_by: Option<AnsweredBy>) -> Self {
         let later = |known: &LastCall| (call.at, call.call_id) >= (known.at, known.call_id);
-        let last_call = if self.last_call.as_ref().is_none_or(later) { Some(*call) } else { self.last_call };
+        let last_call =
+            if self.last_call.as_ref().is_none_or(later) { Some(*call) } else { self.last_call };
         let by_person = matches!(answered_by, None | Some(AnsweredBy::Human | AnsweredBy::Unknown));
         let talked = matches!(call.state, CallState::Answered | CallState::Completed) && by_person;
         let status = match (self.status, talked) {

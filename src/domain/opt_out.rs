@@ -7,7 +7,8 @@ use super::script::{self, Script};
 
 /// The longest prompt, and the longest confirmation, in characters.
 pub const TEXT_MAX_CHARS: usize = 300;
-/// What the document of a call needs besides texts, in characters: the verbs, and our address with tenant and call.
+/// What the document of a call needs besides texts, in characters: the verbs, and our address with
+/// tenant and call.
 const MARKUP_CHARS: usize = 700;
 
 /// What a run does about callees who want to be called no more.
@@ -37,12 +38,14 @@ impl OptOut {
         }
     }
 
-    /// Checks the key and the texts, and that the script is one that can be listened to; names the field.
+    /// Checks the key and the texts, and that the script is one that can be listened to; names the
+    /// field.
     pub fn check(&self, script: &Script) -> Result<(), Violation> {
         if !(self.digit.is_ascii_digit() || matches!(self.digit, '*' | '#')) {
             return Err(Violation::new("opt_out.digit", "must be 0 to 9, * or #"));
         }
-        for (field, text) in [("opt_out.prompt", &self.prompt), ("opt_out.confirmation", &self.confirmation)]
+        for (field, text) in
+            [("opt_out.prompt", &self.prompt), ("opt_out.confirmation", &self.confirmation)]
         {
             if text.trim().is_empty() || text.chars().count() > TEXT_MAX_CHARS {
                 return Err(Violation::new(field, "must be 1 to 300 characters"));

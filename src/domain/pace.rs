@@ -32,9 +32,14 @@ impl Meter {
     }
 }
 
-/// Takes up to `max` start times that every meter allows, none later than `now + horizon`, and moves the
-/// meters past them. The times come in order; times not used are lost, never lent.
-pub fn reserve(meters: &mut [Meter], now: Timestamp, horizon: Duration, max: usize) -> Vec<Timestamp> {
+/// Takes up to `max` start times that every meter allows, none later than `now + horizon`, and
+/// moves the meters past them. The times come in order; times not used are lost, never lent.
+pub fn reserve(
+    meters: &mut [Meter],
+    now: Timestamp,
+    horizon: Duration,
+    max: usize,
+) -> Vec<Timestamp> {
     let last = now + horizon;
     let mut slots = Vec::new();
     while slots.len() < max {
@@ -61,8 +66,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the claims and however many meters share a call, no two starts on one meter are closer
-        /// than its interval.
+        /// Whatever the claims and however many meters share a call, no two starts on one meter are
+        /// closer than its interval.
         #[test]
         fn never_faster_than_any_meter(
             rates in prop::collection::vec(0.5f64..200.0, 1..4),

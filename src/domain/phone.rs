@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Violation;
 
-/// Rules of countries that are kept compiled. The library keeps a hundred, which is some fifteen countries: numbers of more
-/// in turn would cost milliseconds each. All there are fill 1,435, and take 200 MiB.
+/// Rules of countries that are kept compiled. The library keeps a hundred, which is some fifteen
+/// countries: numbers of more in turn would cost milliseconds each. All there are fill 1,435, and
+/// take 200 MiB.
 const RULES_KEPT: usize = 1_000;
 static RULES: LazyLock<()> = LazyLock::new(|| {
     let cache = phonenumber::metadata::DATABASE.cache();
@@ -33,7 +34,8 @@ impl Phone {
         if text.len() > 40 {
             return Err(Violation::new("phone", "is longer than 40 characters"));
         }
-        // A parser takes letters for the digits of their keys; to us they are a slip, and somebody else's phone.
+        // A parser takes letters for the digits of their keys; to us they are a slip, and somebody
+        // else's phone.
         if text.chars().any(char::is_alphabetic) {
             return Err(Violation::new("phone", "must not contain letters"));
         }
@@ -48,7 +50,8 @@ impl Phone {
             return Err(Violation::new("phone", "must not have an extension"));
         }
         let e164 = number.format().mode(phonenumber::Mode::E164).to_string();
-        let possible = is_magic(&e164) || phonenumber::is_viable(&e164) && phonenumber::is_valid(&number);
+        let possible =
+            is_magic(&e164) || phonenumber::is_viable(&e164) && phonenumber::is_valid(&number);
         if possible && e164.len() <= 16 {
             Ok(Self(e164))
         } else {
@@ -61,7 +64,8 @@ impl Phone {
         Self(e164)
     }
 
-    /// The time zone in which numbers of this prefix are; none where they are in several, or are nobody's.
+    /// The time zone in which numbers of this prefix are; none where they are in several, or are
+    /// nobody's.
     pub fn time_zone(&self) -> Option<String> {
         if is_magic(&self.0) {
             return None;
@@ -92,11 +96,13 @@ fn region_code(region: &str) -> Result<phonenumber::country::Id, Violation> {
         .map_err(|_| Violation::new("region", "must be an ISO 3166-1 alpha-2 code, for example US"))
 }
 
-/// Twilio's magic test numbers and the North American fictitious exchange 555 are not assigned, so the
-/// metadata calls them invalid; people test with them.
+/// Twilio's magic test numbers and the North American fictitious exchange 555 are not assigned, so
+/// the metadata calls them invalid; people test with them.
 /// <https://www.twilio.com/docs/iam/test-credentials>
 fn is_magic(e164: &str) -> bool {
-    e164.len() == 12 && e164.starts_with("+1") && (e164.starts_with("+1500555") || &e164[5..8] == "555")
+    e164.len() == 12
+        && e164.starts_with("+1")
+        && (e164.starts_with("+1500555") || &e164[5..8] == "555")
 }
 
 impl FromStr for Phone {
@@ -109,9 +115,15 @@ impl FromStr for Phone {
 
 impl fmt::Display for Phone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Short numbers keep only their last two digits: a longer head would give most of them away.
+        // Short numbers keep only their last two digits: a longer head would give most of them
+        // away.
         let (head, tail) = if self.0.len() >= 11 { (5, 4) } else { (2, 2) };
-        write!(f, "{}•••{}", &self.0[..head.min(self.0.len())], &self.0[self.0.len().saturating_sub(tail)..])
+        write!(
+            f,
+            "{}•••{}",
+            &self.0[..head.min(self.0.len())],
+            &self.0[self.0.len().saturating_sub(tail)..]
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! Plans: how much of the API a tenant may use. The numbers hold in each process by itself, except the queue's.
+//! Plans: how much of the API a tenant may use. The numbers hold in each process by itself, except
+//! the queue's.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,8 +49,7 @@ impl FromStr for Rate {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str =
-            "must be a rate like \"200/s burst 1000\": 1 to 1000000 a second, a burst of 1 to 10000000";
+        const WRONG: &str = "must be a rate like \"200/s burst 1000\": 1 to 1000000 a second, a burst of 1 to 10000000";
         let (per_second, burst) = text.split_once("/s burst ").ok_or(WRONG)?;
         let per_second = per_second.trim().parse().map_err(|_| WRONG)?;
         let burst = burst.trim().parse().map_err(|_| WRONG)?;
@@ -83,13 +83,16 @@ pub struct Plan {
     pub write: Rate,
     /// Streams opened.
     pub stream: Rate,
-    /// Maintenance requests. Reconcile and Cleanup are held to once a minute besides, over all processes.
+    /// Maintenance requests. Reconcile and Cleanup are held to once a minute besides, over all
+    /// processes.
     pub maintenance: Rate,
-    /// Jobs and leads, one token each, over all requests and streams; the burst is at least a full batch.
+    /// Jobs and leads, one token each, over all requests and streams; the burst is at least a full
+    /// batch.
     pub rows: Rate,
     /// Streams open at once.
     pub streams_max: u32,
-    /// Jobs queued at once, over all runs and processes. May be passed by what is added at the same moment.
+    /// Jobs queued at once, over all runs and processes. May be passed by what is added at the same
+    /// moment.
     pub queued_jobs_max: u64,
 }
 
@@ -185,9 +188,16 @@ mod tests {
             assert_eq!(rate.to_string().parse(), Ok(rate));
         }
         assert_eq!("3/s burst 7".parse(), Ok(Rate { per_second: 3, burst: 7 }));
-        for bad in
-            ["", "3", "3/s", "3 burst 7", "0/s burst 7", "3/s burst 0", "1000001/s burst 7", "-3/s burst 7"]
-        {
+        for bad in [
+            "",
+            "3",
+            "3/s",
+            "3 burst 7",
+            "0/s burst 7",
+            "3/s burst 0",
+            "1000001/s burst 7",
+            "-3/s burst 7",
+        ] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
         assert_eq!(Rate::fixed(PER_SECOND_MAX, 1).period(), Duration::from_micros(1));

@@ -111,7 +111,8 @@ pub fn diagnose(recorded: &Recorded<'_>, facts: &Facts, now: Timestamp) -> Vec<R
     });
     let late = facts.first_eligible_at < recorded.claimable_at;
     let unseen = (facts.priorities & !recorded.job_priorities).count_ones();
-    let over = run::settle(recorded.state, recorded.sealed, &facts.counts, recorded.expires_at, now);
+    let over =
+        run::settle(recorded.state, recorded.sealed, &facts.counts, recorded.expires_at, now);
     let found = [
         (RepairKind::Counts, number(JobState::ALL.iter().filter(|state| differing(state)))),
         (RepairKind::Outcomes, number(outcomes)),
@@ -130,8 +131,9 @@ fn number<T>(items: impl Iterator<Item = T>) -> u32 {
     u32::try_from(items.count()).unwrap_or(u32::MAX)
 }
 
-/// Where a job in flight goes that has no live call: on by how its call ended, or, without any call, back to the
-/// queue: an intent is committed with its job's move and never deleted, so nothing was ever sent.
+/// Where a job in flight goes that has no live call: on by how its call ended, or, without any
+/// call, back to the queue: an intent is committed with its job's move and never deleted, so
+/// nothing was ever sent.
 pub fn without_live_call(job: &Job, call: Option<&Call>, context: Context<'_>) -> Option<Job> {
     match call {
         Some(call) => job::after_call(job, job.attempt, call, &told(call), context),
@@ -142,8 +144,8 @@ pub fn without_live_call(job: &Job, call: Option<&Call>, context: Context<'_>) -
     }
 }
 
-/// The news that an ended call's row stands for, as far as [`job::after_call`] reads it. Of a refusal only the code
-/// is kept, not the class: it counts as a failed attempt.
+/// The news that an ended call's row stands for, as far as [`job::after_call`] reads it. Of a
+/// refusal only the code is kept, not the class: it counts as a failed attempt.
 fn told(call: &Call) -> News {
     let message = call.error_message.clone().unwrap_or_default();
     match call.error_code.as_deref() {
@@ -180,7 +182,8 @@ mod tests {
 
     #[test]
     fn what_fits_needs_nothing() {
-        let (counts, none) = (JobCounts { queued: 2, ..JobCounts::default() }, OutcomeCounts::default());
+        let (counts, none) =
+            (JobCounts { queued: 2, ..JobCounts::default() }, OutcomeCounts::default());
         let facts = Facts {
             counts,
             first_eligible_at: Timestamp(5),
@@ -191,7 +194,11 @@ mod tests {
         };
         assert_eq!(diagnose(&recorded(&counts, &none), &facts, Timestamp(0)), []);
         // Hints that are too early cost a claim and hide nothing.
-        let early = Recorded { claimable_at: Timestamp(1), job_priorities: 1023, ..recorded(&counts, &none) };
+        let early = Recorded {
+            claimable_at: Timestamp(1),
+            job_priorities: 1023,
+            ..recorded(&counts, &none)
+        };
         assert_eq!(diagnose(&early, &facts, Timestamp(0)), []);
     }
 
@@ -210,7 +217,8 @@ mod tests {
             priorities: 0b11,
         };
         let found = diagnose(&recorded(&counts, &known), &facts, Timestamp(0));
-        let found: Vec<_> = found.iter().map(|repair| (repair.kind.as_str(), repair.count)).collect();
+        let found: Vec<_> =
+            found.iter().map(|repair| (repair.kind.as_str(), repair.count)).collect();
         let all = [
             ("counts", 2),
             ("outcomes", 2),
@@ -238,8 +246,14 @@ mod tests {
     #[test]
     fn jobs_go_where_their_call_went_or_back_for_nothing() {
         let retry = RetryPolicy::default();
-        let context =
-            |run| Context { run, expires_at: LATER, retry: &retry, amd: None, now: Timestamp(0), draw: 0.5 };
+        let context = |run| Context {
+            run,
+            expires_at: LATER,
+            retry: &retry,
+            amd: None,
+            now: Timestamp(0),
+            draw: 0.5,
+        };
         let job = Job {
             state: JobState::Dialing,
             attempt: 1,
@@ -247,7 +261,8 @@ mod tests {
             eligible_at: Timestamp(0),
             outcome: None,
         };
-        let end = |call: Call| without_live_call(&job, Some(&call), context(RunState::Running)).unwrap();
+        let end =
+            |call: Call| without_live_call(&job, Some(&call), context(RunState::Running)).unwrap();
         let busy = end(Call { state: CallState::Busy, ..Call::intent() });
         assert_eq!(
             (busy.state, busy.outcome, busy.attempts_used),
@@ -269,9 +284,15 @@ mod tests {
         assert_eq!((lost.state, lost.attempts_used, lost.attempt), (JobState::Queued, 0, 1));
         let off = without_live_call(&job, None, context(RunState::Stopping)).unwrap();
         assert_eq!(off.state, JobState::Canceled);
-        for &state in JobState::ALL.iter().filter(|state| state.is_ended() || **state == JobState::Queued) {
+        for &state in
+            JobState::ALL.iter().filter(|state| state.is_ended() || **state == JobState::Queued)
+        {
             let other = Job { state, ..job };
-            assert_eq!(without_live_call(&other, None, context(RunState::Running)), None, "{state:?}");
+            assert_eq!(
+                without_live_call(&other, None, context(RunState::Running)),
+                None,
+                "{state:?}"
+            );
         }
     }
 }

@@ -45,7 +45,8 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// One attempt; if more are asked for, busy and no answer are tried again after 5 minutes, doubling.
+    /// One attempt; if more are asked for, busy and no answer are tried again after 5 minutes,
+    /// doubling.
     fn default() -> Self {
         Self {
             max_attempts: 1,
@@ -76,8 +77,8 @@ impl RetryPolicy {
         Ok(())
     }
 
-    /// How long to wait after `attempts_used` attempts ended with `outcome`, or none for no further attempt.
-    /// `draw` is uniform in 0.0..1.0.
+    /// How long to wait after `attempts_used` attempts ended with `outcome`, or none for no further
+    /// attempt. `draw` is uniform in 0.0..1.0.
     pub fn delay_after(&self, outcome: RetryOn, attempts_used: u32, draw: f64) -> Option<Duration> {
         if attempts_used >= self.max_attempts || !self.on.contains(&outcome) {
             return None;
@@ -117,10 +118,15 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_cap() {
-        let policy =
-            RetryPolicy { max_attempts: 9, jitter: 0.0, max_delay_s: 1_000, ..RetryPolicy::default() };
-        let seconds: Vec<_> =
-            (1..5).map(|n| policy.delay_after(RetryOn::NoAnswer, n, 0.5).unwrap().as_secs()).collect();
+        let policy = RetryPolicy {
+            max_attempts: 9,
+            jitter: 0.0,
+            max_delay_s: 1_000,
+            ..RetryPolicy::default()
+        };
+        let seconds: Vec<_> = (1..5)
+            .map(|n| policy.delay_after(RetryOn::NoAnswer, n, 0.5).unwrap().as_secs())
+            .collect();
         assert_eq!(seconds, [300, 600, 1_000, 1_000]);
     }
 }

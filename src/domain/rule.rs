@@ -1,4 +1,5 @@
-//! Rules: what a law asks, as windows and caps of ours. They hold beside a run's own settings and loosen none of them.
+//! Rules: what a law asks, as windows and caps of ours. They hold beside a run's own settings and
+//! loosen none of them.
 
 use super::cap::{FrequencyCap, Span};
 use super::window::{ALL_DAYS, CallingWindow};
@@ -6,23 +7,26 @@ use super::window::{ALL_DAYS, CallingWindow};
 const MONDAY_TO_FRIDAY: u8 = 0b001_1111;
 
 super::state_words! {
-    /// A law about calls. What else it asks (consent, registers, what is said) is for the caller to know.
+    /// A law about calls. What else it asks (consent, registers, what is said) is for the caller to
+    /// know.
     pub enum Rule {
-        /// France, décret n° 2022-1313, code de la consommation art. D. 223-9: Monday to Friday 10–13 and 14–20, and
-        /// four attempts in thirty calendar days. Public holidays are the run's to name.
+        /// France, décret n° 2022-1313, code de la consommation art. D. 223-9: Monday to Friday
+        /// 10–13 and 14–20, and four attempts in thirty calendar days. Public holidays are the
+        /// run's to name.
         /// <https://www.legifrance.gouv.fr/eli/decret/2022/10/13/ECOC2223581D/jo/texte>
         France2023 = "france-2023",
-        /// US Telemarketing Sales Rule, 16 CFR 310.4(c): 8–21 at the callee's. It names no number of attempts.
-        /// <https://www.ecfr.gov/current/title-16/section-310.4>
+        /// US Telemarketing Sales Rule, 16 CFR 310.4(c): 8–21 at the callee's. It names no number
+        /// of attempts. <https://www.ecfr.gov/current/title-16/section-310.4>
         UsTsr = "us-tsr",
-        /// US debt collection, Regulation F: 8–21 at the callee's, 12 CFR 1006.6(b)(1)(i); seven calls within seven
-        /// consecutive days, 12 CFR 1006.14(b)(2)(i)(A).
+        /// US debt collection, Regulation F: 8–21 at the callee's, 12 CFR 1006.6(b)(1)(i); seven
+        /// calls within seven consecutive days, 12 CFR 1006.14(b)(2)(i)(A).
         /// <https://www.consumerfinance.gov/rules-policy/regulations/1006/14/>
         UsRegulationF = "us-reg-f",
     }
 }
 
-const FRENCH_HOURS: &[CallingWindow] = &[window(10, 13, MONDAY_TO_FRIDAY), window(14, 20, MONDAY_TO_FRIDAY)];
+const FRENCH_HOURS: &[CallingWindow] =
+    &[window(10, 13, MONDAY_TO_FRIDAY), window(14, 20, MONDAY_TO_FRIDAY)];
 const EIGHT_TO_NINE: &[CallingWindow] = &[window(8, 21, ALL_DAYS)];
 
 const fn window(from_hour: u16, to_hour: u16, weekdays: u8) -> CallingWindow {
@@ -51,8 +55,9 @@ impl Rule {
 /// The windows that all rules leave of `windows`; none if they leave nothing.
 pub fn narrow(windows: Vec<CallingWindow>, rules: &[Rule]) -> Vec<CallingWindow> {
     rules.iter().fold(windows, |windows, rule| {
-        let pairs =
-            windows.iter().flat_map(|own| rule.windows().iter().map(move |allowed| both(own, allowed)));
+        let pairs = windows
+            .iter()
+            .flat_map(|own| rule.windows().iter().map(move |allowed| both(own, allowed)));
         pairs.flatten().collect()
     })
 }
@@ -77,7 +82,10 @@ mod tests {
     #[test]
     fn rules_are_sound() {
         for rule in Rule::ALL {
-            assert!(!rule.windows().is_empty() && rule.windows().iter().all(|window| window.check().is_ok()));
+            assert!(
+                !rule.windows().is_empty()
+                    && rule.windows().iter().all(|window| window.check().is_ok())
+            );
             assert_eq!(cap::check(rule.caps()), Ok(()));
         }
         let narrowed = narrow(vec![window(9, 18, ALL_DAYS)], &[Rule::France2023, Rule::UsTsr]);
@@ -86,10 +94,12 @@ mod tests {
     }
 
     fn any_window() -> impl Strategy<Value = CallingWindow> {
-        (0_u16..1_440, 1_u16..=1_440, 1_u8..=ALL_DAYS).prop_map(|(from, length, weekdays)| CallingWindow {
-            opens_minute: from,
-            closes_minute: (from + length).min(1_440),
-            weekdays,
+        (0_u16..1_440, 1_u16..=1_440, 1_u8..=ALL_DAYS).prop_map(|(from, length, weekdays)| {
+            CallingWindow {
+                opens_minute: from,
+                closes_minute: (from + length).min(1_440),
+                weekdays,
+            }
         })
     }
 

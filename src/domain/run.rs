@@ -66,9 +66,12 @@ impl RunState {
     pub const fn is_ended(self) -> bool {
         match self {
             Self::Completed | Self::Canceled | Self::Stopped | Self::Failed | Self::Expired => true,
-            Self::Draft | Self::Pending | Self::Running | Self::Paused | Self::Canceling | Self::Stopping => {
-                false
-            }
+            Self::Draft
+            | Self::Pending
+            | Self::Running
+            | Self::Paused
+            | Self::Canceling
+            | Self::Stopping => false,
         }
     }
 
@@ -108,7 +111,8 @@ pub struct RunSettings {
     /// How answering machines are treated; none to not look for them.
     #[serde(default)]
     pub amd: Option<Amd>,
-    /// How often a phone may be tried, by this run together with all others of the tenant; at most 8.
+    /// How often a phone may be tried, by this run together with all others of the tenant; at most
+    /// 8.
     #[serde(default)]
     pub frequency_caps: Vec<FrequencyCap>,
     /// What laws ask beside that; each once.
@@ -163,7 +167,8 @@ impl RunSettings {
         self.frequency_caps.iter().chain(of_rules).copied().collect()
     }
 
-    /// Whether the same calls may be made by `other`, as far as windows, holidays, rules and caps say.
+    /// Whether the same calls may be made by `other`, as far as windows, holidays, rules and caps
+    /// say.
     pub fn allows_the_same_as(&self, other: &Self) -> bool {
         self.windows == other.windows
             && self.holidays == other.holidays
@@ -175,7 +180,8 @@ impl RunSettings {
         if (1..self.rules.len()).any(|n| self.rules[n..].contains(&self.rules[n - 1])) {
             return Err(Violation::new("rules", "names one twice"));
         }
-        let shut = !self.windows.is_empty() && rule::narrow(self.windows.clone(), &self.rules).is_empty();
+        let shut =
+            !self.windows.is_empty() && rule::narrow(self.windows.clone(), &self.rules).is_empty();
         if shut { Err(Violation::new("rules", "allow no call within the windows")) } else { Ok(()) }
     }
 
@@ -350,7 +356,8 @@ pub struct WrongState {
     pub state: RunState,
 }
 
-/// Where the command takes a run. The same state means that it is already so: commands may be repeated.
+/// Where the command takes a run. The same state means that it is already so: commands may be
+/// repeated.
 pub fn decide(state: RunState, command: Command) -> Result<RunState, WrongState> {
     use RunState as S;
     let wrong = Err(WrongState { command, state });
@@ -363,7 +370,9 @@ pub fn decide(state: RunState, command: Command) -> Result<RunState, WrongState>
         (Command::Resume, S::Pending | S::Running) => Ok(state),
         (Command::Cancel, S::Draft | S::Pending | S::Running | S::Paused) => Ok(S::Canceling),
         (Command::Cancel, S::Canceling | S::Canceled) => Ok(state),
-        (Command::Stop, S::Draft | S::Pending | S::Running | S::Paused | S::Canceling) => Ok(S::Stopping),
+        (Command::Stop, S::Draft | S::Pending | S::Running | S::Paused | S::Canceling) => {
+            Ok(S::Stopping)
+        }
         (Command::Stop, S::Stopping | S::Stopped) => Ok(state),
         (Command::Seal, S::Draft | S::Pending | S::Running | S::Paused | S::Completed) => Ok(state),
         (Command::Start, S::Paused | S::Canceling | S::Stopping)
@@ -392,16 +401,24 @@ pub fn settle(
     match state {
         RunState::Canceling => Some(RunState::Canceled),
         RunState::Stopping => Some(RunState::Stopped),
-        RunState::Draft | RunState::Pending | RunState::Running | RunState::Paused if now >= expires_at => {
+        RunState::Draft | RunState::Pending | RunState::Running | RunState::Paused
+            if now >= expires_at =>
+        {
             Some(RunState::Expired)
         }
-        RunState::Pending | RunState::Running | RunState::Paused if sealed => Some(RunState::Completed),
+        RunState::Pending | RunState::Running | RunState::Paused if sealed => {
+            Some(RunState::Completed)
+        }
         _ => None,
     }
 }
 
 /// What becomes of a run's queued jobs without being dialed, or none while they may still be.
-pub fn queued_jobs_end_as(state: RunState, expires_at: Timestamp, now: Timestamp) -> Option<JobState> {
+pub fn queued_jobs_end_as(
+    state: RunState,
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Option<JobState> {
     match state {
         RunState::Canceling | RunState::Stopping => Some(JobState::Canceled),
         RunState::Draft | RunState::Pending | RunState::Running | RunState::Paused => {

@@ -12,7 +12,8 @@ pub const WINDOWS_MAX: usize = 21;
 /// The most holidays of a run: every day of a year, which is more than a run lives.
 pub const HOLIDAYS_MAX: usize = 366;
 
-/// When a callee may be called: in any of the windows, but not on a holiday, by the callee's own clock.
+/// When a callee may be called: in any of the windows, but not on a holiday, by the callee's own
+/// clock.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     /// With none it never opens.
@@ -27,14 +28,16 @@ impl Schedule {
         self.windows.iter().any(|window| window.contains(at, zone)) && !self.is_holiday(at, zone)
     }
 
-    /// The first instant from `from` on at which a call may start in `zone`; [`Timestamp::NEVER`] when the
-    /// calendar holds none.
+    /// The first instant from `from` on at which a call may start in `zone`; [`Timestamp::NEVER`]
+    /// when the calendar holds none.
     pub fn next_opening(&self, from: Timestamp, zone: &TimeZone) -> Timestamp {
         let mut from = from;
         // Each round but the last leaves a holiday behind.
         for _ in 0..=self.holidays.len() {
             let opening = self.windows.iter().map(|window| window.next_opening(from, zone)).min();
-            let Some(opening) = opening.filter(|at| *at < Timestamp::NEVER) else { return Timestamp::NEVER };
+            let Some(opening) = opening.filter(|at| *at < Timestamp::NEVER) else {
+                return Timestamp::NEVER;
+            };
             if !self.is_holiday(opening, zone) {
                 return opening;
             }
@@ -101,9 +104,15 @@ mod tests {
         let utc = zone("UTC").unwrap();
         let schedule = Schedule { windows: vec![WEEKDAYS, SATURDAY], holidays: Vec::new() };
         // Friday evening, Saturday noon, Saturday evening.
-        assert_eq!(schedule.next_opening(at("2026-11-20T20:00:00Z"), &utc), at("2026-11-21T10:00:00Z"));
+        assert_eq!(
+            schedule.next_opening(at("2026-11-20T20:00:00Z"), &utc),
+            at("2026-11-21T10:00:00Z")
+        );
         assert!(schedule.contains(at("2026-11-21T12:00:00Z"), &utc));
-        assert_eq!(schedule.next_opening(at("2026-11-21T14:00:00Z"), &utc), at("2026-11-23T09:00:00Z"));
+        assert_eq!(
+            schedule.next_opening(at("2026-11-21T14:00:00Z"), &utc),
+            at("2026-11-23T09:00:00Z")
+        );
     }
 
     #[test]
@@ -111,7 +120,10 @@ mod tests {
         let holidays = ["2026-12-24", "2026-12-25", "2026-12-26"].map(|day| holiday(day).unwrap());
         let schedule = Schedule { windows: vec![WEEKDAYS], holidays: holidays.into() };
         let berlin = zone("Europe/Berlin").unwrap();
-        assert_eq!(schedule.next_opening(at("2026-12-24T09:00:00Z"), &berlin), at("2026-12-28T08:00:00Z"));
+        assert_eq!(
+            schedule.next_opening(at("2026-12-24T09:00:00Z"), &berlin),
+            at("2026-12-28T08:00:00Z")
+        );
         // Still the 23rd in Honolulu.
         let honolulu = zone("Pacific/Honolulu").unwrap();
         assert!(schedule.contains(at("2026-12-24T02:00:00Z"), &honolulu));
@@ -120,7 +132,8 @@ mod tests {
     #[test]
     fn holidays_have_one_form() {
         assert!(holiday("2026-12-25").is_some());
-        for wrong in ["2026-13-01", "2026-02-30", "25.12.2026", "2026-12-25T00:00", "20261225", ""] {
+        for wrong in ["2026-13-01", "2026-02-30", "25.12.2026", "2026-12-25T00:00", "20261225", ""]
+        {
             assert_eq!(holiday(wrong), None, "{wrong}");
         }
     }
@@ -141,7 +154,8 @@ mod tests {
     }
 
     proptest! {
-        /// In every zone, across both changes of the clocks: the opening lies inside, and no minute before it.
+        /// In every zone, across both changes of the clocks: the opening lies inside, and no minute
+        /// before it.
         #[test]
         fn the_opening_is_the_first_minute_inside(
             name in prop::sample::select(jiff::tz::db().available().map(|n| n.to_string()).collect::<Vec<_>>()),

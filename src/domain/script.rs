@@ -8,7 +8,8 @@ use super::Violation;
 /// Twilio takes at most this many characters of inline TwiML.
 /// <https://www.twilio.com/docs/voice/api/call-resource#create-a-call-resource>
 pub const INLINE_TWIML_MAX_CHARS: usize = 4_000;
-/// The longest text of a *say* script, in characters: leaves room for markup and escapes in inline TwiML.
+/// The longest text of a *say* script, in characters: leaves room for markup and escapes in inline
+/// TwiML.
 pub const SAY_MAX_CHARS: usize = 3_000;
 /// The longest URL in a script, in bytes.
 pub const URL_MAX_BYTES: usize = 2_000;
@@ -33,7 +34,8 @@ pub enum Script {
         /// `https` (or `http`) URL of the audio.
         url: String,
     },
-    /// A bidirectional media stream, as AI voice agents use. <https://www.twilio.com/docs/voice/twiml/stream>
+    /// A bidirectional media stream, as AI voice agents use.
+    /// <https://www.twilio.com/docs/voice/twiml/stream>
     Stream {
         /// `wss` (or `ws`) URL of the agent.
         url: String,
@@ -58,7 +60,10 @@ impl Script {
                     return Err(Violation::new("script.say.text", "must not be empty"));
                 }
                 if text.chars().count() > SAY_MAX_CHARS {
-                    return Err(Violation::new("script.say.text", "is longer than 3,000 characters"));
+                    return Err(Violation::new(
+                        "script.say.text",
+                        "is longer than 3,000 characters",
+                    ));
                 }
                 if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
                     let reason = "must not contain control characters besides tab and line feed";
@@ -74,7 +79,10 @@ impl Script {
             }
             Self::Stream { url, parameters } => {
                 if parameters.len() > STREAM_PARAMETERS_MAX {
-                    return Err(Violation::new("script.stream.parameters", "has more than 20 entries"));
+                    return Err(Violation::new(
+                        "script.stream.parameters",
+                        "has more than 20 entries",
+                    ));
                 }
                 check_stream_parameters(parameters)?;
                 check_url("script.stream.url", url, &["wss", "ws"])?;
@@ -93,7 +101,8 @@ impl Script {
 }
 
 impl Script {
-    /// How many characters its texts take when escaped, if it is one that is listened to: said or played.
+    /// How many characters its texts take when escaped, if it is one that is listened to: said or
+    /// played.
     pub fn inline_chars(&self) -> Option<usize> {
         match self {
             Self::Say { text, .. } => Some(escaped_text(text)),
@@ -110,7 +119,10 @@ fn check_inline(field: &str, chars: usize, parameters: usize) -> Result<(), Viol
     if markup + chars <= INLINE_TWIML_MAX_CHARS {
         return Ok(());
     }
-    Err(Violation::new(field, "is longer than the 4,000 characters that Twilio takes, written as TwiML"))
+    Err(Violation::new(
+        field,
+        "is longer than the 4,000 characters that Twilio takes, written as TwiML",
+    ))
 }
 
 /// Characters of `text` between tags.
@@ -152,12 +164,15 @@ fn check_stream_parameters(parameters: &[(String, String)]) -> Result<(), Violat
 
 fn check_token(field: &str, value: Option<&str>) -> Result<(), Violation> {
     let fits = |v: &str| {
-        !v.is_empty() && v.len() <= 100 && v.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        !v.is_empty()
+            && v.len() <= 100
+            && v.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
     };
     match value {
-        Some(value) if !fits(value) => {
-            Err(Violation::new(field, "must be 1 to 100 characters of letters, digits, '-', '.' and '_'"))
-        }
+        Some(value) if !fits(value) => Err(Violation::new(
+            field,
+            "must be 1 to 100 characters of letters, digits, '-', '.' and '_'",
+        )),
         _ => Ok(()),
     }
 }
@@ -166,9 +181,13 @@ pub(super) fn check_url(field: &str, text: &str, schemes: &[&str]) -> Result<(),
     if text.len() > URL_MAX_BYTES {
         return Err(Violation::new(field, "is longer than 2,000 bytes"));
     }
-    let url = Url::parse(text).map_err(|error| Violation::new(field, format!("is not a URL: {error}")))?;
+    let url = Url::parse(text)
+        .map_err(|error| Violation::new(field, format!("is not a URL: {error}")))?;
     if !schemes.contains(&url.scheme()) {
-        return Err(Violation::new(field, format!("must be a URL with scheme {}", schemes.join(" or "))));
+        return Err(Violation::new(
+            field,
+            format!("must be a URL with scheme {}", schemes.join(" or ")),
+        ));
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err(Violation::new(field, "must name a host"));

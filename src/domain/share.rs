@@ -16,10 +16,11 @@ pub struct Demand {
     pub wanted: usize,
 }
 
-/// Gives out `slots`, one at a time, to the run that has used least for its weight. Returns how many each
-/// run gets and the tenant's new virtual time; `runs[i].pass` is moved on.
+/// Gives out `slots`, one at a time, to the run that has used least for its weight. Returns how
+/// many each run gets and the tenant's new virtual time; `runs[i].pass` is moved on.
 ///
-/// `virtual_time` is where the tenant stood: a run that was idle joins there and cannot claim the past.
+/// `virtual_time` is where the tenant stood: a run that was idle joins there and cannot claim the
+/// past.
 pub fn share(runs: &mut [Demand], slots: usize, virtual_time: i64) -> (Vec<usize>, i64) {
     let mut given = vec![0; runs.len()];
     let mut virtual_time = virtual_time;

@@ -89,8 +89,9 @@ pub enum SuppressionChange {
     Unchanged,
 }
 
-/// Decides what becomes of a phone's suppression, of which `known` is the end (with none in it for good). Adding never
-/// makes one end earlier: who asked not to be called is not forgotten because of a list.
+/// Decides what becomes of a phone's suppression, of which `known` is the end (with none in it for
+/// good). Adding never makes one end earlier: who asked not to be called is not forgotten because
+/// of a list.
 pub fn decide(
     known: Option<Option<Timestamp>>,
     expires_at: Option<Timestamp>,
@@ -119,7 +120,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is added, in any order, the phone is suppressed until the latest end that was asked for.
+        /// Whatever is added, in any order, the phone is suppressed until the latest end that was
+        /// asked for.
         #[test]
         fn the_latest_end_holds(asked in prop::collection::vec(any_end(), 1..8), now in -50i64..50) {
             let now = Timestamp(now);
@@ -139,7 +141,10 @@ mod tests {
     #[test]
     fn one_that_has_expired_is_none() {
         let now = Timestamp(10);
-        assert_eq!(decide(Some(Some(Timestamp(10))), Some(Timestamp(11)), now), Ok(SuppressionChange::Added));
+        assert_eq!(
+            decide(Some(Some(Timestamp(10))), Some(Timestamp(11)), now),
+            Ok(SuppressionChange::Added)
+        );
         assert_eq!(decide(Some(None), Some(Timestamp(11)), now), Ok(SuppressionChange::Unchanged));
         assert_eq!(decide(Some(Some(Timestamp(11))), None, now), Ok(SuppressionChange::Extended));
     }

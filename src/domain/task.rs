@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use super::Timestamp;
 
-/// A task is begun at most this often, executors that died included; after that it is dead, and kept.
+/// A task is begun at most this often, executors that died included; after that it is dead, and
+/// kept.
 pub const ATTEMPTS_MAX: u32 = 12;
 /// Before the second attempt; each further delay is twice the one before.
 pub const DELAY_MIN: Duration = Duration::from_secs(1);
-/// No delay is longer. With [`ATTEMPTS_MAX`] attempts a task is dead half an hour after its first failure.
+/// No delay is longer. With [`ATTEMPTS_MAX`] attempts a task is dead half an hour after its first
+/// failure.
 pub const DELAY_MAX: Duration = Duration::from_secs(600);
-/// Each delay is spread by up to this share of itself, either way, so that what failed together comes back apart.
+/// Each delay is spread by up to this share of itself, either way, so that what failed together
+/// comes back apart.
 const JITTER: f64 = 0.2;
 /// The longest error kept, in characters.
 pub const ERROR_MAX_CHARS: usize = 300;
@@ -30,7 +33,8 @@ super::state_words! {
         DeliverWebhooks = "deliver_webhooks",
         /// Adds the next page of jobs to a run that is made of leads.
         PopulateRun = "populate_run",
-        /// Looks again at the next page of jobs that were put off, because windows or caps have changed.
+        /// Looks again at the next page of jobs that were put off, because windows or caps have
+        /// changed.
         Reschedule = "reschedule",
     }
 }
@@ -46,7 +50,8 @@ super::state_words! {
 }
 
 super::state_words! {
-    /// What a task waits for, so that what waits for somebody else's server holds up nothing of ours.
+    /// What a task waits for, so that what waits for somebody else's server holds up nothing of
+    /// ours.
     pub enum Lane {
         /// The database.
         Inside = "inside",
@@ -61,15 +66,17 @@ impl TaskKind {
     /// Where it is done.
     pub const fn lane(self) -> Lane {
         match self {
-            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun | Self::Reschedule => Lane::Inside,
+            Self::LeadsFromCalls | Self::EraseLead | Self::PopulateRun | Self::Reschedule => {
+                Lane::Inside
+            }
             Self::DeliverWebhooks => Lane::Outside,
             Self::TransferStep | Self::CloseQueue => Lane::Transfers,
         }
     }
 }
 
-/// When a task whose `attempts`th attempt failed is tried again; none when it is given up. `draw` is uniform in
-/// 0.0..1.0.
+/// When a task whose `attempts`th attempt failed is tried again; none when it is given up. `draw`
+/// is uniform in 0.0..1.0.
 pub fn again_at(attempts: u32, now: Timestamp, draw: f64) -> Option<Timestamp> {
     if attempts >= ATTEMPTS_MAX {
         return None;

@@ -68,7 +68,8 @@ pub struct Tenant {
     pub calls_per_second: f64,
     /// The carrier account dialed through.
     pub account_sid: AccountSid,
-    /// The numbers shown to callees, 1 to 100: in turn, call by call, unless a run fixes one of them.
+    /// The numbers shown to callees, 1 to 100: in turn, call by call, unless a run fixes one of
+    /// them.
     pub caller_ids: Vec<Phone>,
     /// IANA name; for leads that name none and whose number has none.
     pub time_zone: String,
@@ -129,7 +130,9 @@ impl Tenant {
             return Err(Violation::new("plan", "must be standard or high_volume"));
         }
         if let Some(greeting) = &self.greeting {
-            greeting.check().map_err(|violation| Violation::new("greeting", violation.to_string()))?;
+            greeting
+                .check()
+                .map_err(|violation| Violation::new("greeting", violation.to_string()))?;
         }
         Ok(())
     }
@@ -141,7 +144,9 @@ impl Tenant {
             match field {
                 TenantField::Name => self.name.clone_from(&other.name),
                 TenantField::AccountSid => self.account_sid = other.account_sid.clone(),
-                TenantField::MaxConcurrentCalls => self.max_concurrent_calls = other.max_concurrent_calls,
+                TenantField::MaxConcurrentCalls => {
+                    self.max_concurrent_calls = other.max_concurrent_calls
+                }
                 TenantField::CallsPerSecond => self.calls_per_second = other.calls_per_second,
                 TenantField::CallerIds => self.caller_ids.clone_from(&other.caller_ids),
                 TenantField::TimeZone => self.time_zone.clone_from(&other.time_zone),
@@ -167,12 +172,14 @@ impl Tenant {
         }
     }
 
-    /// When callees may be called, for runs and leads that say nothing of their own: the window, and the zone's name.
+    /// When callees may be called, for runs and leads that say nothing of their own: the window,
+    /// and the zone's name.
     pub fn hours(&self) -> (CallingWindow, &str) {
         (self.window, &self.time_zone)
     }
 
-    /// The number to show on the `turn`th call of the pool: each in turn, so that all are shown as often.
+    /// The number to show on the `turn`th call of the pool: each in turn, so that all are shown as
+    /// often.
     pub fn caller_id_at(&self, turn: i64) -> Option<&Phone> {
         let len = i64::try_from(self.caller_ids.len()).ok().filter(|len| *len > 0)?;
         self.caller_ids.get(usize::try_from(turn.rem_euclid(len)).ok()?)
@@ -185,7 +192,8 @@ mod tests {
 
     fn tenant(caller_ids: &[&str]) -> Tenant {
         let caller_ids = caller_ids.iter().map(|phone| phone.parse().unwrap()).collect();
-        let one = Tenant::new("acme".parse().unwrap(), format!("AC{:032}", 1).parse().unwrap(), phone());
+        let one =
+            Tenant::new("acme".parse().unwrap(), format!("AC{:032}", 1).parse().unwrap(), phone());
         Tenant { caller_ids, ..one }
     }
 
@@ -199,7 +207,10 @@ mod tests {
         assert_eq!(good.check(), Ok(()));
         let field = |tenant: Tenant| tenant.check().unwrap_err().field;
         assert_eq!(field(tenant(&[])), "caller_ids");
-        assert_eq!(field(tenant(&["+15005550006", "+12125550100", "+15005550006"])), "caller_ids[2]");
+        assert_eq!(
+            field(tenant(&["+15005550006", "+12125550100", "+15005550006"])),
+            "caller_ids[2]"
+        );
         assert_eq!(field(Tenant { region: Some("XX1".into()), ..good.clone() }), "region");
         assert_eq!(field(Tenant { plan: "Gold!".into(), ..good.clone() }), "plan");
         assert_eq!(field(Tenant { name: "a\nb".into(), ..good.clone() }), "name");
@@ -210,7 +221,8 @@ mod tests {
     fn the_pool_is_shown_in_turn() {
         let pool = ["+12125550100", "+12125550101", "+12125550102"];
         let tenant = tenant(&pool);
-        let shown: Vec<_> = (7..13).map(|turn| tenant.caller_id_at(turn).unwrap().expose()).collect();
+        let shown: Vec<_> =
+            (7..13).map(|turn| tenant.caller_id_at(turn).unwrap().expose()).collect();
         assert_eq!(shown, [pool[1], pool[2], pool[0], pool[1], pool[2], pool[0]]);
         assert!(tenant.caller_id_at(i64::MIN).is_some());
         assert_eq!(self::tenant(&[]).caller_id_at(1), None);
@@ -230,7 +242,10 @@ mod tests {
         let (old, other) = (tenant(&["+12125550100"]), tenant(&["+12125550101"]));
         let other = Tenant { name: "new".into(), plan: "gold".into(), ..other };
         let patched = old.clone().with(&[TenantField::Name, TenantField::CallerIds], &other);
-        assert_eq!(patched, Tenant { name: "new".into(), caller_ids: other.caller_ids.clone(), ..old });
+        assert_eq!(
+            patched,
+            Tenant { name: "new".into(), caller_ids: other.caller_ids.clone(), ..old }
+        );
         assert_eq!(patched.clone().with(TenantField::ALL, &other), other);
     }
 }

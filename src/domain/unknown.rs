@@ -7,13 +7,16 @@ use super::{CallSid, Timestamp};
 
 /// The carrier's clock and ours, and the seconds that its dates are cut to.
 const SLACK: Duration = Duration::from_secs(5);
-/// A request can be under way this long after its intent: the lease of 20 s and the request's own 15 s.
+/// A request can be under way this long after its intent: the lease of 20 s and the request's own
+/// 15 s.
 pub const DEADLINE: Duration = Duration::from_secs(35);
 /// Nothing is given up sooner after the intent.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
-/// An unknown call of which nothing was heard for this long is given up, whatever the look-ups said.
+/// An unknown call of which nothing was heard for this long is given up, whatever the look-ups
+/// said.
 pub const STALE_AFTER: Duration = Duration::from_secs(15 * 60);
-/// No request for an intent can be under way this long after it: [`DEADLINE`], and a little for commits.
+/// No request for an intent can be under way this long after it: [`DEADLINE`], and a little for
+/// commits.
 pub const ABANDONED_AFTER: Duration = Duration::from_secs(45);
 /// Nothing is given up on fewer empty look-ups.
 const EMPTY_LOOKUPS: u32 = 2;
@@ -45,8 +48,8 @@ pub enum Verdict {
 
 /// Decides about the unknown call whose intent was committed at `created_at`.
 ///
-/// `candidates` are what the list holds, `rivals` how many other unknown calls the same candidates would fit,
-/// `empty_lookups` how many successful look-ups found nothing before this one.
+/// `candidates` are what the list holds, `rivals` how many other unknown calls the same candidates
+/// would fit, `empty_lookups` how many successful look-ups found nothing before this one.
 pub fn decide(
     created_at: Timestamp,
     candidates: &[Candidate],
@@ -56,11 +59,15 @@ pub fn decide(
 ) -> Verdict {
     let span = created_at - SLACK..=created_at + DEADLINE + SLACK;
     // One without a date may be it, so it stands in the way of any other decision.
-    let fitting: Vec<&Candidate> =
-        candidates.iter().filter(|call| call.created_at.is_none_or(|at| span.contains(&at))).collect();
+    let fitting: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|call| call.created_at.is_none_or(|at| span.contains(&at)))
+        .collect();
     match fitting.as_slice() {
         [only] if rivals == 0 && only.created_at.is_some() => Verdict::Adopt((*only).clone()),
-        [] if empty_lookups + 1 >= EMPTY_LOOKUPS && now >= created_at + GIVE_UP_AFTER => Verdict::GiveUp,
+        [] if empty_lookups + 1 >= EMPTY_LOOKUPS && now >= created_at + GIVE_UP_AFTER => {
+            Verdict::GiveUp
+        }
         [] => Verdict::Wait { empty: true },
         _ => Verdict::Wait { empty: false },
     }

@@ -23,15 +23,18 @@ pub const FILTERS_MAX: usize = 50;
 pub const ATTEMPTS_MAX: u32 = 12;
 /// Before the second attempt; each further delay is four times the one before.
 const DELAY_MIN: Duration = Duration::from_secs(2);
-/// No delay is longer. With [`ATTEMPTS_MAX`] attempts a delivery is dead about two days after its first failure.
+/// No delay is longer. With [`ATTEMPTS_MAX`] attempts a delivery is dead about two days after its
+/// first failure.
 const DELAY_MAX: Duration = Duration::from_secs(12 * 3_600);
 /// An endpoint of which every attempt failed is left alone for so long, twice as long each time.
 const HOLD_MIN: Duration = Duration::from_secs(1);
 /// It is never left alone for longer.
 const HOLD_MAX: Duration = Duration::from_secs(300);
-/// Each delay is spread by up to this share of itself, either way, so that what failed together comes back apart.
+/// Each delay is spread by up to this share of itself, either way, so that what failed together
+/// comes back apart.
 const JITTER: f64 = 0.2;
-/// An endpoint that fails while more than this waits for it is disabled: its queue must not grow for days.
+/// An endpoint that fails while more than this waits for it is disabled: its queue must not grow
+/// for days.
 pub const QUEUED_MAX: i64 = 100_000;
 
 super::state_words! {
@@ -126,7 +129,8 @@ super::state_words! {
     }
 }
 
-/// Something that happened, to be told to whoever asked for it. Ids and states, never a phone or a name.
+/// Something that happened, to be told to whoever asked for it. Ids and states, never a phone or a
+/// name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
     /// What it is about: a kind and an id. What is told of one subject arrives in order.
@@ -173,7 +177,12 @@ impl Told {
             "answered_by": call.call.answered_by,
             "error_code": call.call.error_code,
         });
-        Self { subject: format!("call {}", call.id), position: at.micros(), kind: EventType::CallEnded, data }
+        Self {
+            subject: format!("call {}", call.id),
+            position: at.micros(),
+            kind: EventType::CallEnded,
+            data,
+        }
     }
 
     /// A lead was created.
@@ -185,17 +194,27 @@ impl Told {
     /// A lead was changed, which made it `revision`.
     pub fn lead_updated(lead_id: LeadId, revision: i64, fields: &[LeadField]) -> Self {
         let data = json!({ "lead_id": lead_id, "revision": revision, "fields": fields });
-        Self { subject: format!("lead {lead_id}"), position: revision, kind: EventType::LeadUpdated, data }
+        Self {
+            subject: format!("lead {lead_id}"),
+            position: revision,
+            kind: EventType::LeadUpdated,
+            data,
+        }
     }
 
     /// A lead was deleted.
     pub fn lead_deleted(lead_id: LeadId) -> Self {
         let data = json!({ "lead_id": lead_id });
-        Self { subject: format!("lead {lead_id}"), position: i64::MAX, kind: EventType::LeadDeleted, data }
+        Self {
+            subject: format!("lead {lead_id}"),
+            position: i64::MAX,
+            kind: EventType::LeadDeleted,
+            data,
+        }
     }
 
-    /// A transfer came to its one ending. `state` and `outcome` are the words of its state and outcome, `revision` its
-    /// last.
+    /// A transfer came to its one ending. `state` and `outcome` are the words of its state and
+    /// outcome, `revision` its last.
     pub fn transfer_ended(
         transfer_id: TransferId,
         call_id: Option<CallId>,
@@ -312,8 +331,8 @@ impl Answer {
     }
 }
 
-/// When a delivery whose `attempts`th attempt failed is tried again; none when it is given up. `draw` is uniform in
-/// 0.0..1.0.
+/// When a delivery whose `attempts`th attempt failed is tried again; none when it is given up.
+/// `draw` is uniform in 0.0..1.0.
 pub fn again_at(attempts: u32, now: Timestamp, draw: f64) -> Option<Timestamp> {
     (attempts < ATTEMPTS_MAX).then(|| {
         let steps = attempts.saturating_sub(1).min(15);
@@ -335,7 +354,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// After a round of attempts: how it does, when it may be tried again, and why it is to be disabled, if it is.
+    /// After a round of attempts: how it does, when it may be tried again, and why it is to be
+    /// disabled, if it is.
     pub fn after(
         self,
         answers: &[Answer],
@@ -404,7 +424,9 @@ mod tests {
         let created = Told::of_run(run, 1, &Event::RunCreated { state: RunState::Draft }).unwrap();
         let body = body(created.kind, Timestamp::from_secs(1_700_000_000), &created.data);
         assert!(
-            body.starts_with(r#"{"type":"run.created","timestamp":"2023-11-14T22:13:20Z","data":{"#),
+            body.starts_with(
+                r#"{"type":"run.created","timestamp":"2023-11-14T22:13:20Z","data":{"#
+            ),
             "{body}"
         );
     }
@@ -430,14 +452,20 @@ mod tests {
         assert_eq!((failing.failing_since, failing.failures, reason), (Some(now), 2, None));
         assert_eq!(held, now + HOLD_MIN + HOLD_MIN * 2);
         assert_eq!(failing.after(&bad, 1, day, (now + day, 0.5)).2, Some(DisabledReason::Failing));
-        assert_eq!(failing.after(&bad, QUEUED_MAX + 1, day, (now, 0.5)).2, Some(DisabledReason::Overflow));
+        assert_eq!(
+            failing.after(&bad, QUEUED_MAX + 1, day, (now, 0.5)).2,
+            Some(DisabledReason::Overflow)
+        );
         let mixed = [Answer::Status(500), Answer::Status(204)];
         assert_eq!(
             failing.after(&mixed, QUEUED_MAX + 1, day, (now + day, 0.5)),
             (Health::default(), now + day, None)
         );
         let gone = [Answer::Status(204), Answer::Status(410)];
-        assert_eq!(Health::default().after(&gone, 1, day, (now, 0.5)).2, Some(DisabledReason::Gone));
+        assert_eq!(
+            Health::default().after(&gone, 1, day, (now, 0.5)).2,
+            Some(DisabledReason::Gone)
+        );
         assert_eq!(failing.after(&[], 1, day, (now + day, 0.5)), (failing, now + day, None));
     }
 }

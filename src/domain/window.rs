@@ -35,7 +35,8 @@ impl Default for CallingWindow {
 
 impl CallingWindow {
     /// Around the clock.
-    pub const ALWAYS: Self = Self { opens_minute: 0, closes_minute: MINUTES_PER_DAY, weekdays: ALL_DAYS };
+    pub const ALWAYS: Self =
+        Self { opens_minute: 0, closes_minute: MINUTES_PER_DAY, weekdays: ALL_DAYS };
 
     /// Checks the ranges; names the field.
     pub fn check(&self) -> Result<(), Violation> {
@@ -43,7 +44,10 @@ impl CallingWindow {
             return Err(Violation::new("opens_minute", "must be 0 to 1439"));
         }
         if self.closes_minute <= self.opens_minute || self.closes_minute > MINUTES_PER_DAY {
-            return Err(Violation::new("closes_minute", "must be after opens_minute and at most 1440"));
+            return Err(Violation::new(
+                "closes_minute",
+                "must be after opens_minute and at most 1440",
+            ));
         }
         if self.weekdays == 0 || self.weekdays & !ALL_DAYS != 0 {
             return Err(Violation::new("weekdays", "must name at least one day of the week"));
@@ -54,28 +58,32 @@ impl CallingWindow {
     /// Whether a call may start at `at` in `zone`.
     pub fn contains(&self, at: Timestamp, zone: &TimeZone) -> bool {
         local(at, zone).is_some_and(|local| {
-            let minute = u16::try_from(i32::from(local.hour()) * 60 + i32::from(local.minute())).unwrap_or(0);
+            let minute = u16::try_from(i32::from(local.hour()) * 60 + i32::from(local.minute()))
+                .unwrap_or(0);
             self.has_day(local.date()) && (self.opens_minute..self.closes_minute).contains(&minute)
         })
     }
 
-    /// The first instant from `from` on at which a call may start in `zone`; [`Timestamp::NEVER`] when the
-    /// calendar holds none.
+    /// The first instant from `from` on at which a call may start in `zone`; [`Timestamp::NEVER`]
+    /// when the calendar holds none.
     pub fn next_opening(&self, from: Timestamp, zone: &TimeZone) -> Timestamp {
         if self.contains(from, zone) {
             return from;
         }
-        let Some(today) = local(from, zone).map(|local| local.date()) else { return Timestamp::NEVER };
+        let Some(today) = local(from, zone).map(|local| local.date()) else {
+            return Timestamp::NEVER;
+        };
         let opens = Time::midnight() + Duration::from_secs(u64::from(self.opens_minute) * 60);
         for days in 0..DAYS_AHEAD {
             let Ok(date) = today.checked_add(days.days()) else { break };
             if !self.has_day(date) {
                 continue;
             }
-            // Where clocks go back the opening comes twice; where they go forward it is moved to the first
-            // minute after the gap.
+            // Where clocks go back the opening comes twice; where they go forward it is moved to
+            // the first minute after the gap.
             let ambiguous = zone.to_ambiguous_zoned(date.to_datetime(opens));
-            let openings = [ambiguous.clone().earlier(), ambiguous.clone().compatible(), ambiguous.later()];
+            let openings =
+                [ambiguous.clone().earlier(), ambiguous.clone().compatible(), ambiguous.later()];
             let first = openings
                 .into_iter()
                 .flatten()
@@ -120,10 +128,14 @@ pub fn zone_of(given: Option<&str>, phone: &Phone, tenants: &str) -> Result<Time
 /// The zone that an IANA name stands for, for example `America/New_York`.
 pub fn zone(name: &str) -> Result<TimeZone, Violation> {
     if name.is_empty() || name.len() > 64 {
-        return Err(Violation::new("time_zone", "must be an IANA time zone name of 1 to 64 characters"));
+        return Err(Violation::new(
+            "time_zone",
+            "must be an IANA time zone name of 1 to 64 characters",
+        ));
     }
-    TimeZone::get(name)
-        .map_err(|_| Violation::new("time_zone", "is not an IANA time zone name, for example Europe/Paris"))
+    TimeZone::get(name).map_err(|_| {
+        Violation::new("time_zone", "is not an IANA time zone name, for example Europe/Paris")
+    })
 }
 
 #[cfg(test)]
@@ -142,7 +154,10 @@ mod tests {
         assert!(window.contains(at("2026-06-01T12:00:00Z"), &new_york));
         assert!(!window.contains(at("2026-06-01T11:59:59Z"), &new_york));
         assert!(!window.contains(at("2026-06-02T01:00:00Z"), &new_york));
-        assert_eq!(window.next_opening(at("2026-06-02T01:00:00Z"), &new_york), at("2026-06-02T12:00:00Z"));
+        assert_eq!(
+            window.next_opening(at("2026-06-02T01:00:00Z"), &new_york),
+            at("2026-06-02T12:00:00Z")
+        );
     }
 
     #[test]
@@ -160,16 +175,28 @@ mod tests {
     fn weekdays_are_skipped() {
         let window = CallingWindow { weekdays: 0b001_1111, ..CallingWindow::default() };
         let utc = zone("UTC").unwrap();
-        assert_eq!(window.next_opening(at("2026-11-20T21:00:00Z"), &utc), at("2026-11-23T08:00:00Z"));
+        assert_eq!(
+            window.next_opening(at("2026-11-20T21:00:00Z"), &utc),
+            at("2026-11-23T08:00:00Z")
+        );
     }
 
     #[test]
     fn a_gap_moves_the_opening_and_a_fold_repeats_it() {
         let berlin = zone("Europe/Berlin").unwrap();
         let early = CallingWindow { opens_minute: 150, closes_minute: 240, weekdays: ALL_DAYS };
-        assert_eq!(early.next_opening(at("2026-03-29T00:00:00Z"), &berlin), at("2026-03-29T01:00:00Z"));
-        assert_eq!(early.next_opening(at("2026-10-25T00:00:00Z"), &berlin), at("2026-10-25T00:30:00Z"));
-        assert_eq!(early.next_opening(at("2026-10-25T01:10:00Z"), &berlin), at("2026-10-25T01:30:00Z"));
+        assert_eq!(
+            early.next_opening(at("2026-03-29T00:00:00Z"), &berlin),
+            at("2026-03-29T01:00:00Z")
+        );
+        assert_eq!(
+            early.next_opening(at("2026-10-25T00:00:00Z"), &berlin),
+            at("2026-10-25T00:30:00Z")
+        );
+        assert_eq!(
+            early.next_opening(at("2026-10-25T01:10:00Z"), &berlin),
+            at("2026-10-25T01:30:00Z")
+        );
     }
 
     fn any_zone() -> impl Strategy<Value = String> {
@@ -178,8 +205,8 @@ mod tests {
     }
 
     proptest! {
-        /// In every zone, across both changes of the clocks: the opening lies inside the window, and no
-        /// minute before it does.
+        /// In every zone, across both changes of the clocks: the opening lies inside the window,
+        /// and no minute before it does.
         #[test]
         fn the_opening_is_the_first_minute_inside(
             name in any_zone(),

@@ -1,5 +1,5 @@
-//! Who calls: `authorization: Bearer <key id>.<secret>`, or a client certificate that stands for a key; and whether
-//! they may.
+//! Who calls: `authorization: Bearer <key id>.<secret>`, or a client certificate that stands for a
+//! key; and whether they may.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -133,12 +133,14 @@ where
             Exposure::Keyed => {}
             Exposure::Open => return Box::pin(self.inner.call(request)),
             Exposure::Off => {
-                let refused = status::plain(Code::Unimplemented, "NO_SUCH_METHOD", "no such method");
+                let refused =
+                    status::plain(Code::Unimplemented, "NO_SUCH_METHOD", "no such method");
                 return Box::pin(std::future::ready(Ok(refused.into_http())));
             }
         }
         let method = if let Route::Keyed(method) = route { Some(method) } else { None };
-        // The service that was polled ready goes with the request; its clone waits for the next one.
+        // The service that was polled ready goes with the request; its clone waits for the next
+        // one.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let doors = Arc::clone(&self.doors);
@@ -198,7 +200,11 @@ fn check_scope(admitted: Admitted, method: Option<Method>) -> Result<Caller, Sta
 
 /// The same for every reason: what exists is not told to those who have no key.
 pub(super) fn unauthenticated() -> Status {
-    status::plain(Code::Unauthenticated, "UNAUTHENTICATED", "a valid API key is required: Bearer <key>")
+    status::plain(
+        Code::Unauthenticated,
+        "UNAUTHENTICATED",
+        "a valid API key is required: Bearer <key>",
+    )
 }
 
 /// Key id and secret of the one `authorization` header.
@@ -231,7 +237,9 @@ mod tests {
     fn reads_bearer_keys_only() {
         assert_eq!(credentials(&headers(&["Bearer tk_1.s.e.c"])), Some(("tk_1", "s.e.c")));
         assert_eq!(credentials(&headers(&["bearer a.b"])), Some(("a", "b")));
-        for bad in ["", "Bearer", "Bearer ", "Bearer a", "Bearer .b", "Bearer a.", "Basic a.b", "a.b"] {
+        for bad in
+            ["", "Bearer", "Bearer ", "Bearer a", "Bearer .b", "Bearer a.", "Basic a.b", "a.b"]
+        {
             assert_eq!(credentials(&headers(&[bad])), None, "{bad}");
         }
         assert_eq!(credentials(&headers(&["Bearer a.b", "Bearer a.b"])), None);

@@ -1,5 +1,5 @@
-//! Batches in which each item stands alone: the bad ones are set aside, the others go to the store, and the
-//! answers come back in the order of the request.
+//! Batches in which each item stands alone: the bad ones are set aside, the others go to the store,
+//! and the answers come back in the order of the request.
 
 use super::status::{self, Refusal};
 use crate::domain::Violation;
@@ -29,10 +29,14 @@ pub(super) fn join<A>(
     answers: Vec<A>,
 ) -> Result<Vec<Result<A, Violation>>, Refusal> {
     let mut answers = answers.into_iter();
-    let short = || Refusal::Status(status::internal(&"the store gave another number of answers than asked"));
+    let short = || {
+        Refusal::Status(status::internal(&"the store gave another number of answers than asked"))
+    };
     let joined = places
         .into_iter()
-        .map(|place| place.map_or_else(|| answers.next().map(Ok), |why| Some(Err(why))).ok_or_else(short))
+        .map(|place| {
+            place.map_or_else(|| answers.next().map(Ok), |why| Some(Err(why))).ok_or_else(short)
+        })
         .collect::<Result<_, _>>()?;
     if answers.next().is_some() { Err(short()) } else { Ok(joined) }
 }
@@ -61,7 +65,10 @@ mod tests {
         let batch = Batch::read(vec![1, -1, 2, -2], read);
         assert_eq!(batch.good, [2, 4]);
         let joined = join(batch.places, vec!["a", "b"]).unwrap();
-        assert_eq!(joined.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true, false]);
+        assert_eq!(
+            joined.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, false, true, false]
+        );
         assert_eq!(joined[2], Ok("b"));
     }
 
@@ -75,6 +82,8 @@ mod tests {
     fn lengths() {
         assert!(check_len("jobs", 0).is_err() && check_max("jobs", 0).is_ok());
         assert!(check_len("jobs", BATCH_MAX).is_ok() && check_max("jobs", BATCH_MAX).is_ok());
-        assert!(check_len("jobs", BATCH_MAX + 1).is_err() && check_max("jobs", BATCH_MAX + 1).is_err());
+        assert!(
+            check_len("jobs", BATCH_MAX + 1).is_err() && check_max("jobs", BATCH_MAX + 1).is_err()
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! Deadlines: the client's `grpc-timeout`, and for unary calls the server's own. A call past its deadline
-//! ends with DEADLINE_EXCEEDED, a stream too; what it started goes on in its own task.
+//! Deadlines: the client's `grpc-timeout`, and for unary calls the server's own. A call past its
+//! deadline ends with DEADLINE_EXCEEDED, a stream too; what it started goes on in its own task.
 //!
-//! tonic has a timeout outside all layers that answers CANCELLED; ours starts earlier, and is polled first.
+//! tonic has a timeout outside all layers that answers CANCELLED; ours starts earlier, and is
+//! polled first.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -35,8 +36,8 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Bounds unary calls by `unary_max`. Health and reflection streams, which have no end of their own, end
-    /// when `draining` is canceled.
+    /// Bounds unary calls by `unary_max`. Health and reflection streams, which have no end of their
+    /// own, end when `draining` is canceled.
     pub const fn new(unary_max: Duration, draining: CancellationToken) -> Self {
         Self { unary_max, draining }
     }
@@ -55,7 +56,8 @@ impl Deadline {
 
 /// Reads a `grpc-timeout`: 1 to 8 digits and a unit.
 fn parse(text: &[u8]) -> Result<Duration, Violation> {
-    let malformed = || Violation::new("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u and n");
+    let malformed =
+        || Violation::new("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u and n");
     let (unit, digits) = text.split_last().ok_or_else(malformed)?;
     if !(1..=TIMEOUT_DIGITS_MAX).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
         return Err(malformed());
@@ -186,7 +188,8 @@ mod tests {
 
     #[test]
     fn the_server_bounds_unary_calls_only() {
-        let allowed = |path, timeout| layer().allowed(path, request(path, timeout).headers()).unwrap();
+        let allowed =
+            |path, timeout| layer().allowed(path, request(path, timeout).headers()).unwrap();
         assert_eq!(allowed(UNARY, None), Some(Duration::from_secs(60)));
         assert_eq!(allowed(UNARY, Some("2H")), Some(Duration::from_secs(60)));
         assert_eq!(allowed(UNARY, Some("5S")), Some(Duration::from_secs(5)));
@@ -196,7 +199,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_unanswered_call_ends_in_time() {
-        let inner = tower::service_fn(|_: Request<()>| std::future::pending::<Result<_, Infallible>>());
+        let inner =
+            tower::service_fn(|_: Request<()>| std::future::pending::<Result<_, Infallible>>());
         let started = Instant::now();
         let response = layer().layer(inner).call(request(UNARY, Some("500m"))).await.unwrap();
         assert_eq!(body::code_of(response.headers()), Some(Code::DeadlineExceeded));
@@ -240,7 +244,11 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(350)).await;
             draining.cancel();
         });
-        assert_eq!(read(response).await, (8, Some(Code::Unavailable)), "half a second for the last word");
+        assert_eq!(
+            read(response).await,
+            (8, Some(Code::Unavailable)),
+            "half a second for the last word"
+        );
     }
 
     #[tokio::test]

@@ -88,8 +88,10 @@ mod tests {
     use super::*;
 
     fn create(request_id: &str, parameters: &[(&str, &str)], weight: u32) -> pb::CreateRunRequest {
-        let parameters: BTreeMap<_, _> =
-            parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let parameters: BTreeMap<_, _> = parameters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let stream = pb::script::Stream { url: "wss://a.example".into(), parameters };
         let script = Some(pb::Script { kind: Some(pb::script::Kind::Stream(stream)) });
         let settings = Some(pb::RunSettings { script, weight, ..Default::default() });

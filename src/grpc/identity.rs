@@ -1,8 +1,9 @@
-//! A client certificate that stands for a key: a URI among its subject alternative names says of which tenant.
+//! A client certificate that stands for a key: a URI among its subject alternative names says of
+//! which tenant.
 //!
-//! `spiffe://<trust domain>/tenant/<tenant id>`. The certificate was verified against the configured authorities
-//! during the handshake, so the authority's word is taken for the tenant; the trust domain is the authority's to
-//! choose.
+//! `spiffe://<trust domain>/tenant/<tenant id>`. The certificate was verified against the
+//! configured authorities during the handshake, so the authority's word is taken for the tenant;
+//! the trust domain is the authority's to choose.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,7 +119,8 @@ impl Certificates {
     }
 
     async fn find(&self, tenant: &TenantId) -> store::Result<Known> {
-        let cached = self.lock().get(tenant).filter(|known| known.read_at.elapsed() < CACHE_TTL).cloned();
+        let cached =
+            self.lock().get(tenant).filter(|known| known.read_at.elapsed() < CACHE_TTL).cloned();
         if let Some(known) = cached {
             return Ok(known);
         }
@@ -148,15 +150,21 @@ mod tests {
 
     fn certificate(names: &[&str]) -> Vec<u8> {
         let mut params = CertificateParams::new(vec!["client.example.com".to_owned()]).unwrap();
-        params.subject_alt_names.extend(names.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+        params
+            .subject_alt_names
+            .extend(names.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
     }
 
     #[test]
     fn one_uri_names_the_tenant() {
-        let tenant = |names: &[&str]| Identity::read(&certificate(names)).tenant.map(|id| id.to_string());
+        let tenant =
+            |names: &[&str]| Identity::read(&certificate(names)).tenant.map(|id| id.to_string());
         assert_eq!(tenant(&["spiffe://example.org/tenant/acme"]), Some("acme".into()));
-        assert_eq!(tenant(&["https://example.org/", "spiffe://a/tenant/acme"]), Some("acme".into()));
+        assert_eq!(
+            tenant(&["https://example.org/", "spiffe://a/tenant/acme"]),
+            Some("acme".into())
+        );
         for bad in [
             &[][..],
             &["spiffe://example.org/tenant/"],

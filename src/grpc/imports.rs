@@ -24,8 +24,8 @@ pub(super) async fn next<M, P>(
     part.transpose().map_err(|violation| status::of_violation(&violation))
 }
 
-/// Waits until so many rows more are within the tenant's limit, and for their turn. Nothing more is read meanwhile, so
-/// the client is slowed down.
+/// Waits until so many rows more are within the tenant's limit, and for their turn. Nothing more is
+/// read meanwhile, so the client is slowed down.
 pub(super) async fn turn(shared: &Shared, call: &Call, rows: usize) -> Result<Turn, Status> {
     tokio::select! {
         turn = call.rows.wait(rows) => Ok(turn),
@@ -47,7 +47,10 @@ pub(super) fn check_id(import_id: &str) -> Result<(), Violation> {
     if fits && !import_id.chars().any(char::is_control) {
         return Ok(());
     }
-    Err(Violation::new("header.import_id", "must be 1 to 100 characters, none of them a control character"))
+    Err(Violation::new(
+        "header.import_id",
+        "must be 1 to 100 characters, none of them a control character",
+    ))
 }
 
 /// How many rows of a batch at `offset`, of `len`, are among the first `stored` of the import.
@@ -76,7 +79,8 @@ mod tests {
     }
 
     proptest! {
-        /// However often an import is cut, and whatever batches it is resumed with, each row is stored once.
+        /// However often an import is cut, and whatever batches it is resumed with, each row is
+        /// stored once.
         #[test]
         fn each_row_once(
             total in 1u64..200,

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::tenant::TenantState;
 use crate::store::{self, KnownKey, Store};
 
-/// How long a key is believed without asking the store: a revoked key, or one of a disabled tenant, works at most
-/// this much longer.
+/// How long a key is believed without asking the store: a revoked key, or one of a disabled tenant,
+/// works at most this much longer.
 const CACHE_TTL: Duration = Duration::from_secs(5);
 /// The most keys believed at once.
 const CACHE_MAX: usize = 10_000;

@@ -101,7 +101,9 @@ pub struct Method {
 /// A unary method; what asks for a read scope reads.
 const fn method(path: &'static str, scope: Scope) -> Method {
     let class = match scope {
-        Scope::OutboundRead | Scope::LeadsRead | Scope::TransfersRead | Scope::WebhooksRead => Class::Read,
+        Scope::OutboundRead | Scope::LeadsRead | Scope::TransfersRead | Scope::WebhooksRead => {
+            Class::Read
+        }
         Scope::OutboundWrite
         | Scope::LeadsWrite
         | Scope::TransfersWrite

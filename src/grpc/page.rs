@@ -55,8 +55,8 @@ impl Cursor for String {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let fits =
-            (1..=TEXT_KEY_MAX_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits = (1..=TEXT_KEY_MAX_LEN).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| text.to_owned())
     }
 }
@@ -95,7 +95,8 @@ impl Pager {
             size => size.min(PAGE_MAX),
         };
         let token = std::mem::take(token);
-        let digest = Sha256::new_with_prefix(R::METHOD).chain_update(request.encode_to_vec()).finalize();
+        let digest =
+            Sha256::new_with_prefix(R::METHOD).chain_update(request.encode_to_vec()).finalize();
         let mut filter = [0; HASH_LEN];
         filter.copy_from_slice(&digest[..HASH_LEN]);
         let pager = Self { filter };
@@ -118,8 +119,8 @@ impl Pager {
         Ok((pager, after))
     }
 
-    /// The answer to a page: the items as `write` puts them, each with its key, and the next page's token.
-    /// Ends early where the message would outgrow what clients take by default.
+    /// The answer to a page: the items as `write` puts them, each with its key, and the next page's
+    /// token. Ends early where the message would outgrow what clients take by default.
     pub(super) fn answer<T, K: Cursor, M: Message>(
         self,
         found: Paged<T, K>,
@@ -149,7 +150,8 @@ impl Pager {
 
     /// The token for the page after `last`; empty after the last page.
     pub(super) fn token<K: Cursor>(self, last: Option<K>) -> String {
-        last.map(|last| BASE64.encode([&self.filter[..], &last.bytes()].concat())).unwrap_or_default()
+        last.map(|last| BASE64.encode([&self.filter[..], &last.bytes()].concat()))
+            .unwrap_or_default()
     }
 
     fn open<K: Cursor>(self, token: &str) -> Result<K, Violation> {
@@ -206,7 +208,10 @@ mod tests {
         assert_eq!(page.after.as_deref(), Some("acme"));
         for bad in ["", "a b", &"x".repeat(65), "é"] {
             let page_token = pager.token(Some(bad.to_owned()));
-            assert!(Pager::read(&pb::ListTenantsRequest { page_token, ..request.clone() }).is_err(), "{bad}");
+            assert!(
+                Pager::read(&pb::ListTenantsRequest { page_token, ..request.clone() }).is_err(),
+                "{bad}"
+            );
         }
     }
 
@@ -221,7 +226,9 @@ mod tests {
         let (pager, _) = Pager::read(&jobs("a", 0, "")).unwrap();
         let found = || Paged { items: (0..10u128).collect(), next: None };
         let job = |bytes: usize| {
-            move |i| (Uuid::from_u128(i), pb::Job { job_id: "x".repeat(bytes), ..Default::default() })
+            move |i| {
+                (Uuid::from_u128(i), pb::Job { job_id: "x".repeat(bytes), ..Default::default() })
+            }
         };
         let (items, token) = pager.answer(found(), job(1 << 20));
         assert_eq!((items.len(), token), (2, pager.token(Some(Uuid::from_u128(1)))));

@@ -4,7 +4,8 @@
 tonic::include_proto!("trunkline.v1");
 
 /// The descriptors of every proto, for server reflection.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/trunkline_descriptor.bin"));
+pub const DESCRIPTORS: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/trunkline_descriptor.bin"));
 
 /// Messages that hold a secret do not print it; the others print what they hold.
 macro_rules! redacted {

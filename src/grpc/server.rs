@@ -100,8 +100,8 @@ pub enum Error {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves on `listener` until `shutdown`; then says NOT_SERVING, ends watches with UNAVAILABLE, refuses new
-/// calls and waits up to [`Config::drain_max`] for those under way.
+/// Serves on `listener` until `shutdown`; then says NOT_SERVING, ends watches with UNAVAILABLE,
+/// refuses new calls and waits up to [`Config::drain_max`] for those under way.
 pub async fn serve(
     listener: TcpListener,
     store: Arc<dyn Store>,
@@ -144,7 +144,10 @@ pub async fn serve(
     // Use cases whose clients went away finish as well.
     tasks.close();
     if timeout(config.drain_max, tasks.wait()).await.is_err() {
-        tracing::warn!(left = tasks.len(), "use cases were still under way at the end of the drain");
+        tracing::warn!(
+            left = tasks.len(),
+            "use cases were still under way at the end of the drain"
+        );
     }
     Ok(())
 }
@@ -224,7 +227,8 @@ fn router(config: &Config, shared: Shared, auth: Auth) -> Result<Router<Layers>,
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let router = router.add_service(descriptors().build_v1()?).add_service(descriptors().build_v1alpha()?);
+    let router =
+        router.add_service(descriptors().build_v1()?).add_service(descriptors().build_v1alpha()?);
     Ok(router)
 }
 

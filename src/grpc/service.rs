@@ -47,7 +47,8 @@ impl Shared {
     pub(super) fn call<Q>(&self, request: &Request<Q>) -> Result<Call, Status> {
         // The layer in front puts it there; without that layer nobody is anybody.
         let caller = request.extensions().get::<Caller>();
-        let caller = caller.ok_or_else(|| status::internal(&"a request came past authentication"))?;
+        let caller =
+            caller.ok_or_else(|| status::internal(&"a request came past authentication"))?;
         let client = Client {
             tenant: caller.tenant.clone(),
             key_id: caller.key_id.clone(),
@@ -59,8 +60,8 @@ impl Shared {
         Ok(Call { store, tenant: caller.tenant.clone(), region: caller.region.clone(), rows })
     }
 
-    /// Carries a unary request out in a task of its own: a client that goes away cancels nothing half-done,
-    /// and a panic is INTERNAL.
+    /// Carries a unary request out in a task of its own: a client that goes away cancels nothing
+    /// half-done, and a panic is INTERNAL.
     pub(super) async fn unary<Q, A, F>(
         &self,
         request: Request<Q>,
@@ -108,7 +109,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_internal_and_says_nothing() {
         let tasks = TaskTracker::new();
-        let status = carry_out::<(), _>(&tasks, async { panic!("of +14155550123") }).await.unwrap_err();
+        let status =
+            carry_out::<(), _>(&tasks, async { panic!("of +14155550123") }).await.unwrap_err();
         assert_eq!(status.code(), Code::Internal);
         assert!(!status.message().contains("1415"), "{status:?}");
     }

@@ -1,5 +1,5 @@
-//! From what went wrong to what the client is told. One function per error type, each exhaustive; an
-//! internal cause goes to the log and never to the client.
+//! From what went wrong to what the client is told. One function per error type, each exhaustive;
+//! an internal cause goes to the log and never to the client.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -53,11 +53,19 @@ fn of_wrong_state(wrong: &WrongState) -> Status {
     let message = wrong.to_string();
     let (command, state) = (wrong.command.as_str(), wrong.state.as_str());
     let mut details = details("WRONG_RUN_STATE", &[("command", command), ("state", state)]);
-    details.set_precondition_failure([PreconditionViolation::new("RUN_STATE", state, message.as_str())]);
+    details.set_precondition_failure([PreconditionViolation::new(
+        "RUN_STATE",
+        state,
+        message.as_str(),
+    )]);
     Status::with_error_details(Code::FailedPrecondition, message, details)
 }
 
-fn failed_precondition(reason: &str, metadata: &[(&str, &str)], violation: PreconditionViolation) -> Status {
+fn failed_precondition(
+    reason: &str,
+    metadata: &[(&str, &str)],
+    violation: PreconditionViolation,
+) -> Status {
     let mut details = details(reason, metadata);
     let message = violation.description.clone();
     details.set_precondition_failure([violation]);
@@ -93,7 +101,11 @@ pub(super) fn over_quota(quota: &OverQuota, retry_after: Duration) -> Status {
 
 /// UNAVAILABLE because this process is going away.
 pub(super) fn draining() -> Status {
-    unavailable("DRAINING", "the server is going away; try again, or resume, elsewhere", RETRY_AFTER)
+    unavailable(
+        "DRAINING",
+        "the server is going away; try again, or resume, elsewhere",
+        RETRY_AFTER,
+    )
 }
 
 /// The status for a use case's error.
@@ -170,7 +182,11 @@ pub(super) fn of_store(error: &store::Error) -> Status {
         ),
         store::Error::Unavailable(cause) => {
             tracing::error!(%cause, "the database is not available");
-            unavailable("DATABASE_UNAVAILABLE", "the database is not available; try again", RETRY_AFTER)
+            unavailable(
+                "DATABASE_UNAVAILABLE",
+                "the database is not available; try again",
+                RETRY_AFTER,
+            )
         }
         store::Error::Locked(cause) | store::Error::Internal(cause) => internal(cause),
         store::Error::Lapsed => internal(error),
@@ -187,7 +203,11 @@ fn of_transfer(why: transfer::Rejection) -> Status {
         R::InTransfer | R::HasCaller => ("CALL_IN_TRANSFER", "CALL_IS_NOT_TRANSFERRED"),
         R::Ended | R::Ending => ("TRANSFER_OVER", "TRANSFER_IS_LIVE"),
     };
-    failed_precondition(reason, &[], PreconditionViolation::new(precondition, "transfer", why.to_string()))
+    failed_precondition(
+        reason,
+        &[],
+        PreconditionViolation::new(precondition, "transfer", why.to_string()),
+    )
 }
 
 /// The status for an end of a watch.

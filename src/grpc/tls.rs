@@ -1,4 +1,5 @@
-//! TLS of the server: certificates that are read again when their files change, handshakes that cannot hold up others.
+//! TLS of the server: certificates that are read again when their files change, handshakes that
+//! cannot hold up others.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ const ALPN_H2: &[u8] = b"h2";
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Handshakes at once. Who waits here waits in the listener's backlog.
 const HANDSHAKES_MAX: usize = 512;
-/// Handshakes at once from one address: so that whoever starts many and ends none cannot take all the places.
+/// Handshakes at once from one address: so that whoever starts many and ends none cannot take all
+/// the places.
 const HANDSHAKES_PER_PEER_MAX: u32 = 32;
 /// The largest certificate or key file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -69,16 +71,23 @@ impl Files {
             (None, _) | (_, ClientAuth::None) => None,
             (Some(path), ClientAuth::Optional | ClientAuth::Required) => Some(read(path).await?),
         };
-        Ok(Self { cert: read(&config.cert_file).await?, key: read(&config.key_file).await?, client_ca })
+        Ok(Self {
+            cert: read(&config.cert_file).await?,
+            key: read(&config.key_file).await?,
+            client_ca,
+        })
     }
 
     fn server(&self, config: &Config) -> Result<ServerConfig, Error> {
         let chain = certificates(&config.cert_file, &self.cert)?;
-        let unfit = |error: &dyn std::fmt::Display| Error::Unfit(config.key_file.clone(), error.to_string());
+        let unfit = |error: &dyn std::fmt::Display| {
+            Error::Unfit(config.key_file.clone(), error.to_string())
+        };
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| unfit(&error))?;
-        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unfit(&error))?;
+        let builder =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| unfit(&error))?;
         let builder = match self.client_verifier(config)? {
             None => builder.with_no_client_auth(),
             Some(verifier) => builder.with_client_cert_verifier(verifier),
@@ -150,8 +159,8 @@ impl Tls {
         Ok(Self { config: Arc::new(config), server, handshakes: Open::default() })
     }
 
-    /// Reads the files again when they change, for ever. New connections use the new ones; files that do not fit
-    /// together, as when only one of two is written yet, change nothing.
+    /// Reads the files again when they change, for ever. New connections use the new ones; files
+    /// that do not fit together, as when only one of two is written yet, change nothing.
     pub async fn reload(&self) {
         let mut ticks = interval(self.config.reload_every);
         let mut last = None;
@@ -199,7 +208,8 @@ impl Tls {
     async fn shake(self, stream: std::io::Result<TcpStream>) -> Option<TlsStream<TcpStream>> {
         let stream = stream.ok()?;
         let address: SocketAddr = stream.peer_addr().ok()?;
-        let Some(_guard) = self.handshakes.enter(&Peer::of(address.ip()), HANDSHAKES_PER_PEER_MAX) else {
+        let Some(_guard) = self.handshakes.enter(&Peer::of(address.ip()), HANDSHAKES_PER_PEER_MAX)
+        else {
             tracing::debug!("refused: too many handshakes from one address");
             return None;
         };

@@ -1,4 +1,5 @@
-//! A request id, a span and one log line for each request. Ids only: no body, no header, no personal data.
+//! A request id, a span and one log line for each request. Ids only: no body, no header, no
+//! personal data.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -66,7 +67,8 @@ where
         let answer = async move {
             let mut response = response.await?;
             response.headers_mut().insert(REQUEST_ID, id);
-            // A trailers-only answer has its status in the headers, and a body that is never polled.
+            // A trailers-only answer has its status in the headers, and a body that is never
+            // polled.
             match body::code_of(response.headers()) {
                 Some(code) => {
                     line.finish(code);

@@ -63,17 +63,20 @@ impl Transfers for Service {
 
     async fn watch_transfer(&self, request: Request<pb::WatchTransferRequest>) -> Answer<Updates> {
         let call = self.0.call(&request)?;
-        let watch =
-            read_watch(call, request.get_ref()).map_err(|violation| status::of_violation(&violation))?;
+        let watch = read_watch(call, request.get_ref())
+            .map_err(|violation| status::of_violation(&violation))?;
         let updates = self.0.hub.watch_transfer(watch, self.0.draining.clone());
-        let updates = updates
-            .map_err(|error| status::of_progress(&error))?
-            .map(|update| update.map(convert::transfer::update).map_err(|error| status::of_progress(&error)));
+        let updates = updates.map_err(|error| status::of_progress(&error))?.map(|update| {
+            update.map(convert::transfer::update).map_err(|error| status::of_progress(&error))
+        });
         Ok(Response::new(Box::pin(updates)))
     }
 }
 
-async fn start(call: Call, request: pb::StartTransferRequest) -> Result<pb::StartTransferResponse, Refusal> {
+async fn start(
+    call: Call,
+    request: pb::StartTransferRequest,
+) -> Result<pb::StartTransferResponse, Refusal> {
     use pb::start_transfer_request::Call as Of;
     let key = idempotency::key(&request)?;
     let caller = match convert::required("call", request.call)? {
@@ -89,7 +92,10 @@ async fn start(call: Call, request: pb::StartTransferRequest) -> Result<pb::Star
     Ok(pb::StartTransferResponse { transfer: Some(convert::transfer::write(view)) })
 }
 
-async fn open(call: Call, request: pb::OpenIncidentRequest) -> Result<pb::OpenIncidentResponse, Refusal> {
+async fn open(
+    call: Call,
+    request: pb::OpenIncidentRequest,
+) -> Result<pb::OpenIncidentResponse, Refusal> {
     use pb::open_incident_request::Caller as Of;
     let key = idempotency::key(&request)?;
     let incident = Some(request.incident_id.parse()?);
@@ -112,12 +118,18 @@ fn in_settings(error: store::Error) -> store::Error {
     error
 }
 
-async fn get(call: Call, request: pb::GetTransferRequest) -> Result<pb::GetTransferResponse, Refusal> {
+async fn get(
+    call: Call,
+    request: pb::GetTransferRequest,
+) -> Result<pb::GetTransferResponse, Refusal> {
     let view = call.store.transfer(&call.tenant, request.transfer_id.parse()?).await?;
     Ok(pb::GetTransferResponse { transfer: Some(convert::transfer::write(view)) })
 }
 
-async fn list(call: Call, request: pb::ListTransfersRequest) -> Result<pb::ListTransfersResponse, Refusal> {
+async fn list(
+    call: Call,
+    request: pb::ListTransfersRequest,
+) -> Result<pb::ListTransfersResponse, Refusal> {
     let (pager, page) = Pager::read(&request)?;
     let states = convert::each("states", &request.states, convert::transfer::state_of)?;
     let found = call.store.list_transfers(&call.tenant, &states, page).await?;

@@ -25,7 +25,9 @@ pub(super) fn watch(
         .hub
         .watch(watch, shared.draining.clone())
         .map_err(|error| status::of_progress(&error))?
-        .map(|update| update.map(convert::event::update).map_err(|error| status::of_progress(&error)));
+        .map(|update| {
+            update.map(convert::event::update).map_err(|error| status::of_progress(&error))
+        });
     Ok(Response::new(Box::pin(updates)))
 }
 
@@ -36,9 +38,9 @@ fn read(tenant: TenantId, epoch: &str, request: &pb::WatchRunRequest) -> Result<
         ("", false) => Start::Snapshot,
         ("", true) => Start::After(Cursor { epoch: epoch.to_owned(), run, revision: 0 }),
         (_, true) => return Err(refuse("must be empty with from_start".to_owned())),
-        (token, false) => {
-            Start::After(token.parse().map_err(|error: progress::cursor::Error| refuse(error.to_string()))?)
-        }
+        (token, false) => Start::After(
+            token.parse().map_err(|error: progress::cursor::Error| refuse(error.to_string()))?,
+        ),
     };
     let view = match pb::WatchView::try_from(request.view) {
         Ok(pb::WatchView::Unspecified | pb::WatchView::Full) => View::Full,
@@ -88,9 +90,13 @@ mod tests {
         assert_eq!(field(|request| request.view = 9), "view");
         for (seconds, nanos) in [(0, 0), (61, 0), (1, 1), (-1, 0)] {
             let interval = prost_types::Duration { seconds, nanos };
-            assert_eq!(field(|request| request.bookmark_interval = Some(interval)), "bookmark_interval");
+            assert_eq!(
+                field(|request| request.bookmark_interval = Some(interval)),
+                "bookmark_interval"
+            );
         }
-        let token = Cursor { epoch: "e".into(), run: RunId(uuid::Uuid::nil()), revision: 3 }.to_string();
+        let token =
+            Cursor { epoch: "e".into(), run: RunId(uuid::Uuid::nil()), revision: 3 }.to_string();
         assert_eq!(field(|request| request.resume_token = token), "");
     }
 }

@@ -1,5 +1,5 @@
-//! Every metric there is: its name, kind, unit, labels and meaning. `docs/metrics.md` says the same, and a test
-//! compares them.
+//! Every metric there is: its name, kind, unit, labels and meaning. `docs/metrics.md` says the
+//! same, and a test compares them.
 
 use metrics::Unit;
 

@@ -1,4 +1,5 @@
-//! Gauges: how much there is, counted in the store when somebody asks. All processes of a database tell the same.
+//! Gauges: how much there is, counted in the store when somebody asks. All processes of a database
+//! tell the same.
 
 use std::time::Duration;
 
@@ -39,7 +40,10 @@ pub struct Census {
 }
 
 /// Sets the gauges.
-#[allow(clippy::cast_precision_loss, reason = "a gauge is a float; counts beyond 2^53 do not occur")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; counts beyond 2^53 do not occur"
+)]
 pub fn census(census: &Census) {
     gauge!(catalog::STORE_UP).set(1);
     gauge!(catalog::QUEUED_JOBS).set(census.queued_jobs as f64);
@@ -48,7 +52,8 @@ pub fn census(census: &Census) {
         gauge!(catalog::OPEN_RUNS, "state" => state.as_str()).set(count(&census.open_runs, *state));
     }
     for state in CallState::ALL.iter().filter(|state| state.is_live()) {
-        gauge!(catalog::LIVE_CALLS, "state" => state.as_str()).set(count(&census.live_calls, *state));
+        gauge!(catalog::LIVE_CALLS, "state" => state.as_str())
+            .set(count(&census.live_calls, *state));
     }
     for state in TaskState::ALL {
         gauge!(catalog::TASKS_KEPT, "state" => state.as_str()).set(count(&census.tasks, *state));

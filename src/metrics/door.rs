@@ -46,8 +46,8 @@ pub fn callback(of: HeardOf, result: Heard) {
     counter!(catalog::CALLBACKS, "kind" => of.as_str(), "result" => result.as_str()).increment(1);
 }
 
-/// A gRPC request ended. `method` is one of the table of methods, or a word for what is not; `code` is the status
-/// code's name.
+/// A gRPC request ended. `method` is one of the table of methods, or a word for what is not; `code`
+/// is the status code's name.
 pub fn grpc_ended(method: &'static str, code: &'static str, took: Duration) {
     counter!(catalog::GRPC_REQUESTS, "method" => method, "code" => code).increment(1);
     histogram!(catalog::GRPC_SECONDS, "method" => method).record(took);

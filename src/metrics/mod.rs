@@ -1,7 +1,7 @@
 //! Metrics: what is counted, by one documented function each, and how it is told.
 //!
-//! Every layer but the domain may call these. They cost next to nothing until [`install`] is called, and never name a
-//! tenant or a person. What there is stands in [`CATALOG`].
+//! Every layer but the domain may call these. They cost next to nothing until [`install`] is
+//! called, and never name a tenant or a person. What there is stands in [`CATALOG`].
 
 mod calls;
 mod catalog;
@@ -18,13 +18,16 @@ use std::sync::{Mutex, PoisonError};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use calls::{
-    Submitted, Unknown, call_ended, calls_claimed, calls_lost, submitted, takeover, unknown_resolved,
+    Submitted, Unknown, call_ended, calls_claimed, calls_lost, submitted, takeover,
+    unknown_resolved,
 };
 pub use catalog::{CATALOG, Kind, Metric};
 pub use census::{BreakerState, Census, census, store_is_down};
 pub use door::{Heard, HeardOf, callback, grpc_ended, grpc_limited};
 pub use server::serve;
-pub use transfers::{StepResult, transfer_bridged, transfer_ended, transfer_started, transfer_step};
+pub use transfers::{
+    StepResult, transfer_bridged, transfer_ended, transfer_started, transfer_step,
+};
 pub use work::{Delivered, TaskEnd, deliveries_dead, delivery, task};
 
 /// Upper bounds of the buckets of all durations, in seconds: from a statement to a stream.
@@ -63,9 +66,10 @@ pub fn install() -> Result<Recorded, String> {
 }
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
-    PrometheusBuilder::new()
-        .set_buckets(&SECONDS)?
-        .set_buckets_for_metric(Matcher::Full(catalog::TRANSFER_BRIDGE_SECONDS.to_owned()), &RINGING_SECONDS)
+    PrometheusBuilder::new().set_buckets(&SECONDS)?.set_buckets_for_metric(
+        Matcher::Full(catalog::TRANSFER_BRIDGE_SECONDS.to_owned()),
+        &RINGING_SECONDS,
+    )
 }
 
 /// Tells the recorder what each metric means, and which program this is.

@@ -36,15 +36,19 @@ struct Shared {
     counted_at: Mutex<Option<Instant>>,
 }
 
-/// Serves until `shutdown`. `count` sets the gauges, before an answer that needs them anew; it must end by itself.
+/// Serves until `shutdown`. `count` sets the gauges, before an answer that needs them anew; it must
+/// end by itself.
 pub async fn serve(
     listener: TcpListener,
     recorded: Recorded,
     count: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let shared =
-        Arc::new(Shared { recorded: recorded.clone(), count: Box::new(count), counted_at: Mutex::default() });
+    let shared = Arc::new(Shared {
+        recorded: recorded.clone(),
+        count: Box::new(count),
+        counted_at: Mutex::default(),
+    });
     let app = Router::new()
         .route("/metrics", get(metrics))
         .layer(GlobalConcurrencyLimitLayer::new(IN_HAND_MAX))

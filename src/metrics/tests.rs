@@ -45,7 +45,8 @@ fn samples(text: &str) -> BTreeMap<String, BTreeSet<String>> {
             .iter()
             .find_map(|end| name.strip_suffix(end).filter(|name| name.ends_with("_seconds")))
             .unwrap_or(name);
-        let labels = labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
+        let labels =
+            labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
         let labels = labels.map(|(label, _)| label.to_owned()).filter(|label| label != "le");
         samples.entry(name.to_owned()).or_default().extend(labels);
     }
@@ -58,14 +59,20 @@ fn the_catalog_holds_what_is_recorded() {
     let text = everything();
     let expected: BTreeMap<String, BTreeSet<String>> = CATALOG
         .iter()
-        .map(|metric| (metric.name.to_owned(), metric.labels.iter().map(|l| (*l).to_owned()).collect()))
+        .map(|metric| {
+            (metric.name.to_owned(), metric.labels.iter().map(|l| (*l).to_owned()).collect())
+        })
         .collect();
     assert_eq!(samples(&text), expected);
     assert_eq!(expected.len(), CATALOG.len());
     for metric in CATALOG {
         let of_kind = format!("# TYPE {} {}\n", metric.name, metric.kind.as_str());
         assert!(text.contains(&of_kind), "{of_kind}");
-        assert!(text.contains(&format!("# HELP {} {}", metric.name, metric.help)), "{}", metric.name);
+        assert!(
+            text.contains(&format!("# HELP {} {}", metric.name, metric.help)),
+            "{}",
+            metric.name
+        );
     }
 }
 
@@ -93,7 +100,8 @@ fn the_page_says_the_same() {
         .iter()
         .map(|metric| {
             let unit = if metric.unit == metrics::Unit::Seconds { "seconds" } else { "count" };
-            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            let labels: Vec<String> =
+                metric.labels.iter().map(|label| format!("`{label}`")).collect();
             let (name, kind) = (format!("`{}`", metric.name), metric.kind.as_str().to_owned());
             [name, kind, unit.to_owned(), labels.join(", "), metric.help.to_owned()]
         })
@@ -101,7 +109,8 @@ fn the_page_says_the_same() {
     assert_eq!(rows, told);
 }
 
-/// Whatever happens, there are few series: every label's values are words of ours, but for carrier accounts.
+/// Whatever happens, there are few series: every label's values are words of ours, but for carrier
+/// accounts.
 #[test]
 fn no_label_names_a_tenant_or_a_person() {
     for metric in CATALOG {

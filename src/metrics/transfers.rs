@@ -24,8 +24,8 @@ pub fn transfer_started(kind: &'static str) {
     counter!(catalog::TRANSFERS_STARTED, "kind" => kind).increment(1);
 }
 
-/// A transfer came to its one ending, which is committed. `mode` is the way that was tried last: `redirect`, `dequeue`
-/// or `conference`; `outcome` is the word of its outcome.
+/// A transfer came to its one ending, which is committed. `mode` is the way that was tried last:
+/// `redirect`, `dequeue` or `conference`; `outcome` is the word of its outcome.
 pub fn transfer_ended(mode: &'static str, outcome: &'static str) {
     counter!(catalog::TRANSFERS_ENDED, "mode" => mode, "outcome" => outcome).increment(1);
 }

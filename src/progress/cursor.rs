@@ -1,5 +1,5 @@
-//! Resume tokens: which log, which run, which revision. Opaque to clients, and not secret: a token opens
-//! nothing, because reads are keyed by the caller's tenant.
+//! Resume tokens: which log, which run, which revision. Opaque to clients, and not secret: a token
+//! opens nothing, because reads are keyed by the caller's tenant.
 
 use std::fmt;
 use std::str::FromStr;

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::hub::Subscription;
 use super::page::{Then, judge};
-use super::{BOOKMARK_MAX, BOOKMARK_MIN, Cursor, Error, Kind, OutOfRange, Start, Update, View, Watch};
+use super::{
+    BOOKMARK_MAX, BOOKMARK_MIN, Cursor, Error, Kind, OutOfRange, Start, Update, View, Watch,
+};
 use crate::domain::{RunId, TenantId};
 use crate::store::{self, LogPage, RunView, Store};
 
@@ -90,7 +92,8 @@ impl Follower {
     /// Runs until the run ends, the client goes, or `shutdown`.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let updates = self.updates.clone();
-        // Dropping `follow` in the middle loses nothing: it only reads, and what was not sent is in the log.
+        // Dropping `follow` in the middle loses nothing: it only reads, and what was not sent is in
+        // the log.
         let stop = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,

@@ -1,5 +1,5 @@
-//! Wakes the watchers of a run when its log grows. It carries no events: a watcher that missed a wake reads
-//! the log anyway, a little later.
+//! Wakes the watchers of a run when its log grows. It carries no events: a watcher that missed a
+//! wake reads the log anyway, a little later.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -94,8 +94,8 @@ impl Stream for Watcher {
             Some(Message::Update(update)) => Some(Ok(update)),
             Some(Message::End(Ok(()))) => None,
             Some(Message::End(Err(error))) => Some(Err(error)),
-            // The follower is gone without a word: told to drain, or it panicked. Never an OK that a client
-            // would take for the run's end.
+            // The follower is gone without a word: told to drain, or it panicked. Never an OK that
+            // a client would take for the run's end.
             None => Some(Err(Error::Draining)),
         })
     }
@@ -115,7 +115,8 @@ impl Wakers {
     }
 
     fn subscribe(self: &Arc<Self>, key: Key) -> Subscription {
-        let receiver = self.lock().entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
+        let receiver =
+            self.lock().entry(key.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
         Subscription { receiver: Some(receiver), key, wakers: Arc::clone(self) }
     }
 
@@ -168,7 +169,11 @@ impl Drop for Subscription {
     }
 }
 
-async fn listen(mut wakes: broadcast::Receiver<Wake>, wakers: Weak<Wakers>, end: CancellationToken) {
+async fn listen(
+    mut wakes: broadcast::Receiver<Wake>,
+    wakers: Weak<Wakers>,
+    end: CancellationToken,
+) {
     loop {
         let wake = tokio::select! {
             () = end.cancelled() => return,
@@ -223,7 +228,8 @@ mod tests {
         for _ in 0..3 {
             sender.send(Wake::Work).unwrap();
         }
-        let task = tokio::spawn(listen(receiver, Arc::downgrade(&wakers), CancellationToken::new()));
+        let task =
+            tokio::spawn(listen(receiver, Arc::downgrade(&wakers), CancellationToken::new()));
         mine.woken().await;
         drop(sender);
         task.await.unwrap();

@@ -1,6 +1,7 @@
 //! Following a run: a snapshot or a resume token, then every change until the run ends.
 //!
-//! The event table is the log; the [`hub`] only wakes readers, the [`cursor`] says where each of them stands.
+//! The event table is the log; the [`hub`] only wakes readers, the [`cursor`] says where each of
+//! them stands.
 
 pub mod cursor;
 mod follow;
@@ -53,8 +54,8 @@ pub struct Watch {
     pub start: Start,
     /// How much.
     pub view: View,
-    /// How often to say that nothing happened, give or take a fifth; held between [`BOOKMARK_MIN`] and
-    /// [`BOOKMARK_MAX`].
+    /// How often to say that nothing happened, give or take a fifth; held between [`BOOKMARK_MIN`]
+    /// and [`BOOKMARK_MAX`].
     pub bookmark_every: Duration,
 }
 

@@ -44,7 +44,8 @@ pub(super) enum Then {
 
 /// Judges `page`, read for a watcher that has seen everything up to `at`.
 pub(super) fn judge<C: Revised>(at: i64, page: LogPage<C>) -> Result<Judged<C>, OutOfRange> {
-    // The store may read rows and revision in two statements: a row in hand counts, whatever `latest` says.
+    // The store may read rows and revision in two statements: a row in hand counts, whatever
+    // `latest` says.
     let latest = page.commits.last().map_or(page.latest, |last| page.latest.max(last.revision()));
     if at > latest {
         return Err(OutOfRange::Future);
@@ -64,7 +65,8 @@ pub(super) fn judge<C: Revised>(at: i64, page: LogPage<C>) -> Result<Judged<C>, 
     let then = match (reached == latest, page.ended, commits.is_empty()) {
         (true, true, _) => Then::End,
         (true, false, _) => Then::Wait,
-        // Nothing came although there is more: it committed between two statements. Not a reason to spin.
+        // Nothing came although there is more: it committed between two statements. Not a reason to
+        // spin.
         (false, _, true) => Then::Wait,
         (false, _, false) => Then::Read,
     };
@@ -89,7 +91,12 @@ mod tests {
         Commit { revision, at: Timestamp(revision), progress, events: Vec::new() }
     }
 
-    fn page(revisions: impl IntoIterator<Item = i64>, oldest: i64, latest: i64, ended: bool) -> LogPage {
+    fn page(
+        revisions: impl IntoIterator<Item = i64>,
+        oldest: i64,
+        latest: i64,
+        ended: bool,
+    ) -> LogPage {
         LogPage { commits: revisions.into_iter().map(commit).collect(), latest, oldest, ended }
     }
 
@@ -129,7 +136,8 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever a watcher begins and however small its pages are, it sees each revision once, in order.
+        /// Wherever a watcher begins and however small its pages are, it sees each revision once,
+        /// in order.
         #[test]
         fn each_revision_once(start in 0i64..40, length in 0i64..40, limit in 1i64..9, ended in any::<bool>()) {
             let latest = start + length;

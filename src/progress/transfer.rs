@@ -48,7 +48,8 @@ pub enum TransferNews {
 }
 
 /// The updates of one watch. Ends after the transfer's ending; an error is its last item.
-pub type TransferWatcher = std::pin::Pin<Box<dyn Stream<Item = Result<TransferUpdate, Error>> + Send>>;
+pub type TransferWatcher =
+    std::pin::Pin<Box<dyn Stream<Item = Result<TransferUpdate, Error>> + Send>>;
 
 type Updates = mpsc::Sender<Result<TransferUpdate, Error>>;
 
@@ -156,8 +157,14 @@ impl Follower {
     }
 
     async fn after(&self, revision: i64) -> Result<LogPage<TransferCommit>, Error> {
-        let read =
-            || self.store.transfer_commits_after(&self.watch.tenant, self.watch.transfer, revision, PAGE_LEN);
+        let read = || {
+            self.store.transfer_commits_after(
+                &self.watch.tenant,
+                self.watch.transfer,
+                revision,
+                PAGE_LEN,
+            )
+        };
         Ok(read.retry(backoff()).when(store::Error::is_transient).await?)
     }
 

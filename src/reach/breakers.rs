@@ -32,7 +32,8 @@ impl Breakers {
 
     /// The carrier answered, or did not; tells the store where that opens or closes the breaker.
     pub async fn report(&self, store: &dyn Store, intent: Intent<'_>, answered: bool) {
-        self.count(store, intent.account, answered, Some(intent).filter(|intent| intent.probe)).await;
+        self.count(store, intent.account, answered, Some(intent).filter(|intent| intent.probe))
+            .await;
     }
 
     async fn count(
@@ -69,7 +70,9 @@ impl Breakers {
                 store.close_breaker(account).await
             }
             (false, false) if probe.is_some() && answered => store.close_breaker(account).await,
-            (false, false) if probe.is_some() => store.open_breaker(account, SETTINGS.open_for).await,
+            (false, false) if probe.is_some() => {
+                store.open_breaker(account, SETTINGS.open_for).await
+            }
             (false, false) | (true, true) => return,
         };
         if let Err(error) = told {

@@ -1,4 +1,5 @@
-//! The carrier accounts as the dialer uses them: a login, and a client for where the account's API is.
+//! The carrier accounts as the dialer uses them: a login, and a client for where the account's API
+//! is.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -56,7 +57,8 @@ impl Carriers {
         if let Some(client) = clients.get(&base_url) {
             return Ok(client.clone());
         }
-        let client = Client::new(carrier::Config { base_url: base_url.clone(), ..self.config.clone() })?;
+        let client =
+            Client::new(carrier::Config { base_url: base_url.clone(), ..self.config.clone() })?;
         if clients.len() >= CLIENTS_MAX {
             clients.clear();
         }
@@ -69,6 +71,9 @@ impl Carriers {
 fn credential(sid: &AccountSid, access: &AccountAccess) -> Credential {
     match &access.secrets.api_key {
         Some(key) => Credential { username: key.sid.clone(), password: key.secret.clone() },
-        None => Credential { username: sid.as_str().to_owned(), password: access.secrets.auth_token.clone() },
+        None => Credential {
+            username: sid.as_str().to_owned(),
+            password: access.secrets.auth_token.clone(),
+        },
     }
 }

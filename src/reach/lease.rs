@@ -6,8 +6,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::call::SEND_WITHIN;
 
-/// A moment on the boot-time clock: unlike the monotonic one it goes on while the machine is suspended, and
-/// unlike the wall clock nobody sets it.
+/// A moment on the boot-time clock: unlike the monotonic one it goes on while the machine is
+/// suspended, and unlike the wall clock nobody sets it.
 #[derive(Debug, Clone, Copy)]
 pub struct BootInstant(Duration);
 
@@ -20,7 +20,8 @@ impl BootInstant {
         let clock = ClockId::Monotonic;
         let time = clock_gettime(clock);
         // Neither part is negative on these clocks.
-        let (seconds, nanos) = (time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0));
+        let (seconds, nanos) =
+            (time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0));
         Self(Duration::new(seconds, nanos))
     }
 

@@ -1,5 +1,5 @@
-//! The carrier accounts as they are used: a login and a client, a circuit breaker, and how long an intent may be sent.
-//! For whoever asks the carrier for something: the dialer, and the tasks.
+//! The carrier accounts as they are used: a login and a client, a circuit breaker, and how long an
+//! intent may be sent. For whoever asks the carrier for something: the dialer, and the tasks.
 
 mod breakers;
 mod carriers;

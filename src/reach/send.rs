@@ -12,8 +12,8 @@ use crate::domain::{AccountSid, CallId, TenantId};
 use crate::metrics::{self, Submitted};
 use crate::store::{self, Applied, Recorder, Store};
 
-/// How long recording an answer is tried while the database is away. After that the intent is found abandoned
-/// and resolved as unknown.
+/// How long recording an answer is tried while the database is away. After that the intent is found
+/// abandoned and resolved as unknown.
 const RECORD_FOR: Duration = Duration::from_secs(60);
 
 /// An account and its client, if it can be used.
@@ -43,7 +43,8 @@ fn withdrawn() -> News {
     News::NotSent { code: WITHDRAWN, message: "claimed too long before its turn".to_owned() }
 }
 
-/// Sends the request for an intent, once, if it may be sent still. `request` is what to send, or why there is nothing.
+/// Sends the request for an intent, once, if it may be sent still. `request` is what to send, or
+/// why there is nothing.
 pub async fn send(
     reach: &Reach,
     store: &dyn Store,

@@ -56,7 +56,8 @@ pub(crate) fn authorize<'a>(
         let decoded = STANDARD.decode(header.strip_prefix("Basic ")?).ok()?;
         let (username, password) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
         let known = core.account(&account.parse().ok()?)?;
-        let right: bool = password.as_bytes().ct_eq(known.auth_token.expose_secret().as_bytes()).into();
+        let right: bool =
+            password.as_bytes().ct_eq(known.auth_token.expose_secret().as_bytes()).into();
         (right && (username == account || username.starts_with("SK"))).then_some(known)
     };
     login().ok_or(Refusal::UNAUTHORIZED)
@@ -97,7 +98,9 @@ async fn create(
     match fault {
         None => answer,
         Some(CreateFault::TooMany) => Refusal::TOO_MANY.into_response(),
-        Some(CreateFault::Error500Before | CreateFault::Error500After) => Refusal::INTERNAL.into_response(),
+        Some(CreateFault::Error500Before | CreateFault::Error500After) => {
+            Refusal::INTERNAL.into_response()
+        }
         Some(CreateFault::Lost | CreateFault::ResetBefore) => {
             line.cut();
             answer
@@ -135,7 +138,8 @@ async fn update(
     body: Bytes,
 ) -> Response {
     let params = Params::decode(&body);
-    let kind = if params.get("Status").is_some() { RequestKind::HangUp } else { RequestKind::Redirect };
+    let kind =
+        if params.get("Status").is_some() { RequestKind::HangUp } else { RequestKind::Redirect };
     let work = || {
         let index = find(&core, authorize(&core, &account, &headers)?, &call)?;
         change(&core, index, &params)?;
@@ -171,7 +175,8 @@ fn change(core: &Core, index: usize, params: &Params) -> Result<(), Refusal> {
     if !answered {
         return Err(Refusal::STATE);
     }
-    let commands = core.book().live(index).map(|live| live.commands.clone()).ok_or(Refusal::STATE)?;
+    let commands =
+        core.book().live(index).map(|live| live.commands.clone()).ok_or(Refusal::STATE)?;
     commands.try_send(source).map_err(|error| match error {
         tokio::sync::mpsc::error::TrySendError::Full(_) => Refusal::TOO_MANY,
         tokio::sync::mpsc::error::TrySendError::Closed(_) => Refusal::STATE,
@@ -190,8 +195,11 @@ struct Filter {
 
 impl Filter {
     fn read(params: &Params) -> Result<Self, Refusal> {
-        let phone = |name| params.get(name).map(|text| e164(text).ok_or(Refusal::PARAMETER)).transpose();
-        let time = |name| params.get(name).map(|text| parse_iso(text).ok_or(Refusal::PARAMETER)).transpose();
+        let phone =
+            |name| params.get(name).map(|text| e164(text).ok_or(Refusal::PARAMETER)).transpose();
+        let time = |name| {
+            params.get(name).map(|text| parse_iso(text).ok_or(Refusal::PARAMETER)).transpose()
+        };
         let status = |text| CarrierStatus::from_word(text).ok_or(Refusal::PARAMETER);
         Ok(Self {
             parent: params.get("ParentCallSid").map(str::to_owned),
@@ -204,7 +212,8 @@ impl Filter {
     }
 
     fn fits(&self, entry: &Entry) -> bool {
-        // A call that has not been dialed has no start time; when it was created stands in, so that it is found.
+        // A call that has not been dialed has no start time; when it was created stands in, so that
+        // it is found.
         let started = entry.at(CarrierStatus::Initiated).unwrap_or(entry.arrived_at_us);
         let parent = entry.parent_sid.as_ref().map(CallSid::as_str);
         self.parent.as_ref().is_none_or(|of| parent == Some(of.as_str()))
@@ -234,13 +243,18 @@ async fn list(
 /// One page in Twilio's envelope.
 /// <https://www.twilio.com/docs/usage/twilios-response#response-formats-list-paging-information>
 fn page(core: &Core, account: &SimAccount, params: &Params) -> Result<serde_json::Value, Refusal> {
-    let number = |name| params.get(name).map(|text| text.parse().map_err(|_| Refusal::PARAMETER)).transpose();
+    let number = |name| {
+        params.get(name).map(|text| text.parse().map_err(|_| Refusal::PARAMETER)).transpose()
+    };
     let size: usize = number("PageSize")?.unwrap_or(PAGE_SIZE_DEFAULT).clamp(1, PAGE_SIZE_MAX);
     let page: usize = number("Page")?.unwrap_or(0);
-    // The token says where the page before ended, so that calls created since do not shift the pages.
+    // The token says where the page before ended, so that calls created since do not shift the
+    // pages.
     let before = match params.get("PageToken") {
         None => usize::MAX,
-        Some(token) => token.strip_prefix("PA").and_then(|n| n.parse().ok()).ok_or(Refusal::PARAMETER)?,
+        Some(token) => {
+            token.strip_prefix("PA").and_then(|n| n.parse().ok()).ok_or(Refusal::PARAMETER)?
+        }
     };
     let filter = Filter::read(params)?;
     let book = core.book();
@@ -251,8 +265,10 @@ fn page(core: &Core, account: &SimAccount, params: &Params) -> Result<serde_json
     let found: Vec<_> = fitting.by_ref().take(size).collect();
     let more = fitting.next().is_some();
     let start = page.saturating_mul(size);
-    let next_page_uri =
-        found.last().filter(|_| more).map(|(last, _)| uri(account, params, size, page + 1, Some(*last)));
+    let next_page_uri = found
+        .last()
+        .filter(|_| more)
+        .map(|(last, _)| uri(account, params, size, page + 1, Some(*last)));
     Ok(json!({
         "calls": found.iter().map(|(_, entry)| resource::call(entry)).collect::<Vec<_>>(),
         "start": start,
@@ -266,7 +282,13 @@ fn page(core: &Core, account: &SimAccount, params: &Params) -> Result<serde_json
     }))
 }
 
-fn uri(account: &SimAccount, params: &Params, size: usize, page: usize, before: Option<usize>) -> String {
+fn uri(
+    account: &SimAccount,
+    params: &Params,
+    size: usize,
+    page: usize,
+    before: Option<usize>,
+) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     let ours = ["PageSize", "Page", "PageToken"];
     query.extend_pairs(params.0.iter().filter(|(name, _)| !ours.contains(&name.as_str())));

@@ -160,7 +160,8 @@ impl Book {
 
     /// Everything seen so far.
     pub fn ledger(&self) -> Ledger {
-        let (legs, entries) = self.calls.iter().cloned().partition(|entry| entry.parent_sid.is_some());
+        let (legs, entries) =
+            self.calls.iter().cloned().partition(|entry| entry.parent_sid.is_some());
         Ledger { entries, legs, ..self.ledger.clone() }
     }
 
@@ -195,7 +196,11 @@ impl Book {
         let scripted = next_script(&mut self.scripted, &request.to);
         let plan = plan::draw(config, &self.faults, &request.to, nth, scripted.as_ref());
         match plan.fault {
-            Some(fault @ (CreateFault::Error500Before | CreateFault::TooMany | CreateFault::ResetBefore)) => {
+            Some(
+                fault @ (CreateFault::Error500Before
+                | CreateFault::TooMany
+                | CreateFault::ResetBefore),
+            ) => {
                 self.refuse(fault.name());
                 Taken::Fault(fault, plan.slow_answer)
             }
@@ -205,7 +210,8 @@ impl Book {
         }
     }
 
-    /// Records a call that somebody places to a number of the account's. It is answered: by a computer.
+    /// Records a call that somebody places to a number of the account's. It is answered: by a
+    /// computer.
     pub fn place(&mut self, account: &SimAccount, request: NewCall, plan: Plan) -> Option<NewLife> {
         if self.calls.len() >= ENTRIES_MAX {
             return None;
@@ -214,8 +220,14 @@ impl Book {
         Some(self.begin(account, request, plan, now))
     }
 
-    /// Records a call that a `<Dial>` makes. It is no create: it is not paced, and no fault meets it.
-    pub fn dial(&mut self, config: &Config, account: &SimAccount, request: NewCall) -> Option<NewLife> {
+    /// Records a call that a `<Dial>` makes. It is no create: it is not paced, and no fault meets
+    /// it.
+    pub fn dial(
+        &mut self,
+        config: &Config,
+        account: &SimAccount,
+        request: NewCall,
+    ) -> Option<NewLife> {
         if self.calls.len() >= ENTRIES_MAX {
             return None;
         }
@@ -227,7 +239,8 @@ impl Book {
         Some(self.begin(account, request, plan, now))
     }
 
-    /// How often `to` was called before. Bounded: refused creates are in no ledger, but are counted here.
+    /// How often `to` was called before. Bounded: refused creates are in no ledger, but are counted
+    /// here.
     fn count_create(&mut self, to: &Phone) -> u32 {
         if self.creates_to.len() >= ENTRIES_MAX && !self.creates_to.contains_key(to) {
             return 0;
@@ -250,11 +263,18 @@ impl Book {
         true
     }
 
-    fn begin(&mut self, account: &SimAccount, request: NewCall, plan: Plan, now: Moment) -> NewLife {
+    fn begin(
+        &mut self,
+        account: &SimAccount,
+        request: NewCall,
+        plan: Plan,
+        now: Moment,
+    ) -> NewLife {
         let index = self.calls.len();
         let sid = call_sid(self.clock.started_at, index);
         let request = Arc::new(request);
-        let queued = Step { status: CarrierStatus::Queued, at_us: now.at, monotonic_us: now.monotonic_us };
+        let queued =
+            Step { status: CarrierStatus::Queued, at_us: now.at, monotonic_us: now.monotonic_us };
         self.calls.push(Entry {
             sid: sid.clone(),
             account_sid: account.sid.clone(),
@@ -304,18 +324,26 @@ impl Book {
     /// Moves a live call on and queues its callback; false when it has ended already.
     pub fn change(&mut self, index: usize, change: Change) -> bool {
         let now = self.clock.now();
-        let (Some(live), Some(entry)) = (self.live.get_mut(&index), self.calls.get_mut(index)) else {
+        let (Some(live), Some(entry)) = (self.live.get_mut(&index), self.calls.get_mut(index))
+        else {
             return false;
         };
         entry.status = change.status;
-        entry.steps.push(Step { status: change.status, at_us: now.at, monotonic_us: now.monotonic_us });
+        entry.steps.push(Step {
+            status: change.status,
+            at_us: now.at,
+            monotonic_us: now.monotonic_us,
+        });
         if change.status.is_final() {
             entry.ended_at_us = Some(now.at);
             entry.ended_monotonic_us = Some(now.monotonic_us);
-            // Twilio bills and reports whole seconds, and never says less than one for an answered call.
+            // Twilio bills and reports whole seconds, and never says less than one for an answered
+            // call.
             entry.duration_s = Some(change.duration_s.map_or(0, |s| s.round().max(1.0) as u32));
         }
-        if let Some(outgoing) = callbacks::status(&live.request, entry, live.sequence, now.at, change.sip) {
+        if let Some(outgoing) =
+            callbacks::status(&live.request, entry, live.sequence, now.at, change.sip)
+        {
             // A call has fewer events than the outbox has places.
             let _ = live.outbox.try_send(outgoing);
         }
@@ -329,7 +357,12 @@ impl Book {
     }
 
     /// Notes who answered, and gives the callback that says so.
-    pub fn detected(&mut self, index: usize, answered_by: AnsweredBy, took_ms: u32) -> Option<Outgoing> {
+    pub fn detected(
+        &mut self,
+        index: usize,
+        answered_by: AnsweredBy,
+        took_ms: u32,
+    ) -> Option<Outgoing> {
         let entry = self.calls.get_mut(index)?;
         let live = self.live.get(&index)?;
         entry.answered_by = Some(answered_by);
@@ -350,7 +383,8 @@ impl Book {
 
     /// How long an answered call has lasted, in real seconds.
     pub fn answered_for_s(&self, index: usize) -> Option<f64> {
-        let step = self.entry(index)?.steps.iter().find(|s| s.status == CarrierStatus::InProgress)?;
+        let step =
+            self.entry(index)?.steps.iter().find(|s| s.status == CarrierStatus::InProgress)?;
         Some(self.clock.now().monotonic_us.saturating_sub(step.monotonic_us) as f64 / 1e6)
     }
 
@@ -366,7 +400,11 @@ impl Book {
     }
 
     /// Calls newest first, before `before`, only those to `to` when it is given.
-    pub fn newest<'a>(&'a self, to: Option<&Phone>, before: usize) -> Box<dyn Iterator<Item = usize> + 'a> {
+    pub fn newest<'a>(
+        &'a self,
+        to: Option<&Phone>,
+        before: usize,
+    ) -> Box<dyn Iterator<Item = usize> + 'a> {
         match to {
             Some(to) => {
                 let known = self.by_to.get(to).map_or(&[][..], Vec::as_slice);

@@ -19,7 +19,8 @@ use super::request::NewCall;
 
 /// Callbacks of one call that wait to be sent; a call has at most five.
 pub(crate) const OUTBOX_MAX: usize = 16;
-/// Twilio's most retries. <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>
+/// Twilio's most retries.
+/// <https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides>
 const RETRIES_MAX: u32 = 5;
 /// Twilio's retries when the URL does not say.
 const RETRIES_DEFAULT: u32 = 1;
@@ -70,7 +71,8 @@ pub(crate) fn status(
         | CarrierStatus::Canceled
         | CarrierStatus::Failed => "completed",
     };
-    let url = request.status_callback.clone().filter(|_| request.events.iter().any(|e| e == event))?;
+    let url =
+        request.status_callback.clone().filter(|_| request.events.iter().any(|e| e == event))?;
     let mut params = common(entry);
     let mut add = |name: &str, value: String| params.push((name.to_owned(), value));
     add("Timestamp", format_rfc2822(at));
@@ -107,11 +109,17 @@ pub(crate) fn detection(
 }
 
 /// Tells `url` something that no call waits for and no fault hits.
-pub(crate) async fn tell(core: Arc<Core>, token: SecretString, url: String, params: Vec<(String, String)>) {
+pub(crate) async fn tell(
+    core: Arc<Core>,
+    token: SecretString,
+    url: String,
+    params: Vec<(String, String)>,
+) {
     send(&core, &token, &Outgoing { url, params, sequence: None }, CallbackPlan::NOTHING).await;
 }
 
-/// Sends one call's callbacks in order, except where a fault says otherwise; ends when the call has.
+/// Sends one call's callbacks in order, except where a fault says otherwise; ends when the call
+/// has.
 pub(crate) async fn deliver(
     core: Arc<Core>,
     token: SecretString,
@@ -160,7 +168,8 @@ async fn post(core: &Core, token: &SecretString, outgoing: &Outgoing) -> bool {
     // Twilio itself repeats after a failed connection only; a 5xx is repeated here too.
     let policy = Override::read(&outgoing.url, "ct,5xx");
     for attempt in 0..=policy.retries {
-        // The semaphore is never closed; without it, a burst would open a connection for every call.
+        // The semaphore is never closed; without it, a burst would open a connection for every
+        // call.
         let permit = core.posting.acquire().await;
         let posted = core.poster.post_form(&outgoing.url, &outgoing.params, &signature).await;
         drop(permit);
@@ -174,8 +183,8 @@ async fn post(core: &Core, token: &SecretString, outgoing: &Outgoing) -> bool {
     false
 }
 
-/// Before the second try of one request; each further pause is twice the one before. With five retries a server may be
-/// away for three seconds.
+/// Before the second try of one request; each further pause is twice the one before. With five
+/// retries a server may be away for three seconds.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a request to the client's server came to nothing.
@@ -209,7 +218,8 @@ pub(super) struct Override {
 }
 
 impl Override {
-    /// As `url` says. If it does not say after what to try again, then after what `otherwise` names.
+    /// As `url` says. If it does not say after what to try again, then after what `otherwise`
+    /// names.
     pub fn read(url: &str, otherwise: &str) -> Self {
         let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
         let value = |name: &str| {
@@ -219,15 +229,23 @@ impl Override {
                 .find(|(n, _)| *n == name)
                 .map(|(_, v)| v)
         };
-        let retries = value("rc").and_then(|v| v.parse().ok()).unwrap_or(RETRIES_DEFAULT).min(RETRIES_MAX);
+        let retries =
+            value("rc").and_then(|v| v.parse().ok()).unwrap_or(RETRIES_DEFAULT).min(RETRIES_MAX);
         let policy = value("rp").map_or_else(|| otherwise.to_owned(), |v| v.replace("%2C", ","));
         let has = |word: &str| policy.split(',').any(|w| w == word || w == "all");
-        Self { retries, connect: has("ct"), read: has("rt"), status_4xx: has("4xx"), status_5xx: has("5xx") }
+        Self {
+            retries,
+            connect: has("ct"),
+            read: has("rt"),
+            status_4xx: has("4xx"),
+            status_5xx: has("5xx"),
+        }
     }
 
     /// How long to wait before the next try after this one, from 0, failed; none to give up.
     pub fn pause_after(&self, attempt: u32, failure: Failure) -> Option<Duration> {
-        (attempt < self.retries && self.retries_after(failure)).then(|| RETRY_PAUSE * 2_u32.pow(attempt))
+        (attempt < self.retries && self.retries_after(failure))
+            .then(|| RETRY_PAUSE * 2_u32.pow(attempt))
     }
 
     const fn retries_after(&self, failure: Failure) -> bool {
@@ -244,7 +262,8 @@ impl Override {
 impl Core {
     fn callback_plan(&self, seed: u64, sequence: Option<u32>) -> CallbackPlan {
         let faults = self.book().faults;
-        sequence.map_or(CallbackPlan::NOTHING, |sequence| plan::draw_callback(&faults, seed, sequence))
+        sequence
+            .map_or(CallbackPlan::NOTHING, |sequence| plan::draw_callback(&faults, seed, sequence))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Twilio's Conferences and Participants resources, as far as asking who is in goes. What is over is not shown.
-//! <https://www.twilio.com/docs/voice/api/conference-resource>
+//! Twilio's Conferences and Participants resources, as far as asking who is in goes. What is over
+//! is not shown. <https://www.twilio.com/docs/voice/api/conference-resource>
 //! <https://www.twilio.com/docs/voice/api/conference-participant-resource>
 
 use std::sync::Arc;
@@ -63,7 +63,8 @@ async fn participant(
         let book = core.book();
         let entry = book.entry(index).filter(|_| book.is_in_room(&conference, index));
         let sid = &entry.ok_or(Refusal::NOT_FOUND)?.sid;
-        let shown = json!({ "account_sid": account.sid, "call_sid": sid, "conference_sid": conference });
+        let shown =
+            json!({ "account_sid": account.sid, "call_sid": sid, "conference_sid": conference });
         Ok(Json(shown).into_response())
     };
     core.carry_out(&line, Request::to_read(RequestKind::Conferences), work).await

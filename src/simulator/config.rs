@@ -18,7 +18,8 @@ pub const DELAY_MAX_MS: f64 = 120_000.0;
 pub struct Config {
     /// The accounts it knows; requests for others are refused with 20003.
     pub accounts: Vec<SimAccount>,
-    /// Outcomes, times and faults are drawn from this, the callee's number, and how often it was called.
+    /// Outcomes, times and faults are drawn from this, the callee's number, and how often it was
+    /// called.
     pub seed: u64,
     /// Simulated seconds in a second; at least [`INSTANT_SPEED`] means no waiting. Default 1.
     pub speed: f64,
@@ -60,12 +61,19 @@ impl Config {
         }
         for account in &self.accounts {
             if account.calls_per_second.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
-                return Err(Violation::new("accounts.calls_per_second", "must be a positive number"));
+                return Err(Violation::new(
+                    "accounts.calls_per_second",
+                    "must be a positive number",
+                ));
             }
         }
         let weights = self.outcomes.weights();
-        if weights.iter().any(|w| !w.is_finite() || *w < 0.0) || weights.iter().sum::<f64>() <= 0.0 {
-            return Err(Violation::new("outcomes", "must be weights of at least 0, one of them positive"));
+        if weights.iter().any(|w| !w.is_finite() || *w < 0.0) || weights.iter().sum::<f64>() <= 0.0
+        {
+            return Err(Violation::new(
+                "outcomes",
+                "must be weights of at least 0, one of them positive",
+            ));
         }
         self.ring_s.check("ring_s", SECONDS_MAX)?;
         self.talk_s.check("talk_s", SECONDS_MAX)?;
@@ -231,7 +239,10 @@ mod tests {
     fn names_the_setting_that_does_not_fit() {
         let field = |config: Config| config.check().unwrap_err().field;
         assert_eq!(field(Config { speed: 0.0, ..Config::default() }), "speed");
-        assert_eq!(field(Config { ring_s: Range { min: 2.0, max: 1.0 }, ..Config::default() }), "ring_s");
+        assert_eq!(
+            field(Config { ring_s: Range { min: 2.0, max: 1.0 }, ..Config::default() }),
+            "ring_s"
+        );
         let faults = Faults { callback_lost: 1.5, ..Faults::default() };
         assert_eq!(field(Config { faults, ..Config::default() }), "faults.callback_lost");
         let faults = Faults { create_lost: 0.6, create_429: 0.6, ..Faults::default() };
@@ -242,8 +253,7 @@ mod tests {
 
     #[test]
     fn reads_json_and_hides_tokens() {
-        let json =
-            r#"{"accounts":[{"sid":"AC0123456789abcdef0123456789abcdef","auth_token":"hush"}],"speed":10}"#;
+        let json = r#"{"accounts":[{"sid":"AC0123456789abcdef0123456789abcdef","auth_token":"hush"}],"speed":10}"#;
         let config: Config = serde_json::from_str(json).unwrap();
         assert!(!format!("{config:?}").contains("hush"));
         assert!(serde_json::from_str::<Config>(r#"{"sped":10}"#).is_err());

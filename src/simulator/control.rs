@@ -28,7 +28,8 @@ pub(crate) fn router() -> Router<Arc<Core>> {
 async fn health(State(core): State<Arc<Core>>) -> Response {
     let book = core.book();
     let (creates, live) = (book.created(), book.live_count());
-    Json(serde_json::json!({ "status": "serving", "creates": creates, "live": live })).into_response()
+    Json(serde_json::json!({ "status": "serving", "creates": creates, "live": live }))
+        .into_response()
 }
 
 async fn ledger(State(core): State<Arc<Core>>) -> Response {
@@ -86,13 +87,14 @@ async fn hang_up(State(core): State<Arc<Core>>, Json(hung_up): Json<HungUp>) -> 
     done(Ok((Simulator { core }).hang_up(&hung_up.call_sid)))
 }
 
-/// Somebody calls a number of the account's. Answers 201 with the call; what it hears is what the voice URL says.
+/// Somebody calls a number of the account's. Answers 201 with the call; what it hears is what the
+/// voice URL says.
 async fn inbound(State(core): State<Arc<Core>>, Json(request): Json<InboundRequest>) -> Response {
     let refuse = |why: &'static str| (StatusCode::BAD_REQUEST, why).into_response();
     let accounts = &core.config.accounts;
     let named = request.account.clone();
-    let account =
-        named.map_or_else(|| accounts.first(), |sid| accounts.iter().find(|account| account.sid == sid));
+    let account = named
+        .map_or_else(|| accounts.first(), |sid| accounts.iter().find(|account| account.sid == sid));
     let Some(account) = account else { return refuse("account is none of this carrier's") };
     let (call, plan) = match request.into_call() {
         Ok(read) => read,

@@ -26,8 +26,8 @@ pub struct Step {
     pub monotonic_us: u64,
 }
 
-/// One create that was accepted, one call that was placed to us, or one leg that a `<Dial>` made, and what became of
-/// the call.
+/// One create that was accepted, one call that was placed to us, or one leg that a `<Dial>` made,
+/// and what became of the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// The call's name.
@@ -46,10 +46,11 @@ pub struct Entry {
     pub status_callback: Option<String>,
     /// When the create was accepted, in microseconds since the Unix epoch.
     pub arrived_at_us: Timestamp,
-    /// When the create was accepted, in microseconds since the simulator started, on the monotonic clock.
+    /// When the create was accepted, in microseconds since the simulator started, on the monotonic
+    /// clock.
     pub arrived_monotonic_us: u64,
-    /// When the create was answered, in microseconds since the Unix epoch; none while the answer is held back,
-    /// or when the connection was reset instead.
+    /// When the create was answered, in microseconds since the Unix epoch; none while the answer is
+    /// held back, or when the connection was reset instead.
     pub answered_at_us: Option<Timestamp>,
     /// Where the call stands.
     pub status: CarrierStatus,
@@ -166,20 +167,30 @@ pub struct PaceViolation {
 }
 
 impl Ledger {
-    /// The most calls live at once, recomputed from the entries: from create accepted until ended. A call that
-    /// ends in the microsecond in which another begins is not live with it.
+    /// The most calls live at once, recomputed from the entries: from create accepted until ended.
+    /// A call that ends in the microsecond in which another begins is not live with it.
     pub fn peak_concurrency(&self) -> usize {
-        peak_concurrency(self.entries.iter().map(|e| (e.arrived_monotonic_us, e.ended_monotonic_us)))
+        peak_concurrency(
+            self.entries.iter().map(|e| (e.arrived_monotonic_us, e.ended_monotonic_us)),
+        )
     }
 
     /// Creates that came faster than `calls_per_second`.
-    pub fn pace_violations(&self, calls_per_second: f64, tolerance: Duration) -> Vec<PaceViolation> {
+    pub fn pace_violations(
+        &self,
+        calls_per_second: f64,
+        tolerance: Duration,
+    ) -> Vec<PaceViolation> {
         let arrivals: Vec<u64> = self.entries.iter().map(|e| e.arrived_monotonic_us).collect();
         pace_violations(&arrivals, calls_per_second, tolerance)
     }
 
-    /// Every key that more than one entry has, and how many have it. Entries without a key are left out.
-    pub fn duplicates_by<K: Eq + Hash>(&self, key: impl Fn(&Entry) -> Option<K>) -> HashMap<K, usize> {
+    /// Every key that more than one entry has, and how many have it. Entries without a key are left
+    /// out.
+    pub fn duplicates_by<K: Eq + Hash>(
+        &self,
+        key: impl Fn(&Entry) -> Option<K>,
+    ) -> HashMap<K, usize> {
         let mut counts = HashMap::new();
         for key in self.entries.iter().filter_map(key) {
             *counts.entry(key).or_insert(0) += 1;
@@ -189,7 +200,8 @@ impl Ledger {
     }
 }
 
-/// The most spans that overlap; a span without an end never ends, one that ends as it starts counts for nothing.
+/// The most spans that overlap; a span without an end never ends, one that ends as it starts counts
+/// for nothing.
 pub fn peak_concurrency(spans: impl Iterator<Item = (u64, Option<u64>)>) -> usize {
     let mut edges: Vec<(u64, i64)> = Vec::new();
     for (start, end) in spans {
@@ -206,9 +218,11 @@ pub fn peak_concurrency(spans: impl Iterator<Item = (u64, Option<u64>)>) -> usiz
     usize::try_from(peak).unwrap_or(0)
 }
 
-/// Arrivals (microseconds, ascending) that break `t_j − t_i ≥ (j−i)/rate − tolerance` for some `i < j`.
+/// Arrivals (microseconds, ascending) that break `t_j − t_i ≥ (j−i)/rate − tolerance` for some `i <
+/// j`.
 ///
-/// With `u_k = t_k − k/rate` that is `u_j ≥ u_i − tolerance` for every `i < j`, so a running maximum suffices.
+/// With `u_k = t_k − k/rate` that is `u_j ≥ u_i − tolerance` for every `i < j`, so a running
+/// maximum suffices.
 pub fn pace_violations(
     arrivals_us: &[u64],
     calls_per_second: f64,
@@ -223,7 +237,8 @@ pub fn pace_violations(
         let early_us = furthest - tolerance_us - schedule;
         // Half a microsecond is the clock's own rounding.
         if early_us > 0.5 {
-            violations.push(PaceViolation { index, early_by: Duration::from_micros(early_us as u64) });
+            violations
+                .push(PaceViolation { index, early_by: Duration::from_micros(early_us as u64) });
         }
         furthest = furthest.max(schedule);
     }

@@ -1,8 +1,9 @@
 //! A Twilio-compatible carrier that calls nobody: `trunkline simulate`.
 //!
-//! It takes calls over Twilio's REST API, lets them ring, be answered, follow their TwiML and end, and sends the
-//! signed callbacks that Twilio would send. Outcomes are drawn from a seed; faults are drawn or scripted. Its
-//! ledger records every create that it accepted and who talked to whom, so a test can judge from the carrier's side.
+//! It takes calls over Twilio's REST API, lets them ring, be answered, follow their TwiML and end,
+//! and sends the signed callbacks that Twilio would send. Outcomes are drawn from a seed; faults
+//! are drawn or scripted. Its ledger records every create that it accepted and who talked to whom,
+//! so a test can judge from the carrier's side.
 //!
 //! Besides Twilio's paths it serves, without authentication (never expose it):
 //! - `GET /simulator/ledger` and `GET /simulator/health`: what it saw;
@@ -40,7 +41,9 @@ use tokio_util::task::TaskTracker;
 use crate::carrier::webhook_client::Poster;
 use crate::domain::{AccountSid, CallSid, Violation};
 
-pub use config::{Config, DELAY_MAX_MS, Faults, INSTANT_SPEED, Outcomes, Range, SECONDS_MAX, SimAccount};
+pub use config::{
+    Config, DELAY_MAX_MS, Faults, INSTANT_SPEED, Outcomes, Range, SECONDS_MAX, SimAccount,
+};
 pub use ledger::{Asked, Bridge, Entry, Ledger, PaceViolation, Step, Via};
 pub use plan::{CreateFault, Outcome, Press, Scripted};
 pub use trouble::{RequestFault, RequestKind};
@@ -54,7 +57,11 @@ const POSTS_MAX: usize = 512;
 ///
 /// # Errors
 /// `InvalidInput` when `config` does not pass its check; otherwise what the listener fails with.
-pub async fn serve(listener: TcpListener, config: Config, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    config: Config,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     Simulator::new(config)?.serve(listener, shutdown).await
 }
 
@@ -119,9 +126,12 @@ impl Simulator {
     /// # Errors
     /// `InvalidInput` when `config` does not pass its check.
     pub fn new(config: Config) -> io::Result<Self> {
-        config.check().map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?;
+        config
+            .check()
+            .map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?;
         let tasks = TaskTracker::new();
-        // A closed tracker takes tasks all the same; it only lets `wait` return whenever there are none.
+        // A closed tracker takes tasks all the same; it only lets `wait` return whenever there are
+        // none.
         tasks.close();
         let core = Core {
             poster: Poster::new().map_err(io::Error::other)?,
@@ -134,18 +144,25 @@ impl Simulator {
         Ok(Self { core: Arc::new(core) })
     }
 
-    /// Serves until `shutdown` is canceled, then lets every call and callback go. To be called once.
+    /// Serves until `shutdown` is canceled, then lets every call and callback go. To be called
+    /// once.
     ///
     /// # Errors
     /// What the listener fails with.
-    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-        let service = api::router(self.core.clone()).into_make_service_with_connect_info::<listener::Line>();
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let service =
+            api::router(self.core.clone()).into_make_service_with_connect_info::<listener::Line>();
         let stop = self.core.stop.clone();
         let stopped = async move {
             shutdown.cancelled().await;
             stop.cancel();
         };
-        let served = axum::serve(listener::Lines(listener), service).with_graceful_shutdown(stopped).await;
+        let served =
+            axum::serve(listener::Lines(listener), service).with_graceful_shutdown(stopped).await;
         self.core.stop.cancel();
         self.core.tasks.wait().await;
         served
@@ -215,7 +232,10 @@ impl Simulator {
     /// A [`Violation`] when too many are waiting, or what is pressed are no keys.
     pub fn script(&self, script: Scripted) -> Result<(), Violation> {
         if !script.presses.iter().all(Press::fits) {
-            return Err(Violation::new("presses", "must be keys, pressed after 0 to 86400 seconds"));
+            return Err(Violation::new(
+                "presses",
+                "must be keys, pressed after 0 to 86400 seconds",
+            ));
         }
         if self.core.book().script(script) {
             Ok(())

@@ -28,7 +28,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// In the order of the weights in [`Outcomes`](super::Outcomes).
-    pub const ALL: [Self; 5] = [Self::Answered, Self::Machine, Self::Busy, Self::NoAnswer, Self::Failed];
+    pub const ALL: [Self; 5] =
+        [Self::Answered, Self::Machine, Self::Busy, Self::NoAnswer, Self::Failed];
 }
 
 /// What goes wrong with one create.
@@ -64,7 +65,8 @@ impl CreateFault {
     }
 }
 
-/// What a test wants of the next calls to one number, created or dialed by a `<Dial>`; what it leaves out is drawn.
+/// What a test wants of the next calls to one number, created or dialed by a `<Dial>`; what it
+/// leaves out is drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scripted {
@@ -79,8 +81,8 @@ pub struct Scripted {
     /// How long it rings, in simulated seconds.
     #[serde(default)]
     pub ring_s: Option<f64>,
-    /// How long each `<Say>`, `<Play>` and stream lasts, and how long the callee talks when connected to somebody, in
-    /// simulated seconds.
+    /// How long each `<Say>`, `<Play>` and stream lasts, and how long the callee talks when
+    /// connected to somebody, in simulated seconds.
     #[serde(default)]
     pub talk_s: Option<f64>,
     /// When the callee hangs up, in simulated seconds after answering, whatever is said then.
@@ -157,7 +159,11 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Of a call that somebody places to us; nothing about it is drawn.
-    pub const fn of_inbound(talk_s: f64, hang_up_after_s: Option<f64>, presses: Vec<Press>) -> Self {
+    pub const fn of_inbound(
+        talk_s: f64,
+        hang_up_after_s: Option<f64>,
+        presses: Vec<Press>,
+    ) -> Self {
         Self {
             outcome: Outcome::Answered,
             ring_s: 0.0,
@@ -173,7 +179,8 @@ impl Plan {
 
 /// Draws the plan of the `nth` create to `to`.
 ///
-/// The number of draws never depends on what was drawn, so that changing one probability changes nothing else.
+/// The number of draws never depends on what was drawn, so that changing one probability changes
+/// nothing else.
 pub(crate) fn draw(
     config: &Config,
     faults: &Faults,
@@ -259,10 +266,14 @@ fn pick_fault(faults: &Faults, part: f64) -> Option<CreateFault> {
     None
 }
 
-/// FNV-1a over seed, bytes and number: stable across processes, unlike the standard library's hasher.
+/// FNV-1a over seed, bytes and number: stable across processes, unlike the standard library's
+/// hasher.
 fn mix(seed: u64, bytes: &[u8], number: u32) -> u64 {
-    let all = seed.to_le_bytes().into_iter().chain(bytes.iter().copied()).chain(number.to_le_bytes());
-    all.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    let all =
+        seed.to_le_bytes().into_iter().chain(bytes.iter().copied()).chain(number.to_le_bytes());
+    all.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -288,11 +299,15 @@ mod tests {
 
     #[test]
     fn weights_and_probabilities_hold() {
-        let outcomes = Outcomes { answered: 3.0, machine: 0.0, busy: 1.0, no_answer: 0.0, failed: 0.0 };
+        let outcomes =
+            Outcomes { answered: 3.0, machine: 0.0, busy: 1.0, no_answer: 0.0, failed: 0.0 };
         let config = Config { outcomes, ..Config::default() };
         let faults = Faults { create_429: 0.25, create_lost: 0.25, ..Faults::default() };
-        let plans: Vec<_> = (0..4_000).map(|n| draw(&config, &faults, &phone(n), 0, None)).collect();
-        let share = |fits: &dyn Fn(&Plan) -> bool| plans.iter().filter(|p| fits(p)).count() as f64 / 4_000.0;
+        let plans: Vec<_> =
+            (0..4_000).map(|n| draw(&config, &faults, &phone(n), 0, None)).collect();
+        let share = |fits: &dyn Fn(&Plan) -> bool| {
+            plans.iter().filter(|p| fits(p)).count() as f64 / 4_000.0
+        };
         assert!((share(&|p| p.outcome == Outcome::Answered) - 0.75).abs() < 0.05);
         assert!((share(&|p| p.outcome == Outcome::Busy) - 0.25).abs() < 0.05);
         assert!((share(&|p| p.fault == Some(CreateFault::Lost)) - 0.25).abs() < 0.05);

@@ -1,5 +1,6 @@
 //! Twilio's Queues and Members resources.
-//! <https://www.twilio.com/docs/voice/api/queue-resource> <https://www.twilio.com/docs/voice/api/member-resource>
+//! <https://www.twilio.com/docs/voice/api/queue-resource>
+//! <https://www.twilio.com/docs/voice/api/member-resource>
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,8 +67,10 @@ async fn create(
         let params = Params::decode(&body);
         let name = params.get("FriendlyName").filter(|name| name.chars().count() <= NAME_MAX_CHARS);
         let name = name.ok_or(Refusal::PARAMETER)?;
-        let size =
-            params.get("MaxSize").map(|text| text.parse().map_err(|_| Refusal::PARAMETER)).transpose()?;
+        let size = params
+            .get("MaxSize")
+            .map(|text| text.parse().map_err(|_| Refusal::PARAMETER))
+            .transpose()?;
         let size = size.unwrap_or(QUEUE_SIZE_DEFAULT).min(SIZE_MAX);
         let mut book = core.book();
         if book.queues(&account.sid).any(|queue| queue.name == name) {
@@ -101,7 +104,8 @@ async fn close(
     Path((account, queue)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    const NOT_EMPTY: Refusal = Refusal::new(StatusCode::BAD_REQUEST, 20001, "The queue is not empty");
+    const NOT_EMPTY: Refusal =
+        Refusal::new(StatusCode::BAD_REQUEST, 20001, "The queue is not empty");
     let work = || {
         let account = authorize(&core, &account, &headers)?;
         let sid = queue.strip_suffix(".json").ok_or(Refusal::NOT_FOUND)?;
@@ -126,8 +130,9 @@ async fn members(
         let account = authorize(&core, &account, &headers)?;
         let book = core.book();
         let queue = find(&book, account, &queue)?;
-        let members: Vec<Value> =
-            (0..queue.members.len()).filter_map(|at| show_member(&core, &book, queue, at)).collect();
+        let members: Vec<Value> = (0..queue.members.len())
+            .filter_map(|at| show_member(&core, &book, queue, at))
+            .collect();
         let path = format!("{}/Members.json", uri(queue));
         page("queue_members", &path, &members, query.as_deref())
     };
@@ -227,9 +232,16 @@ fn show_member(core: &Core, book: &Book, queue: &Queue, at: usize) -> Option<Val
 }
 
 /// One page in Twilio's envelope.
-pub(crate) fn page(key: &str, path: &str, items: &[Value], query: Option<&str>) -> Result<Response, Refusal> {
+pub(crate) fn page(
+    key: &str,
+    path: &str,
+    items: &[Value],
+    query: Option<&str>,
+) -> Result<Response, Refusal> {
     let params = Params::decode(query.unwrap_or_default().as_bytes());
-    let number = |name| params.get(name).map(|text| text.parse().map_err(|_| Refusal::PARAMETER)).transpose();
+    let number = |name| {
+        params.get(name).map(|text| text.parse().map_err(|_| Refusal::PARAMETER)).transpose()
+    };
     let size: usize = number("PageSize")?.unwrap_or(PAGE_SIZE_DEFAULT).clamp(1, PAGE_SIZE_MAX);
     let page: usize = number("Page")?.unwrap_or(0);
     let uri = |page: usize| format!("{path}?PageSize={size}&Page={page}");

@@ -18,7 +18,8 @@ use super::plan::{Plan, Press};
 const TIMEOUT_DEFAULT_S: u32 = 60;
 /// Twilio rings for at most 600 s.
 pub(crate) const TIMEOUT_MAX_S: u32 = 600;
-/// Twilio ends a call after four hours when it is not told otherwise, and never lets one last for more than a day.
+/// Twilio ends a call after four hours when it is not told otherwise, and never lets one last for
+/// more than a day.
 pub(crate) const TIME_LIMIT_DEFAULT_S: u32 = 14_400;
 const TIME_LIMIT_MAX_S: u32 = 86_400;
 
@@ -36,8 +37,11 @@ impl Refusal {
     pub const NOT_FOUND: Self =
         Self::new(StatusCode::NOT_FOUND, 20404, "The requested resource was not found");
     pub const TOO_MANY: Self = Self::new(StatusCode::TOO_MANY_REQUESTS, 20429, "Too Many Requests");
-    pub const INTERNAL: Self =
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, 20500, "An internal server error has occurred");
+    pub const INTERNAL: Self = Self::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        20500,
+        "An internal server error has occurred",
+    );
     pub const STATE: Self = Self::bad(21220, "Call is not in-progress. Cannot redirect.");
     pub const NOT_QUEUED: Self =
         Self::new(StatusCode::NOT_FOUND, 20404, "The call does not wait in this queue");
@@ -134,7 +138,8 @@ impl Source {
 }
 
 fn is_http(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
+    Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
 }
 
 /// Answering machine detection, as asked.
@@ -182,7 +187,8 @@ pub(crate) struct InboundRequest {
     /// How long each `<Say>`, `<Play>` and stream lasts, in simulated seconds.
     #[serde(default = "inbound_talk_s")]
     pub talk_s: f64,
-    /// When the caller hangs up, in simulated seconds after calling; none = when the documents are over.
+    /// When the caller hangs up, in simulated seconds after calling; none = when the documents are
+    /// over.
     #[serde(default)]
     pub hang_up_after_s: Option<f64>,
     /// What the caller presses at each `<Gather>`, in order.
@@ -229,16 +235,21 @@ impl NewCall {
     /// Checks in Twilio's order: numbers, then what the call does, then the rest.
     pub fn read(params: &Params) -> Result<Self, Refusal> {
         let to = params.get("To").ok_or(Refusal::bad(21201, "No 'To' number is specified"))?;
-        let to = e164(to).ok_or(Refusal::bad(21211, "The phone number you provided as 'To' is not valid"))?;
-        let from = params.get("From").ok_or(Refusal::bad(21213, "No 'From' number is specified"))?;
-        let from = e164(from).ok_or(Refusal::bad(21212, "The 'From' number is not a valid phone number"))?;
+        let to = e164(to)
+            .ok_or(Refusal::bad(21211, "The phone number you provided as 'To' is not valid"))?;
+        let from =
+            params.get("From").ok_or(Refusal::bad(21213, "No 'From' number is specified"))?;
+        let from = e164(from)
+            .ok_or(Refusal::bad(21212, "The 'From' number is not a valid phone number"))?;
         check_magic(&to, &from)?;
-        let source = Source::read(params)?.ok_or(Refusal::bad(21205, "Url parameter is required"))?;
+        let source =
+            Source::read(params)?.ok_or(Refusal::bad(21205, "Url parameter is required"))?;
         let status_callback = params.get("StatusCallback").map(str::to_owned);
         if status_callback.as_deref().is_some_and(|url| !is_http(url)) {
             return Err(Refusal::bad(21609, "Invalid 'StatusCallback' URL"));
         }
-        let mut events: Vec<String> = params.all("StatusCallbackEvent").map(str::to_owned).collect();
+        let mut events: Vec<String> =
+            params.all("StatusCallbackEvent").map(str::to_owned).collect();
         if events.is_empty() {
             events.push("completed".into());
         }

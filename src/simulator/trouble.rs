@@ -225,8 +225,10 @@ mod tests {
     #[test]
     fn the_next_ones_that_fit() {
         let mut waiting = Waiting::default();
-        let queued =
-            RequestFault { contains: Some("<Queue".into()), ..RequestFault::new(RequestKind::Redirect) };
+        let queued = RequestFault {
+            contains: Some("<Queue".into()),
+            ..RequestFault::new(RequestKind::Redirect)
+        };
         assert!(waiting.add(queued));
         assert!(waiting.add(RequestFault { times: 2, ..RequestFault::new(RequestKind::Redirect) }));
         assert!(waiting.add(RequestFault { times: 0, ..RequestFault::new(RequestKind::Fetch) }));

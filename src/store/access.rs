@@ -14,7 +14,8 @@ use crate::domain::{AccountSid, TenantId, Timestamp};
 /// On whose behalf a store acts: what the audit log says of each change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// Trunkline itself. What it does by itself is told by events and the log, not by the audit log.
+    /// Trunkline itself. What it does by itself is told by events and the log, not by the audit
+    /// log.
     System,
     /// A client.
     Client(Client),

@@ -6,13 +6,14 @@ use secrecy::SecretString;
 use super::engine::Engine;
 use super::usecases::{accounts, audit, keys, tenants};
 use super::{
-    AccountAccess, AccountPatch, AccountView, AuditEvent, AuditFilter, KeyCreated, KeyView, NewAccount,
-    NewKey, Page, Paged, RequestKey, Resealed, Result, TenantPatch, TenantView,
+    AccountAccess, AccountPatch, AccountView, AuditEvent, AuditFilter, KeyCreated, KeyView,
+    NewAccount, NewKey, Page, Paged, RequestKey, Resealed, Result, TenantPatch, TenantView,
 };
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::{AccountSid, TenantId, Timestamp};
 
-/// What an administrator does, across tenants. Every change stands in the audit log in its own transaction.
+/// What an administrator does, across tenants. Every change stands in the audit log in its own
+/// transaction.
 #[async_trait]
 pub trait Admin: Send + Sync + 'static {
     /// Creates a tenant. [`Error::Exists`](super::Error::Exists) if there is one of this id.
@@ -40,8 +41,8 @@ pub trait Admin: Send + Sync + 'static {
         key: Option<RequestKey>,
     ) -> Result<TenantView>;
 
-    /// Makes a key of a tenant that has none, with these scopes, and with `admin` if nobody has a key. None if the
-    /// tenant has one.
+    /// Makes a key of a tenant that has none, with these scopes, and with `admin` if nobody has a
+    /// key. None if the tenant has one.
     async fn first_key(
         &self,
         tenant: &TenantId,
@@ -51,7 +52,11 @@ pub trait Admin: Send + Sync + 'static {
     /// Makes a key; only the hash of its secret is kept.
     async fn create_key(&self, new: NewKey, key: Option<RequestKey>) -> Result<KeyCreated>;
     /// By id, those that have ended included.
-    async fn list_keys(&self, tenant: &TenantId, page: Page<String>) -> Result<Paged<KeyView, String>>;
+    async fn list_keys(
+        &self,
+        tenant: &TenantId,
+        page: Page<String>,
+    ) -> Result<Paged<KeyView, String>>;
     /// Lets a key end at `expires_at`, or revokes it now.
     async fn end_key(
         &self,
@@ -63,9 +68,10 @@ pub trait Admin: Send + Sync + 'static {
     /// Notes that these keys were used within the last minute or so.
     async fn keys_used(&self, key_ids: Vec<String>) -> Result<()>;
 
-    /// Creates a carrier account, its credentials sealed. [`Error::NoMasterKey`](super::Error::NoMasterKey) without
-    /// a key to seal them with.
-    async fn create_account(&self, new: NewAccount, key: Option<RequestKey>) -> Result<AccountView>;
+    /// Creates a carrier account, its credentials sealed.
+    /// [`Error::NoMasterKey`](super::Error::NoMasterKey) without a key to seal them with.
+    async fn create_account(&self, new: NewAccount, key: Option<RequestKey>)
+    -> Result<AccountView>;
     /// The account, without its credentials.
     async fn account(&self, account: &AccountSid) -> Result<AccountView>;
     /// By SID.
@@ -77,8 +83,8 @@ pub trait Admin: Send + Sync + 'static {
         patch: AccountPatch,
         key: Option<RequestKey>,
     ) -> Result<AccountView>;
-    /// How to reach the account; none if the store has no credentials of it. For this process only: no answer of
-    /// the API holds it.
+    /// How to reach the account; none if the store has no credentials of it. For this process only:
+    /// no answer of the API holds it.
     async fn account_access(&self, account: &AccountSid) -> Result<Option<AccountAccess>>;
     /// Seals what other master keys sealed with the current one.
     async fn reseal_accounts(&self) -> Result<Resealed>;
@@ -141,7 +147,11 @@ impl Admin for Engine {
         keys::create(self, new, key).await
     }
 
-    async fn list_keys(&self, tenant: &TenantId, page: Page<String>) -> Result<Paged<KeyView, String>> {
+    async fn list_keys(
+        &self,
+        tenant: &TenantId,
+        page: Page<String>,
+    ) -> Result<Paged<KeyView, String>> {
         keys::list(self, tenant, page).await
     }
 
@@ -159,7 +169,11 @@ impl Admin for Engine {
         keys::used(self, key_ids).await
     }
 
-    async fn create_account(&self, new: NewAccount, key: Option<RequestKey>) -> Result<AccountView> {
+    async fn create_account(
+        &self,
+        new: NewAccount,
+        key: Option<RequestKey>,
+    ) -> Result<AccountView> {
         accounts::create(self, new, key).await
     }
 

@@ -1,4 +1,5 @@
-//! Carrier accounts as a process uses them: from the store, remembered for a moment, with one that settings gave.
+//! Carrier accounts as a process uses them: from the store, remembered for a moment, with one that
+//! settings gave.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

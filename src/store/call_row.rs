@@ -66,7 +66,9 @@ impl CallRow {
             transfer_id: row.opt_uuid("transfer_id")?.map(TransferId),
             attempt: row.narrow("attempt")?,
             time_limit_s: row.narrow("time_limit_s")?,
-            intervention: row.opt_text("intervention")?.and_then(|word| Intervention::from_word(&word)),
+            intervention: row
+                .opt_text("intervention")?
+                .and_then(|word| Intervention::from_word(&word)),
             call,
         })
     }
@@ -89,7 +91,8 @@ impl CallRow {
         })
     }
 
-    /// What is still to be done to it: an orphan until its end is known, any other call while it is live.
+    /// What is still to be done to it: an orphan until its end is known, any other call while it is
+    /// live.
     fn open_intervention(&self) -> Option<Intervention> {
         match (self.call.orphaned && self.call.presumed, self.call.state.is_live()) {
             (true, _) => Some(Intervention::HangUpOrphan),
@@ -124,9 +127,14 @@ pub async fn by_ids(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<
 }
 
 /// The runs of calls, and whether any of them has none.
-pub async fn runs_of(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<(Vec<Uuid>, bool)> {
-    static SELECT: Sql =
-        Sql::new("SELECT DISTINCT run_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid}");
+pub async fn runs_of(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    calls: Vec<Uuid>,
+) -> Result<(Vec<Uuid>, bool)> {
+    static SELECT: Sql = Sql::new(
+        "SELECT DISTINCT run_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid}",
+    );
     let rows = tx.fetch(&SELECT, args![tenant, calls]).await?;
     let runs = rows.iter().map(|row| row.opt_uuid("run_id")).collect::<Result<Vec<_>>>()?;
     let without = runs.iter().any(Option::is_none);
@@ -144,7 +152,12 @@ pub async fn lock_without_run(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) 
 }
 
 /// Saves calls that changed. A call's `ended_at` is set once, with its first ending.
-pub async fn save(tx: &mut Tx, tenant: &TenantId, calls: &[&CallRow], now: Timestamp) -> Result<()> {
+pub async fn save(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    calls: &[&CallRow],
+    now: Timestamp,
+) -> Result<()> {
     static UPDATE: Sql = Sql::new(
         "UPDATE call_log SET call_sid = r.call_sid, state = r.state, presumed = r.presumed, sequence = r.sequence,
              answered_at = r.answered_at, duration_s = r.duration_s, answered_by = r.answered_by,
@@ -170,8 +183,14 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, calls: &[&CallRow], now: Times
         .texts(calls.iter().map(|(_, call)| call.error_code.clone()))
         .texts(calls.iter().map(|(_, call)| call.error_message.clone()))
         .bools(calls.iter().map(|(_, call)| call.orphaned))
-        .texts(calls.iter().map(|(row, _)| row.open_intervention().map(|it| it.as_str().to_owned())))
-        .ints(calls.iter().map(|(row, call)| call::check_at(call, row.time_limit_s, now).map(|at| at.0)))
+        .texts(
+            calls.iter().map(|(row, _)| row.open_intervention().map(|it| it.as_str().to_owned())),
+        )
+        .ints(
+            calls
+                .iter()
+                .map(|(row, call)| call::check_at(call, row.time_limit_s, now).map(|at| at.0)),
+        )
         .ints(calls.iter().map(|(_, call)| (!call.state.is_live()).then_some(now.0)));
     tx.execute(&UPDATE, args![tenant, now, rows]).await?;
     Ok(())

@@ -32,7 +32,9 @@ impl Database {
     pub async fn open(url: &str) -> Result<Self> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("sqlite") => sqlite::Sqlite::open(url).await.map(Self::Sqlite),
-            Some("postgres" | "postgresql") => postgres::Postgres::open(url).await.map(Self::Postgres),
+            Some("postgres" | "postgresql") => {
+                postgres::Postgres::open(url).await.map(Self::Postgres)
+            }
             _ => Err(Error::Invalid(crate::domain::Violation::new(
                 "database_url",
                 "must begin with sqlite:// or postgres://",
@@ -86,7 +88,9 @@ impl Tx {
 
     /// The row of a statement that always returns one.
     pub async fn fetch_one(&mut self, sql: &Sql, args: Vec<Value>) -> Result<Row> {
-        self.fetch_optional(sql, args).await?.ok_or_else(|| Error::Internal("a row is missing".to_owned()))
+        self.fetch_optional(sql, args)
+            .await?
+            .ok_or_else(|| Error::Internal("a row is missing".to_owned()))
     }
 
     /// How many rows the statement changed.
@@ -132,8 +136,8 @@ impl Tx {
         self.changes.calls_ended.push((direction, state));
     }
 
-    /// Tells the tenant's endpoints, in this transaction: at its end, so that what it tells is written at once and
-    /// locks nothing before. A transaction tells of one tenant only.
+    /// Tells the tenant's endpoints, in this transaction: at its end, so that what it tells is
+    /// written at once and locks nothing before. A transaction tells of one tenant only.
     pub fn tell(&mut self, tenant: &TenantId, told: impl IntoIterator<Item = Told>) {
         let told = told.into_iter();
         match &mut self.changes.told {
@@ -149,11 +153,12 @@ impl Tx {
 
     /// Commits, then tells whom it concerns.
     ///
-    /// On PostgreSQL `ready_at` is lowered after the commit and outside of it: its row is the dispatch lock,
-    /// which comes first in the lock order and belongs to dialers. If the process dies in between, the sweep
-    /// finds the work.
+    /// On PostgreSQL `ready_at` is lowered after the commit and outside of it: its row is the
+    /// dispatch lock, which comes first in the lock order and belongs to dialers. If the process
+    /// dies in between, the sweep finds the work.
     pub async fn commit(mut self, wakes: &Wakes) -> Result<()> {
-        if let Some((tenant, told)) = self.changes.told.take().filter(|(_, told)| !told.is_empty()) {
+        if let Some((tenant, told)) = self.changes.told.take().filter(|(_, told)| !told.is_empty())
+        {
             outbox::write(&mut self, &tenant, told).await?;
         }
         let ended = std::mem::take(&mut self.changes.calls_ended);

@@ -10,9 +10,9 @@ use super::database::{Database, Scope};
 use super::sql::Sql;
 use super::usecases::queue::LowWater;
 use super::usecases::{
-    access, apply, calls, census, claim, cleanup, explain, follow_up, inbound, jobs, keys, lead_calls,
-    lead_erase, lead_import, lead_list, leads, reconcile, reschedule, retry, runs, sweep, takeover, tasks,
-    transfer_steps, trim,
+    access, apply, calls, census, claim, cleanup, explain, follow_up, inbound, jobs, keys,
+    lead_calls, lead_erase, lead_import, lead_list, leads, reconcile, reschedule, retry, runs,
+    sweep, takeover, tasks, transfer_steps, trim,
 };
 use super::wake::Wakes;
 use super::*;
@@ -141,7 +141,12 @@ impl Store for Engine {
         runs::get(self, tenant, run).await
     }
 
-    async fn list_runs(&self, tenant: &TenantId, states: &[RunState], page: Page) -> Result<Paged<RunView>> {
+    async fn list_runs(
+        &self,
+        tenant: &TenantId,
+        states: &[RunState],
+        page: Page,
+    ) -> Result<Paged<RunView>> {
         runs::list(self, tenant, states, page).await
     }
 
@@ -197,7 +202,12 @@ impl Store for Engine {
         jobs::cancel(self, tenant, run, jobs, key).await
     }
 
-    async fn list_calls(&self, tenant: &TenantId, of: CallsOf, page: Page) -> Result<Paged<CallView>> {
+    async fn list_calls(
+        &self,
+        tenant: &TenantId,
+        of: CallsOf,
+        page: Page,
+    ) -> Result<Paged<CallView>> {
         calls::list(self, tenant, of, page).await
     }
 
@@ -276,7 +286,12 @@ impl Store for Engine {
         lead_erase::delete(self, tenant, lead, seen, key).await
     }
 
-    async fn lead_events(&self, tenant: &TenantId, lead: LeadId, page: Page) -> Result<Paged<LeadEventView>> {
+    async fn lead_events(
+        &self,
+        tenant: &TenantId,
+        lead: LeadId,
+        page: Page,
+    ) -> Result<Paged<LeadEventView>> {
         leads::events(self, tenant, lead, page).await
     }
 
@@ -297,7 +312,11 @@ impl Store for Engine {
         lead_calls::from_call(self, tenant, sid).await
     }
 
-    async fn tenant_of_number(&self, account: &AccountSid, number: &Phone) -> Result<Option<TenantId>> {
+    async fn tenant_of_number(
+        &self,
+        account: &AccountSid,
+        number: &Phone,
+    ) -> Result<Option<TenantId>> {
         inbound::tenant_of_number(self, account, number).await
     }
 

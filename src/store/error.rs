@@ -9,8 +9,8 @@ use crate::domain::transfer::Rejection;
 /// The result of a use case.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. No text holds personal data or a secret: databases put values into details, which are not
-/// taken over.
+/// What went wrong. No text holds personal data or a secret: databases put values into details,
+/// which are not taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The tenant has no such thing, whoever else may have.

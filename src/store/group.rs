@@ -1,7 +1,9 @@
-//! Group commit: many tasks each bring one piece of news, one transaction per tenant takes them all.
+//! Group commit: many tasks each bring one piece of news, one transaction per tenant takes them
+//! all.
 //!
-//! News that arrives while a tenant's transaction is under way waits for the next one, so batches grow with the
-//! load and nobody waits for a timer. A batch that fails is split until the bad piece stands alone.
+//! News that arrives while a tenant's transaction is under way waits for the next one, so batches
+//! grow with the load and nobody waits for a timer. A batch that fails is split until the bad piece
+//! stands alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -69,8 +71,8 @@ async fn dispatch(store: Arc<dyn Store>, mut items: mpsc::Receiver<Item>) {
                 }
             }
             Some(done) = under_way.join_next() => {
-                // A panic in `commit` drops its answers, so their owners hear of it; the tenant is found by
-                // nobody then, which `catch` in `commit` rules out.
+                // A panic in `commit` drops its answers, so their owners hear of it; the tenant is
+                // found by nobody then, which `catch` in `commit` rules out.
                 let Ok(tenant) = done else { continue };
                 let Some(queue) = waiting.get_mut(&tenant) else { continue };
                 if queue.is_empty() {
@@ -88,7 +90,8 @@ async fn dispatch(store: Arc<dyn Store>, mut items: mpsc::Receiver<Item>) {
 /// Commits a batch of one tenant and answers its owners.
 async fn commit(store: Arc<dyn Store>, batch: Vec<Item>) -> TenantId {
     let tenant = batch[0].tenant.clone();
-    let (news, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|item| (item.news, item.answer)).unzip();
+    let (news, answers): (Vec<_>, Vec<_>) =
+        batch.into_iter().map(|item| (item.news, item.answer)).unzip();
     let applying = {
         let (tenant, store) = (tenant.clone(), store.clone());
         // A task of its own, so that a panic ends the batch and not the tenant's turn.
@@ -114,13 +117,18 @@ fn apply<'a>(
             .with_max_delay(Duration::from_secs(1))
             .with_max_times(5)
             .with_jitter();
-        let applied = (|| store.apply(tenant, news)).retry(patience).when(Error::is_transient).await;
+        let applied =
+            (|| store.apply(tenant, news)).retry(patience).when(Error::is_transient).await;
         match applied {
             Ok(applied) => applied.into_iter().map(Ok).collect(),
             Err(error) if news.len() == 1 || error.is_transient() => {
                 let why = error.to_string();
                 let again = |transient| {
-                    if transient { Error::Unavailable(why.clone()) } else { Error::Internal(why.clone()) }
+                    if transient {
+                        Error::Unavailable(why.clone())
+                    } else {
+                        Error::Internal(why.clone())
+                    }
                 };
                 let transient = error.is_transient();
                 news.iter().map(|_| Err(again(transient))).collect()

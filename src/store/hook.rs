@@ -9,7 +9,9 @@ use uuid::Uuid;
 use super::engine::Engine;
 use super::usecases::{deliveries, webhooks};
 use super::{Page, Paged, RequestKey, Result, Task};
-use crate::domain::webhook::{Answer, DeliveryState, DisabledReason, EventType, WebhookField, WebhookState};
+use crate::domain::webhook::{
+    Answer, DeliveryState, DisabledReason, EventType, WebhookField, WebhookState,
+};
 use crate::domain::{DeliveryId, TenantId, Timestamp, WebhookId};
 
 /// Deliveries of one endpoint sent at a time.
@@ -162,8 +164,8 @@ pub struct DeliveryView {
 /// What a tenant does about its own endpoints, and how they are told.
 #[async_trait]
 pub trait Hooks: Send + Sync + 'static {
-    /// Creates an endpoint with `secret`, which is sealed. [`Error::NoMasterKey`](super::Error::NoMasterKey) without a
-    /// key to seal it with.
+    /// Creates an endpoint with `secret`, which is sealed.
+    /// [`Error::NoMasterKey`](super::Error::NoMasterKey) without a key to seal it with.
     async fn create_webhook(
         &self,
         tenant: &TenantId,
@@ -184,7 +186,12 @@ pub trait Hooks: Send + Sync + 'static {
         key: Option<RequestKey>,
     ) -> Result<WebhookView>;
     /// Deletes an endpoint; its deliveries follow, page by page.
-    async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId, key: Option<RequestKey>) -> Result<()>;
+    async fn delete_webhook(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        key: Option<RequestKey>,
+    ) -> Result<()>;
     /// Makes `secret` the endpoint's; the one before signs, too, for `keep`.
     async fn rotate_webhook_secret(
         &self,
@@ -205,11 +212,13 @@ pub trait Hooks: Send + Sync + 'static {
         page: Page,
     ) -> Result<Paged<DeliveryView>>;
     /// Has a delivery sent once more, or now, whatever became of it.
-    async fn redeliver(&self, tenant: &TenantId, id: WebhookId, delivery: DeliveryId) -> Result<()>;
-    /// What a [`DeliverWebhooks`](crate::domain::task::TaskKind::DeliverWebhooks) task is to send now; none if there is
-    /// nothing, and the task was finished or put off.
+    async fn redeliver(&self, tenant: &TenantId, id: WebhookId, delivery: DeliveryId)
+    -> Result<()>;
+    /// What a [`DeliverWebhooks`](crate::domain::task::TaskKind::DeliverWebhooks) task is to send
+    /// now; none if there is nothing, and the task was finished or put off.
     async fn begin_round(&self, task: &Task) -> Result<Option<Round>>;
-    /// Records what became of it, and has the task done again when the next is due. `draw` is uniform in 0.0..1.0.
+    /// Records what became of it, and has the task done again when the next is due. `draw` is
+    /// uniform in 0.0..1.0.
     async fn end_round(
         &self,
         task: &Task,
@@ -260,7 +269,12 @@ impl Hooks for Engine {
         webhooks::update(self, tenant, id, patch, key).await
     }
 
-    async fn delete_webhook(&self, tenant: &TenantId, id: WebhookId, key: Option<RequestKey>) -> Result<()> {
+    async fn delete_webhook(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        key: Option<RequestKey>,
+    ) -> Result<()> {
         webhooks::delete(self, tenant, id, key).await
     }
 
@@ -289,7 +303,12 @@ impl Hooks for Engine {
         deliveries::list(self, tenant, id, states, page).await
     }
 
-    async fn redeliver(&self, tenant: &TenantId, id: WebhookId, delivery: DeliveryId) -> Result<()> {
+    async fn redeliver(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        delivery: DeliveryId,
+    ) -> Result<()> {
         deliveries::redeliver(self, tenant, id, delivery).await
     }
 

@@ -66,7 +66,11 @@ impl JobRow {
             outcome: read.job.outcome,
             eligible_at: read.job.eligible_at,
             priority: read.priority,
-            metadata: if row.opt_text("metadata")?.is_some() { Some(row.json("metadata")?) } else { None },
+            metadata: if row.opt_text("metadata")?.is_some() {
+                Some(row.json("metadata")?)
+            } else {
+                None
+            },
             created_at: Timestamp(row.int("created_at")?),
             updated_at: Timestamp(row.int("updated_at")?),
         })
@@ -134,7 +138,12 @@ pub struct ReadyKey {
 impl ReadyKey {
     /// Where the job stands in the queue while queued.
     pub const fn of(row: &JobRow) -> Self {
-        Self { run_id: row.run_id, priority: row.priority, eligible_at: row.job.eligible_at, job_id: row.id }
+        Self {
+            run_id: row.run_id,
+            priority: row.priority,
+            eligible_at: row.job.eligible_at,
+            job_id: row.id,
+        }
     }
 }
 
@@ -151,7 +160,8 @@ pub async fn enqueue(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey]) -> Resul
     insert(tx, tenant, keys, false).await
 }
 
-/// The same for jobs that may not be dialed when they are due: they are looked at again when that changes.
+/// The same for jobs that may not be dialed when they are due: they are looked at again when that
+/// changes.
 pub async fn put_off(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey]) -> Result<()> {
     insert(tx, tenant, keys, true).await
 }
@@ -182,7 +192,12 @@ pub async fn dequeue(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey]) -> Resul
 }
 
 /// Up to `limit` queued jobs of the run, in no particular order.
-pub async fn some_queued(tx: &mut Tx, tenant: &TenantId, run: RunId, limit: usize) -> Result<Vec<JobRow>> {
+pub async fn some_queued(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: RunId,
+    limit: usize,
+) -> Result<Vec<JobRow>> {
     static SELECT: Sql = Sql::new(concat!(
         "SELECT ",
         job_columns!(),

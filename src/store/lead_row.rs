@@ -48,8 +48,9 @@ pub fn read(row: &Row) -> Result<LeadView> {
     })
 }
 
-/// The id of the `n`th lead, or suppression, created in a transaction whose time is `now`. Both are listed by their ids: that is the
-/// order of creation, because database time stands first in them (UUID version 7).
+/// The id of the `n`th lead, or suppression, created in a transaction whose time is `now`. Both are
+/// listed by their ids: that is the order of creation, because database time stands first in them
+/// (UUID version 7).
 pub fn new_id(now: Timestamp, n: usize) -> Uuid {
     let mut rest = [0; 10];
     rest[2..].copy_from_slice(&Uuid::new_v4().as_bytes()[8..]);
@@ -69,7 +70,8 @@ fn millis(at: Timestamp) -> u64 {
     u64::try_from(at.micros() / 1_000).unwrap_or(0)
 }
 
-/// Inserts those whose phone is new; returns their ids by phone. Of two with one phone the first counts.
+/// Inserts those whose phone is new; returns their ids by phone. Of two with one phone the first
+/// counts.
 pub async fn insert(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -84,8 +86,8 @@ pub async fn insert(
          WHERE true
          ON CONFLICT (tenant_id, phone) DO NOTHING RETURNING lead_id",
     );
-    // Sorted, so that two batches with common phones wait for each other instead of deadlocking; the ids
-    // are drawn in the order given, because leads are listed by them.
+    // Sorted, so that two batches with common phones wait for each other instead of deadlocking;
+    // the ids are drawn in the order given, because leads are listed by them.
     let mut unique: BTreeMap<&Phone, (Uuid, &LeadFacts)> = BTreeMap::new();
     for (n, lead) in leads.into_iter().enumerate() {
         unique.entry(&lead.phone).or_insert_with(|| (new_id(now, n), lead));
@@ -102,12 +104,14 @@ pub async fn insert(
         .texts(facts().map(|lead| to_json(&lead.attributes)).collect::<Result<Vec<_>>>()?)
         .texts(facts().map(|lead| to_json(&lead.tags)).collect::<Result<Vec<_>>>()?);
     let inserted = tx.fetch(&INSERT, args![tenant, source.as_str(), now, rows]).await?;
-    let ids = inserted.iter().map(|row| row.uuid("lead_id").map(LeadId)).collect::<Result<Vec<_>>>()?;
+    let ids =
+        inserted.iter().map(|row| row.uuid("lead_id").map(LeadId)).collect::<Result<Vec<_>>>()?;
     tx.tell(tenant, ids.into_iter().map(|id| Told::lead_created(id, source)));
     if inserted.len() == unique.len() {
         return Ok(unique.values().map(|(id, lead)| (LeadId(*id), lead.phone.clone())).collect());
     }
-    let phones: HashMap<Uuid, &Phone> = unique.values().map(|(id, lead)| (*id, &lead.phone)).collect();
+    let phones: HashMap<Uuid, &Phone> =
+        unique.values().map(|(id, lead)| (*id, &lead.phone)).collect();
     inserted
         .iter()
         .map(|row| {
@@ -118,7 +122,11 @@ pub async fn insert(
 }
 
 /// Leads by id.
-pub async fn by_ids(tx: &mut Tx, tenant: &TenantId, leads: Vec<Uuid>) -> Result<HashMap<LeadId, LeadView>> {
+pub async fn by_ids(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    leads: Vec<Uuid>,
+) -> Result<HashMap<LeadId, LeadView>> {
     static SELECT: Sql = Sql::new(concat!(
         "SELECT ",
         lead_columns!(),
@@ -149,7 +157,12 @@ pub async fn lock_by_phone(
 }
 
 /// Saves what a client may change, of locked leads. The revision grows.
-pub async fn save(tx: &mut Tx, tenant: &TenantId, leads: &[&LeadView], now: Timestamp) -> Result<()> {
+pub async fn save(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    leads: &[&LeadView],
+    now: Timestamp,
+) -> Result<()> {
     static UPDATE: Sql = Sql::new(
         "UPDATE leads SET name = r.name, time_zone = r.time_zone, attributes = r.attributes, tags = r.tags,
              status = r.status, revision = leads.revision + 1, updated_at = $2

@@ -1,7 +1,8 @@
 //! Where everything durable lives. [`Store`] is a trait of use cases: one method, one transaction.
 //!
-//! The use cases are written once, in `usecases`, over SQL that both databases understand; `sqlite` and
-//! `postgres` supply connections, locks and dialect (ADR 2). Database time is the only clock here.
+//! The use cases are written once, in `usecases`, over SQL that both databases understand; `sqlite`
+//! and `postgres` supply connections, locks and dialect (ADR 2). Database time is the only clock
+//! here.
 
 pub mod access;
 pub mod admin;
@@ -71,8 +72,8 @@ pub const BATCH_MAX: usize = 1_000;
 /// The largest page.
 pub const PAGE_MAX: u32 = 1_000;
 
-/// The use cases. Every method that names a tenant sees and touches that tenant's rows only; what belongs
-/// to another is [`Error::NotFound`].
+/// The use cases. Every method that names a tenant sees and touches that tenant's rows only; what
+/// belongs to another is [`Error::NotFound`].
 #[async_trait]
 pub trait Store: Admin + Audience + Hooks + Transfers {
     /// The same store on behalf of `actor`, whom the audit log names for each change.
@@ -87,11 +88,14 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     /// Identifies this log; changes when a log can no longer be trusted to continue.
     fn epoch(&self) -> &str;
 
-    // ── Tenants and keys ────────────────────────────────────────────────────────────────────────────
+    // ── Tenants and keys
+    // ────────────────────────────────────────────────────────────────────────────
 
-    /// Creates or replaces a carrier account's pace. False if an administrator changed the account: it stays.
+    /// Creates or replaces a carrier account's pace. False if an administrator changed the account:
+    /// it stays.
     async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<bool>;
-    /// Creates a tenant or replaces its settings. False if an administrator changed the tenant: it stays.
+    /// Creates a tenant or replaces its settings. False if an administrator changed the tenant: it
+    /// stays.
     async fn put_tenant(&self, tenant: &Tenant) -> Result<bool>;
     /// The tenant's settings.
     async fn tenant(&self, tenant: &TenantId) -> Result<Tenant>;
@@ -100,12 +104,17 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     /// The key of this id, whoever's it is: the one look-up before the tenant is known.
     async fn key(&self, key_id: &str) -> Result<Option<KnownKey>>;
 
-    // ── Runs ────────────────────────────────────────────────────────────────────────────────────────
+    // ── Runs
+    // ────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Creates a run with its first jobs (at most [`BATCH_MAX`]). [`Error::QueueFull`] if the tenant may not have so
-    /// many queued; so does everything that adds jobs.
-    async fn create_run(&self, tenant: &TenantId, new: NewRun, key: Option<RequestKey>)
-    -> Result<RunCreated>;
+    /// Creates a run with its first jobs (at most [`BATCH_MAX`]). [`Error::QueueFull`] if the
+    /// tenant may not have so many queued; so does everything that adds jobs.
+    async fn create_run(
+        &self,
+        tenant: &TenantId,
+        new: NewRun,
+        key: Option<RequestKey>,
+    ) -> Result<RunCreated>;
     /// Changes settings of a run that has not ended.
     async fn update_run(
         &self,
@@ -125,11 +134,17 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     /// The run, with its revision, from one statement. An ended run's revision never moves again.
     async fn run(&self, tenant: &TenantId, run: RunId) -> Result<RunView>;
     /// Newest first. Empty `states` means all.
-    async fn list_runs(&self, tenant: &TenantId, states: &[RunState], page: Page) -> Result<Paged<RunView>>;
+    async fn list_runs(
+        &self,
+        tenant: &TenantId,
+        states: &[RunState],
+        page: Page,
+    ) -> Result<Paged<RunView>>;
     /// Live calls of the run.
     async fn in_flight(&self, tenant: &TenantId, run: RunId) -> Result<InFlight>;
 
-    // ── Jobs and calls ──────────────────────────────────────────────────────────────────────────────
+    // ── Jobs and calls
+    // ──────────────────────────────────────────────────────────────────────────────
 
     /// Adds up to [`BATCH_MAX`] jobs; the answer is in the order of `jobs`.
     async fn add_jobs(
@@ -139,10 +154,12 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
         jobs: Vec<NewJob>,
         key: Option<RequestKey>,
     ) -> Result<Vec<JobAdded>>;
-    /// How far the import got; 0 if it is new. [`Error::Closed`] if it is new and the run takes no jobs.
+    /// How far the import got; 0 if it is new. [`Error::Closed`] if it is new and the run takes no
+    /// jobs.
     async fn import_offset(&self, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64>;
-    /// Adds a batch of an import and moves its offset to `offset + taken`, in one transaction. `taken` counts
-    /// the items of the batch that `jobs` does not hold because they were rejected before, too.
+    /// Adds a batch of an import and moves its offset to `offset + taken`, in one transaction.
+    /// `taken` counts the items of the batch that `jobs` does not hold because they were rejected
+    /// before, too.
     async fn import_jobs(
         &self,
         tenant: &TenantId,
@@ -169,33 +186,47 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
         key: Option<RequestKey>,
     ) -> Result<JobsCanceled>;
     /// Oldest first.
-    async fn list_calls(&self, tenant: &TenantId, of: CallsOf, page: Page) -> Result<Paged<CallView>>;
+    async fn list_calls(
+        &self,
+        tenant: &TenantId,
+        of: CallsOf,
+        page: Page,
+    ) -> Result<Paged<CallView>>;
     /// The call.
     async fn call(&self, tenant: &TenantId, call: CallId) -> Result<CallView>;
     /// The call that the carrier names so.
     async fn call_by_sid(&self, tenant: &TenantId, sid: &CallSid) -> Result<CallView>;
 
-    // ── Maintenance ─────────────────────────────────────────────────────────────────────────────────
+    // ── Maintenance
+    // ─────────────────────────────────────────────────────────────────────────────────
 
-    /// Holds runs of the tenant (at most [`RECONCILE_RUNS_MAX`]; none named: all that have not ended) against their
-    /// jobs and calls, and puts right what differs, each run in transactions of its own. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`], whichever process did it last.
+    /// Holds runs of the tenant (at most [`RECONCILE_RUNS_MAX`]; none named: all that have not
+    /// ended) against their jobs and calls, and puts right what differs, each run in transactions
+    /// of its own. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`], whichever process did it
+    /// last.
     async fn reconcile_runs(&self, tenant: &TenantId, runs: &[RunId]) -> Result<Reconciled>;
     /// Ends what is proven stale of the tenant, in transactions of one page each. Limited like
     /// [`Store::reconcile_runs`], on its own.
     async fn cleanup_stale_calls(&self, tenant: &TenantId) -> Result<CleanedUp>;
-    /// Makes a draft for jobs of an ended run, without jobs as yet: they come with [`Store::fill_retry`].
-    async fn begin_retry(&self, tenant: &TenantId, retry: NewRetry, key: Option<RequestKey>)
-    -> Result<RunId>;
-    /// Adds the next page of jobs to a run made by [`Store::begin_retry`]; with the last, seals it and starts it if
-    /// that was asked for. Does nothing to a run whose jobs are all in.
+    /// Makes a draft for jobs of an ended run, without jobs as yet: they come with
+    /// [`Store::fill_retry`].
+    async fn begin_retry(
+        &self,
+        tenant: &TenantId,
+        retry: NewRetry,
+        key: Option<RequestKey>,
+    ) -> Result<RunId>;
+    /// Adds the next page of jobs to a run made by [`Store::begin_retry`]; with the last, seals it
+    /// and starts it if that was asked for. Does nothing to a run whose jobs are all in.
     async fn fill_retry(&self, tenant: &TenantId, run: RunId) -> Result<RetryFilled>;
     /// Why the job is where it is.
     async fn explain_job(&self, tenant: &TenantId, job: JobId) -> Result<JobExplained>;
 
-    // ── Leads ───────────────────────────────────────────────────────────────────────────────────────
+    // ── Leads
+    // ───────────────────────────────────────────────────────────────────────────────────────
 
-    /// Creates up to [`BATCH_MAX`] leads; one that has the phone already is returned as it is. The answer is
-    /// in the order of `leads`.
+    /// Creates up to [`BATCH_MAX`] leads; one that has the phone already is returned as it is. The
+    /// answer is in the order of `leads`.
     async fn create_leads(
         &self,
         tenant: &TenantId,
@@ -204,9 +235,14 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     ) -> Result<Vec<LeadCreated>>;
     /// The lead.
     async fn lead(&self, tenant: &TenantId, lead: LeadId) -> Result<LeadView>;
-    /// In order of creation. A page of a filtered list may be short, even empty, and have a next one.
-    async fn list_leads(&self, tenant: &TenantId, filter: &LeadFilter, page: Page)
-    -> Result<Paged<LeadView>>;
+    /// In order of creation. A page of a filtered list may be short, even empty, and have a next
+    /// one.
+    async fn list_leads(
+        &self,
+        tenant: &TenantId,
+        filter: &LeadFilter,
+        page: Page,
+    ) -> Result<Paged<LeadView>>;
     /// Changes a lead. [`Error::Changed`] if it is not as the client saw it.
     async fn update_lead(
         &self,
@@ -215,7 +251,8 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
         patch: LeadPatch,
         key: Option<RequestKey>,
     ) -> Result<LeadView>;
-    /// Deletes a lead and erases what is personal about it from jobs and calls; its queued jobs are skipped.
+    /// Deletes a lead and erases what is personal about it from jobs and calls; its queued jobs are
+    /// skipped.
     async fn delete_lead(
         &self,
         tenant: &TenantId,
@@ -224,11 +261,17 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
         key: Option<RequestKey>,
     ) -> Result<LeadErased>;
     /// The lead's history, oldest first.
-    async fn lead_events(&self, tenant: &TenantId, lead: LeadId, page: Page) -> Result<Paged<LeadEventView>>;
+    async fn lead_events(
+        &self,
+        tenant: &TenantId,
+        lead: LeadId,
+        page: Page,
+    ) -> Result<Paged<LeadEventView>>;
     /// How far an import of leads got; nowhere if it is new.
     async fn lead_import_stand(&self, tenant: &TenantId, import_id: &str) -> Result<ImportStand>;
-    /// Stores a batch of an import of leads (at most [`BATCH_MAX`]) and moves the import on by `taken`, in one
-    /// transaction. A phone that has a lead adds to it. The answer is in the order of `leads`.
+    /// Stores a batch of an import of leads (at most [`BATCH_MAX`]) and moves the import on by
+    /// `taken`, in one transaction. A phone that has a lead adds to it. The answer is in the order
+    /// of `leads`.
     async fn import_leads(
         &self,
         tenant: &TenantId,
@@ -238,7 +281,8 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     /// Creates the lead of a call's other side, or brings the call to it. May be repeated.
     async fn lead_from_call(&self, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated>;
 
-    // ── Calls to us ─────────────────────────────────────────────────────────────────────────────────
+    // ── Calls to us
+    // ─────────────────────────────────────────────────────────────────────────────────
 
     /// The tenant whose caller id `number` is, if it is one's alone.
     async fn tenant_of_number(
@@ -254,9 +298,11 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
         news: News,
     ) -> Result<(CallId, Applied)>;
 
-    // ── Tasks ───────────────────────────────────────────────────────────────────────────────────────
+    // ── Tasks
+    // ───────────────────────────────────────────────────────────────────────────────────────
 
-    /// Takes up to `limit` due tasks of a lane, of all tenants. Nobody else is given them for as long as the claim `holds`.
+    /// Takes up to `limit` due tasks of a lane, of all tenants. Nobody else is given them for as
+    /// long as the claim `holds`.
     async fn claim_tasks(
         &self,
         worker: &WorkerId,
@@ -275,9 +321,11 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     ) -> Result<Paged<TaskView>>;
     /// Has a task that was given up done after all; nothing to one that is queued.
     async fn retry_task(&self, tenant: &TenantId, task: TaskId) -> Result<()>;
-    /// Does a [`LeadsFromCalls`](crate::domain::task::TaskKind::LeadsFromCalls) task and takes it off the table.
+    /// Does a [`LeadsFromCalls`](crate::domain::task::TaskKind::LeadsFromCalls) task and takes it
+    /// off the table.
     async fn leads_from_calls(&self, task: &Task) -> Result<()>;
-    /// Does an [`EraseLead`](crate::domain::task::TaskKind::EraseLead) task and takes it off the table.
+    /// Does an [`EraseLead`](crate::domain::task::TaskKind::EraseLead) task and takes it off the
+    /// table.
     async fn erase_lead_again(&self, task: &Task) -> Result<()>;
     /// Does a [`Reschedule`](crate::domain::task::TaskKind::Reschedule) task: one page.
     async fn reschedule(&self, task: &Task) -> Result<()>;
@@ -285,7 +333,8 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
     /// Takes a task that was done off the table, or has it done `again` after this long.
     async fn finish_task(&self, task: &Task, again: Option<std::time::Duration>) -> Result<()>;
 
-    // ── Progress ────────────────────────────────────────────────────────────────────────────────────
+    // ── Progress
+    // ────────────────────────────────────────────────────────────────────────────────────
 
     /// Up to `limit` commits after `revision`, in order, and how far the log reaches.
     async fn commits_after(
@@ -296,35 +345,41 @@ pub trait Store: Admin + Audience + Hooks + Transfers {
         limit: u32,
     ) -> Result<LogPage>;
 
-    // ── Dispatch ────────────────────────────────────────────────────────────────────────────────────
+    // ── Dispatch
+    // ────────────────────────────────────────────────────────────────────────────────────
 
     /// Says that the worker lives.
     async fn heartbeat(&self, worker: &WorkerId, lives_for: std::time::Duration) -> Result<()>;
     /// Picks the tenant that has waited longest and commits intents for what it may dial now.
     async fn claim(&self, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim>;
-    /// Opens the account's circuit breaker: claims through it take nothing for this long, then one probe at a time.
-    async fn open_breaker(&self, account: &AccountSid, open_for: std::time::Duration) -> Result<()>;
+    /// Opens the account's circuit breaker: claims through it take nothing for this long, then one
+    /// probe at a time.
+    async fn open_breaker(&self, account: &AccountSid, open_for: std::time::Duration)
+    -> Result<()>;
     /// Closes the account's circuit breaker.
     async fn close_breaker(&self, account: &AccountSid) -> Result<()>;
-    /// Applies up to [`BATCH_MAX`] pieces of news of one tenant's calls in one transaction; the answer is in
-    /// the order of `news`. News of one call is applied in the order given.
+    /// Applies up to [`BATCH_MAX`] pieces of news of one tenant's calls in one transaction; the
+    /// answer is in the order of `news`. News of one call is applied in the order given.
     async fn apply(&self, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>>;
-    /// Ends a page of queued jobs of runs that were called off or expired, settles runs that are done, and
-    /// recomputes when tenants have work. Returns whether there is more to do at once.
+    /// Ends a page of queued jobs of runs that were called off or expired, settles runs that are
+    /// done, and recomputes when tenants have work. Returns whether there is more to do at once.
     async fn sweep(&self) -> Result<bool>;
-    /// Deletes a page of the logs of runs and transfers that ended longer ago than `keep`, from their beginning on. Returns
-    /// how many commits were deleted.
+    /// Deletes a page of the logs of runs and transfers that ended longer ago than `keep`, from
+    /// their beginning on. Returns how many commits were deleted.
     async fn trim_logs(&self, keep: std::time::Duration) -> Result<u64>;
-    /// Live calls of which news is overdue, and calls whose creation went unanswered; each comes again after
-    /// [`LOOKUP_INTERVAL`](crate::domain::call::LOOKUP_INTERVAL) unless something is learned of it before.
+    /// Live calls of which news is overdue, and calls whose creation went unanswered; each comes
+    /// again after [`LOOKUP_INTERVAL`](crate::domain::call::LOOKUP_INTERVAL) unless something is
+    /// learned of it before.
     async fn take_due_calls(&self, limit: u32) -> Result<Vec<DueCall>>;
-    /// Resolves an unknown call by a *successful* look-up of the account's calls between its two numbers; `found`
-    /// are all outbound API calls of the list that may be it, whether they are in our rows or not.
+    /// Resolves an unknown call by a *successful* look-up of the account's calls between its two
+    /// numbers; `found` are all outbound API calls of the list that may be it, whether they are in
+    /// our rows or not.
     async fn resolve_unknown(&self, due: &DueCall, found: Vec<Candidate>) -> Result<Verdict>;
-    /// Calls to hang up, with a SID: live ones of runs that are stopping, and orphans. They are marked as asked
-    /// for, and come again if nothing comes of it.
+    /// Calls to hang up, with a SID: live ones of runs that are stopping, and orphans. They are
+    /// marked as asked for, and come again if nothing comes of it.
     async fn take_hangups(&self, limit: u32) -> Result<Vec<Hangup>>;
-    /// Intents of workers whose life has expired, or older than `older_than`, become unknown. Returns how many.
+    /// Intents of workers whose life has expired, or older than `older_than`, become unknown.
+    /// Returns how many.
     async fn lose_abandoned_intents(&self, older_than: std::time::Duration) -> Result<u64>;
     /// Unknown calls older than `older_than` are presumed failed. Returns how many.
     async fn presume_stale(&self, older_than: std::time::Duration) -> Result<u64>;

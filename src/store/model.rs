@@ -10,7 +10,8 @@ use crate::domain::job::{JobState, Outcome};
 use crate::domain::lead::LeadFacts;
 use crate::domain::run::{RunField, RunSettings};
 use crate::domain::{
-    CallId, JobId, LeadId, OpenBreaker, Phone, RunId, TenantId, Timestamp, TransferId, Violation, WorkerId,
+    CallId, JobId, LeadId, OpenBreaker, Phone, RunId, TenantId, Timestamp, TransferId, Violation,
+    WorkerId,
 };
 
 /// Something changed.
@@ -138,8 +139,8 @@ pub struct RunView {
     /// How far its filling got, if it is made of leads.
     #[serde(default)]
     pub population: Option<PopulationView>,
-    /// Its carrier account's circuit breaker, as it was when the run was read; none if that is closed, or the run
-    /// has ended.
+    /// Its carrier account's circuit breaker, as it was when the run was read; none if that is
+    /// closed, or the run has ended.
     pub breaker: Option<OpenBreaker>,
 }
 

@@ -1,5 +1,6 @@
-//! The outbox of webhooks: what a transaction told becomes deliveries in that transaction, at its very end, all in a
-//! few statements. A transaction that tells nothing does nothing here; one of a tenant without endpoints asks once.
+//! The outbox of webhooks: what a transaction told becomes deliveries in that transaction, at its
+//! very end, all in a few statements. A transaction that tells nothing does nothing here; one of a
+//! tenant without endpoints asks once.
 
 use uuid::Uuid;
 
@@ -31,7 +32,9 @@ pub async fn write(tx: &mut Tx, tenant: &TenantId, told: Vec<Told>) -> Result<()
     for row in &endpoints {
         let (id, filters) = (row.uuid("webhook_id")?, row.json::<Vec<String>>("event_types")?);
         let before = due.len();
-        due.extend(told.iter().filter(|told| webhook::wants(&filters, told.kind)).map(|told| (id, told)));
+        due.extend(
+            told.iter().filter(|told| webhook::wants(&filters, told.kind)).map(|told| (id, told)),
+        );
         if due.len() > before {
             awake.push(id);
         }
@@ -53,14 +56,21 @@ pub async fn write(tx: &mut Tx, tenant: &TenantId, told: Vec<Told>) -> Result<()
 
 /// Whether the tenant has an endpoint that is told anything.
 pub async fn is_heard(tx: &mut Tx, tenant: &TenantId) -> Result<bool> {
-    static ANY: Sql =
-        Sql::new("SELECT webhook_id FROM webhooks WHERE tenant_id = $1 AND state = 'enabled' LIMIT 1");
+    static ANY: Sql = Sql::new(
+        "SELECT webhook_id FROM webhooks WHERE tenant_id = $1 AND state = 'enabled' LIMIT 1",
+    );
     Ok(tx.fetch_optional(&ANY, args![tenant]).await?.is_some())
 }
 
-/// Sees to it that each endpoint has its one task, and that it is due. The task has the endpoint's id, so there are never
-/// two; a round that is under way sees what came meanwhile when it ends, because it then locks the same row.
-pub async fn wake(tx: &mut Tx, tenant: &TenantId, endpoints: &[Uuid], now: Timestamp) -> Result<()> {
+/// Sees to it that each endpoint has its one task, and that it is due. The task has the endpoint's
+/// id, so there are never two; a round that is under way sees what came meanwhile when it ends,
+/// because it then locks the same row.
+pub async fn wake(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    endpoints: &[Uuid],
+    now: Timestamp,
+) -> Result<()> {
     static WAKE: Sql = Sql::new(
         "INSERT INTO tasks (tenant_id, task_id, kind, subject, payload, state, run_at, created_at, updated_at)
          SELECT $1, r.task_id, $2, r.subject, r.payload, 'queued', $3, $3, $3

@@ -5,7 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions};
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions,
+};
 use sqlx::{AssertSqlSafe, Connection, Executor, Postgres as Db, Transaction};
 use uuid::Uuid;
 
@@ -23,18 +25,21 @@ const CONNECTIONS_MAX: u32 = 16;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept by a connection: more than there are statements.
 const STATEMENTS_MAX: usize = 256;
-/// Other processes are told at most once in this time: a NOTIFY in each commit costs more than half the commits.
+/// Other processes are told at most once in this time: a NOTIFY in each commit costs more than half
+/// the commits.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(10);
-/// Runs and transfers named in one NOTIFY; beyond it, listeners look at everything (a payload holds at most 8,000 bytes).
+/// Runs and transfers named in one NOTIFY; beyond it, listeners look at everything (a payload holds
+/// at most 8,000 bytes).
 const NOTIFY_NAMED_MAX: usize = 60;
 const CHANNEL: &str = "trunkline";
 /// Pause after a failed flush or a lost listener.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Per connection. Statements are point look-ups by index; a plan cached while a table was small must not
-/// scan it once it is large. `lock_timeout` ends a wait that a stuck peer would make endless.
-/// A process that is suspended in a transaction loses it after 5 s, long before its lease of 20 s is over: the lock on
-/// the tenant's dispatch row must not keep the others from dialing, nor its intents be committed when it wakes.
+/// Per connection. Statements are point look-ups by index; a plan cached while a table was small
+/// must not scan it once it is large. `lock_timeout` ends a wait that a stuck peer would make
+/// endless. A process that is suspended in a transaction loses it after 5 s, long before its lease
+/// of 20 s is over: the lock on the tenant's dispatch row must not keep the others from dialing,
+/// nor its intents be committed when it wakes.
 const SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
      SET enable_bitmapscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan; SET lock_timeout = '10s'; \
      SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '5s'; SET synchronous_commit = on";
@@ -65,7 +70,10 @@ impl Postgres {
                 return Err(Error::Unavailable(format!("cannot connect to PostgreSQL: {why}")));
             }
         };
-        MIGRATIONS.run(&pool).await.map_err(|error| Error::Internal(format!("migration failed: {error}")))?;
+        MIGRATIONS
+            .run(&pool)
+            .await
+            .map_err(|error| Error::Internal(format!("migration failed: {error}")))?;
         pin_statistics(&pool)
             .await
             .map_err(|error| Error::Internal(format!("cannot pin the statistics: {error}")))?;
@@ -86,7 +94,8 @@ impl Postgres {
     }
 }
 
-/// The pool is patient with a server that refuses, and then says only that it waited; one more try says why.
+/// The pool is patient with a server that refuses, and then says only that it waited; one more try
+/// says why.
 async fn why_not(options: &PgConnectOptions, error: sqlx::Error) -> sqlx::Error {
     if !matches!(error, sqlx::Error::PoolTimedOut) {
         return error;
@@ -97,12 +106,14 @@ async fn why_not(options: &PgConnectOptions, error: sqlx::Error) -> sqlx::Error 
     }
 }
 
-/// Tells the planner of new tables that a tenant has a great many rows of everything, and keeps it believing so.
+/// Tells the planner of new tables that a tenant has a great many rows of everything, and keeps it
+/// believing so.
 ///
-/// Of a table that was never analyzed it believes that a tenant has one row, and then reads all of a tenant's
-/// calls to find a batch of them by id; later an average over many small tenants would do the same to a large
-/// one. So `tenant_id` counts as having one value, whatever ANALYZE finds, and tables are analyzed once with
-/// rows that this transaction deletes again. Plans are generic and kept, so they must be right from the start.
+/// Of a table that was never analyzed it believes that a tenant has one row, and then reads all of
+/// a tenant's calls to find a batch of them by id; later an average over many small tenants would
+/// do the same to a large one. So `tenant_id` counts as having one value, whatever ANALYZE finds,
+/// and tables are analyzed once with rows that this transaction deletes again. Plans are generic
+/// and kept, so they must be right from the start.
 async fn pin_statistics(pool: &PgPool) -> Result<(), sqlx::Error> {
     const NEW: &str = "SELECT reltuples < 0 FROM pg_class WHERE oid = to_regclass('call_log')";
     if !sqlx::query_scalar(NEW).fetch_one(pool).await? {
@@ -147,12 +158,14 @@ fn bind(sql: &'static str, args: Vec<Value>) -> Query<'static> {
         Value::Uuid(uuid) => query.bind(uuid),
         Value::Uuids(uuids) => query.bind(uuids),
         Value::Texts(texts) => query.bind(texts),
-        Value::Rows(rows) => rows.into_columns().into_iter().fold(query, |query, column| match column {
-            Column::Uuid(values) => query.bind(values),
-            Column::Text(values) => query.bind(values),
-            Column::Int(values) => query.bind(values),
-            Column::Bool(values) => query.bind(values),
-        }),
+        Value::Rows(rows) => {
+            rows.into_columns().into_iter().fold(query, |query, column| match column {
+                Column::Uuid(values) => query.bind(values),
+                Column::Text(values) => query.bind(values),
+                Column::Int(values) => query.bind(values),
+                Column::Bool(values) => query.bind(values),
+            })
+        }
     })
 }
 
@@ -167,7 +180,11 @@ pub async fn fetch(
 }
 
 /// How many rows the statement changed.
-pub async fn execute(tx: &mut Transaction<'static, Db>, sql: &'static str, args: Vec<Value>) -> Result<u64> {
+pub async fn execute(
+    tx: &mut Transaction<'static, Db>,
+    sql: &'static str,
+    args: Vec<Value>,
+) -> Result<u64> {
     Ok(bind(sql, args).execute(&mut **tx).await.map_err(error)?.rows_affected())
 }
 
@@ -195,7 +212,9 @@ struct Named {
 async fn flush_loop(pool: PgPool, wakes: Weak<Wakes>, origin: Uuid) {
     while let Some(wakes) = wakes.upgrade() {
         // Woken at least this often, to see whether the store is gone.
-        let Ok(changes) = tokio::time::timeout(RECONNECT_PAUSE, wakes.next_flush()).await else { continue };
+        let Ok(changes) = tokio::time::timeout(RECONNECT_PAUSE, wakes.next_flush()).await else {
+            continue;
+        };
         if let Err(error) = flush(&pool, &changes, origin).await {
             tracing::warn!(%error, "cannot pass wake-ups on; the poll and the sweep stand in");
             wakes.put_back(changes);
@@ -218,7 +237,8 @@ async fn flush(pool: &PgPool, changes: &Changes, origin: Uuid) -> Result<(), sql
             transfers: changes.transfers.iter().cloned().collect(),
         }),
     };
-    let payload = serde_json::to_string(&note).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let payload =
+        serde_json::to_string(&note).map_err(|error| sqlx::Error::Encode(error.into()))?;
     let (tenants, times): (Vec<String>, Vec<i64>) =
         changes.ready.iter().map(|(tenant, at)| (tenant.to_string(), at.0)).unzip();
     let mut tx = pool.begin_with("BEGIN; SET LOCAL ROLE trunkline_scheduler").await?;
@@ -287,18 +307,25 @@ fn hear(wakes: &Wakes, payload: &str, origin: Uuid) {
         return;
     };
     runs.into_iter().for_each(|(tenant, run)| wakes.tell(Wake::Run(tenant, run)));
-    transfers.into_iter().for_each(|(tenant, transfer)| wakes.tell(Wake::Transfer(tenant, transfer)));
+    transfers
+        .into_iter()
+        .for_each(|(tenant, transfer)| wakes.tell(Wake::Transfer(tenant, transfer)));
 }
 
 fn error(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(db) => {
             let code = db.code().unwrap_or_default().into_owned();
-            // Connection exceptions, insufficient resources, operator intervention, lock and serialization
-            // conflicts: https://www.postgresql.org/docs/current/errcodes-appendix.html
+            // Connection exceptions, insufficient resources, operator intervention, lock and
+            // serialization conflicts:
+            // https://www.postgresql.org/docs/current/errcodes-appendix.html
             let transient = ["08", "53", "57"].iter().any(|class| code.starts_with(class))
                 || matches!(code.as_str(), "40001" | "40P01" | "55P03" | "25006");
-            if transient { Error::Unavailable(error.to_string()) } else { Error::Internal(error.to_string()) }
+            if transient {
+                Error::Unavailable(error.to_string())
+            } else {
+                Error::Internal(error.to_string())
+            }
         }
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)

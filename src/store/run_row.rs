@@ -1,4 +1,5 @@
-//! A run's row under its lock: loaded, changed in memory, saved once with its events and next revision.
+//! A run's row under its lock: loaded, changed in memory, saved once with its events and next
+//! revision.
 
 use uuid::Uuid;
 
@@ -152,7 +153,9 @@ impl RunRow {
 
     /// Takes the run where its jobs have brought it, if anywhere.
     pub fn settle(&mut self, now: Timestamp) {
-        if let Some(state) = run::settle(self.state, self.sealed, &self.counts, self.expires_at, now) {
+        if let Some(state) =
+            run::settle(self.state, self.sealed, &self.counts, self.expires_at, now)
+        {
             self.move_to(state, None, now);
         }
     }
@@ -196,9 +199,11 @@ impl RunRow {
 
 /// Reads the worker columns of a join of runs with workers.
 pub fn read_worker(row: &Row) -> Result<Option<WorkerView>> {
-    let (Some(id), Some(heartbeat_at), Some(expires_at)) =
-        (row.opt_text("worker_id")?, row.opt_int("heartbeat_at")?, row.opt_int("worker_expires_at")?)
-    else {
+    let (Some(id), Some(heartbeat_at), Some(expires_at)) = (
+        row.opt_text("worker_id")?,
+        row.opt_int("heartbeat_at")?,
+        row.opt_int("worker_expires_at")?,
+    ) else {
         return Ok(None);
     };
     Ok(Some(WorkerView {
@@ -256,7 +261,12 @@ pub async fn insert(tx: &mut Tx, tenant: &TenantId, run: &RunRow) -> Result<()> 
 }
 
 /// Saves what changed: row, revision and events, each in one statement for all runs.
-pub async fn save(tx: &mut Tx, tenant: &TenantId, runs: &mut [RunRow], now: Timestamp) -> Result<()> {
+pub async fn save(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    runs: &mut [RunRow],
+    now: Timestamp,
+) -> Result<()> {
     static EVENTS: Sql = Sql::new(
         "INSERT INTO run_events (tenant_id, run_id, revision, at, progress, events)
          SELECT $1, e.run_id, e.revision, $2, e.progress, e.events
@@ -271,7 +281,10 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, runs: &mut [RunRow], now: Time
     for run in &mut changed {
         run.revision += 1;
         run.updated_at = now;
-        tx.tell(tenant, run.events.iter().filter_map(|event| Told::of_run(run.id, run.revision, event)));
+        tx.tell(
+            tenant,
+            run.events.iter().filter_map(|event| Told::of_run(run.id, run.revision, event)),
+        );
         progress.push(to_json(&run.progress())?);
         events.push(to_json(&std::mem::take(&mut run.events))?);
         tx.run_changed(tenant, run.id);
@@ -317,8 +330,10 @@ async fn update(tx: &mut Tx, tenant: &TenantId, runs: &[&mut RunRow]) -> Result<
          FROM {rows 2 r: run_id uuid, state text, sealed boolean, settings text, concurrency bigint, weight bigint, priority bigint, starts_at bigint, expires_at bigint, last_error text, revision bigint, pass bigint, claimable_at bigint, job_priorities bigint, jobs_total bigint, queued bigint, dialing bigint, in_call bigint, completed bigint, failed bigint, canceled bigint, skipped bigint, expired bigint, outcomes text, worker_id text, updated_at bigint, started_at bigint, ended_at bigint}
          WHERE runs.tenant_id = $1 AND runs.run_id = r.run_id",
     );
-    let settings: Vec<String> = runs.iter().map(|run| to_json(&run.settings)).collect::<Result<_>>()?;
-    let outcomes: Vec<String> = runs.iter().map(|run| to_json(&run.outcomes)).collect::<Result<_>>()?;
+    let settings: Vec<String> =
+        runs.iter().map(|run| to_json(&run.settings)).collect::<Result<_>>()?;
+    let outcomes: Vec<String> =
+        runs.iter().map(|run| to_json(&run.outcomes)).collect::<Result<_>>()?;
     let rows = Rows::new()
         .uuids(runs.iter().map(|r| r.id.0))
         .texts(runs.iter().map(|r| r.state.as_str().to_owned()))

@@ -1,4 +1,5 @@
-//! Sealing: secrets are stored encrypted and authenticated under a master key that the database never sees (ADR 10).
+//! Sealing: secrets are stored encrypted and authenticated under a master key that the database
+//! never sees (ADR 10).
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -41,9 +42,9 @@ impl Keyring {
         let wrong = |why| Violation::new("sealing.keys", why);
         let mut keys: Vec<(String, XChaCha20Poly1305)> = Vec::new();
         for item in text.expose_secret().split(',').map(str::trim).filter(|item| !item.is_empty()) {
-            let (id, digits) = item
-                .split_once(':')
-                .ok_or_else(|| wrong("must be <id>:<64 hexadecimal digits>, separated by commas"))?;
+            let (id, digits) = item.split_once(':').ok_or_else(|| {
+                wrong("must be <id>:<64 hexadecimal digits>, separated by commas")
+            })?;
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             if !(1..=KEY_ID_MAX_LEN).contains(&id.len()) || !id.bytes().all(plain) {
                 return Err(wrong("an id must be 1 to 32 letters, digits, -, _ or ."));
@@ -80,8 +81,14 @@ impl Keyring {
     }
 
     /// Opens what `key_id` sealed for `context`.
-    pub(super) fn open(&self, context: &str, key_id: &str, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-        let damaged = || Error::Internal(format!("{context}: the sealed secrets are damaged or not its own"));
+    pub(super) fn open(
+        &self,
+        context: &str,
+        key_id: &str,
+        bytes: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let damaged =
+            || Error::Internal(format!("{context}: the sealed secrets are damaged or not its own"));
         let (_, cipher) = self.keys.iter().find(|(id, _)| id == key_id).ok_or_else(|| {
             Error::Internal(format!(
                 "{context}: sealed with master key {key_id}, which sealing.keys does not hold"
@@ -145,7 +152,8 @@ mod tests {
         let long = one(&"a".repeat(33), "1");
         let twice = format!("{},{}", one("a", "1"), one("a", "2"));
         let many = (0..17).map(|n| one(&n.to_string(), "1")).collect::<Vec<_>>().join(",");
-        for bad in ["1234", "a:1234", "a:zz", &one("", "1"), &one("a b", "1"), &long, &twice, &many] {
+        for bad in ["1234", "a:1234", "a:zz", &one("", "1"), &one("a b", "1"), &long, &twice, &many]
+        {
             let error = Keyring::parse(&bad.into()).err().unwrap().to_string();
             assert!(!error.contains("1111") && !error.contains("1234"), "{error}");
         }

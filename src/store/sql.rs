@@ -1,9 +1,9 @@
 //! SQL written once for both databases.
 //!
 //! A [`Sql`] is standard SQL with `$n` parameters and five marks that are rendered per dialect:
-//! - `{rows N alias: a uuid, b text, c bigint}`: a table made of the [`Rows`] given as parameter N. PostgreSQL
-//!   gets one array a column (`unnest`), so the rows take parameters N, N+1, …; SQLite one JSON text.
-//!   It must be the last parameter.
+//! - `{rows N alias: a uuid, b text, c bigint}`: a table made of the [`Rows`] given as parameter N.
+//!   PostgreSQL gets one array a column (`unnest`), so the rows take parameters N, N+1, …; SQLite
+//!   one JSON text. It must be the last parameter.
 //! - `{any N uuid}` / `{any N text}`: the list given as parameter N, for use after a column name.
 //! - `{for_update}`, `{for_update_skip_locked}`: row locks; SQLite has one writer and needs none.
 //! - `{now}`: database time in microseconds since the Unix epoch.
@@ -69,10 +69,16 @@ fn render_mark(mark: &str, dialect: Dialect, out: &mut String) {
         ("for_update", Dialect::Postgres) => "FOR UPDATE".to_owned(),
         ("for_update_skip_locked", Dialect::Postgres) => "FOR UPDATE SKIP LOCKED".to_owned(),
         ("for_update" | "for_update_skip_locked", Dialect::Sqlite) => String::new(),
-        ("now", Dialect::Postgres) => "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned(),
+        ("now", Dialect::Postgres) => {
+            "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned()
+        }
         ("now", Dialect::Sqlite) => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)".to_owned(),
         ("any", Dialect::Postgres) => {
-            format!("= ANY(${}::{}[])", words.next().unwrap_or_default(), words.next().unwrap_or_default())
+            format!(
+                "= ANY(${}::{}[])",
+                words.next().unwrap_or_default(),
+                words.next().unwrap_or_default()
+            )
         }
         ("any", Dialect::Sqlite) => {
             format!("IN (SELECT value FROM json_each(${}))", words.next().unwrap_or_default())
@@ -105,7 +111,8 @@ fn render_rows(mark: &str, dialect: Dialect) -> String {
             out.push_str("(SELECT ");
             for (i, (name, kind)) in columns.iter().enumerate() {
                 let comma = if i == 0 { "" } else { ", " };
-                // Without an affinity that fits the column's, `(a, b) IN` uses no more than a prefix of an index.
+                // Without an affinity that fits the column's, `(a, b) IN` uses no more than a
+                // prefix of an index.
                 let kind = if matches!(*kind, "uuid" | "text") { "TEXT" } else { "INTEGER" };
                 let _ = write!(out, "{comma}CAST(value ->> {i} AS {kind}) AS {name}");
             }
@@ -359,9 +366,9 @@ impl Row {
                 .map(|text| Uuid::try_parse(&text))
                 .transpose()
                 .map_err(|error| Error::Internal(format!("column {column}: {error}"))),
-            Self::Postgres(row) => {
-                row.try_get(column).map_err(|error| Error::Internal(format!("column {column}: {error}")))
-            }
+            Self::Postgres(row) => row
+                .try_get(column)
+                .map_err(|error| Error::Internal(format!("column {column}: {error}"))),
         }
     }
 
@@ -405,7 +412,8 @@ mod tests {
 
     #[test]
     fn rows_become_json() {
-        let rows = Rows::new().texts([Some("a\"b".to_owned()), None]).ints([1, 2]).bools([true, false]);
+        let rows =
+            Rows::new().texts([Some("a\"b".to_owned()), None]).ints([1, 2]).bools([true, false]);
         assert_eq!(rows.to_json(), r#"[["a\"b",1,true],[null,2,false]]"#);
     }
 }

@@ -37,7 +37,8 @@ impl Sqlite {
     /// Opens or creates the file and brings its schema up to date.
     pub async fn open(url: &str) -> Result<Self> {
         let bad_url = |why: String| Error::Invalid(Violation::new("database_url", why));
-        let options = SqliteConnectOptions::from_str(url).map_err(|error| bad_url(error.to_string()))?;
+        let options =
+            SqliteConnectOptions::from_str(url).map_err(|error| bad_url(error.to_string()))?;
         let path = options.get_filename().to_owned();
         if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
             return Err(bad_url(
@@ -56,8 +57,9 @@ impl Sqlite {
             .statement_cache_capacity(STATEMENTS_MAX)
             .pragma("cache_size", "-65536")
             .pragma("wal_autocheckpoint", "4000");
-        let cannot =
-            |error: sqlx::Error| Error::Unavailable(format!("cannot open {}: {error}", path.display()));
+        let cannot = |error: sqlx::Error| {
+            Error::Unavailable(format!("cannot open {}: {error}", path.display()))
+        };
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .min_connections(1)
@@ -91,7 +93,8 @@ impl Sqlite {
     }
 }
 
-/// The file holds phone numbers: only its owner reads it. SQLite gives its other files the same mode.
+/// The file holds phone numbers: only its owner reads it. SQLite gives its other files the same
+/// mode.
 fn create_private(path: &Path) -> Result<()> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
@@ -106,9 +109,11 @@ fn lock(path: &Path) -> Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let cannot =
-        |error: std::io::Error| Error::Unavailable(format!("cannot open {}: {error}", name.display()));
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
+    let cannot = |error: std::io::Error| {
+        Error::Unavailable(format!("cannot open {}: {error}", name.display()))
+    };
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Locked(format!(
@@ -146,7 +151,11 @@ pub async fn fetch(
 }
 
 /// How many rows the statement changed.
-pub async fn execute(tx: &mut Transaction<'static, Db>, sql: &'static str, args: Vec<Value>) -> Result<u64> {
+pub async fn execute(
+    tx: &mut Transaction<'static, Db>,
+    sql: &'static str,
+    args: Vec<Value>,
+) -> Result<u64> {
     Ok(bind(sql, args).execute(&mut **tx).await.map_err(error)?.rows_affected())
 }
 

@@ -12,7 +12,8 @@ use crate::domain::{
     AccountSid, CallId, CallSid, IncidentId, Phone, TenantId, Timestamp, TransferId, WorkerId,
 };
 
-/// Whoever is to do something at the carrier has done it, or is dead, after this: longer than a task may take.
+/// Whoever is to do something at the carrier has done it, or is dead, after this: longer than a
+/// task may take.
 pub const ACTING_MAX: Duration = Duration::from_secs(28);
 
 /// Who is transferred.
@@ -127,11 +128,12 @@ pub struct LegCall {
     pub probe: bool,
 }
 
-/// The use cases of transfers. As with [`Store`](super::Store): each is a transaction, and sees one tenant's rows only.
+/// The use cases of transfers. As with [`Store`](super::Store): each is a transaction, and sees one
+/// tenant's rows only.
 #[async_trait]
 pub trait Transfers: Send + Sync {
-    /// Starts a transfer. [`Error::Transfer`](super::Error::Transfer) if its caller's call does not allow it,
-    /// [`Error::Exists`](super::Error::Exists) if there is such an incident.
+    /// Starts a transfer. [`Error::Transfer`](super::Error::Transfer) if its caller's call does not
+    /// allow it, [`Error::Exists`](super::Error::Exists) if there is such an incident.
     async fn start_transfer(
         &self,
         tenant: &TenantId,
@@ -154,8 +156,8 @@ pub trait Transfers: Send + Sync {
         transfer: TransferId,
         key: Option<RequestKey>,
     ) -> Result<TransferView>;
-    /// Records what the carrier told of a transfer, and gives the transfer as it is then. What says nothing new
-    /// changes nothing.
+    /// Records what the carrier told of a transfer, and gives the transfer as it is then. What says
+    /// nothing new changes nothing.
     async fn transfer_fact(
         &self,
         tenant: &TenantId,
@@ -163,12 +165,23 @@ pub trait Transfers: Send + Sync {
         fact: Fact,
     ) -> Result<TransferView>;
     /// Records a call to us, if its caller is awaited, as the caller of that transfer.
-    async fn join_awaited(&self, tenant: &TenantId, call: &InboundCall) -> Result<Option<TransferView>>;
-    /// Takes in what the rows of its calls, the time, and `fact` say of the transfer that the task is about, and says
-    /// what to do next. Whoever is given something to do at the carrier brings the fact that comes of it; until then,
-    /// but not for longer than [`ACTING_MAX`], nobody else is given anything. Who `may_act` no more only learns it.
-    async fn advance_transfer(&self, task: &Task, fact: Option<Fact>, may_act: bool) -> Result<Advanced>;
-    /// Commits the intent of a call to the transfer's target, under the tenant's and the account's limits.
+    async fn join_awaited(
+        &self,
+        tenant: &TenantId,
+        call: &InboundCall,
+    ) -> Result<Option<TransferView>>;
+    /// Takes in what the rows of its calls, the time, and `fact` say of the transfer that the task
+    /// is about, and says what to do next. Whoever is given something to do at the carrier brings
+    /// the fact that comes of it; until then, but not for longer than [`ACTING_MAX`], nobody else
+    /// is given anything. Who `may_act` no more only learns it.
+    async fn advance_transfer(
+        &self,
+        task: &Task,
+        fact: Option<Fact>,
+        may_act: bool,
+    ) -> Result<Advanced>;
+    /// Commits the intent of a call to the transfer's target, under the tenant's and the account's
+    /// limits.
     async fn transfer_leg(
         &self,
         task: &Task,
@@ -228,11 +241,20 @@ impl Transfers for Engine {
         transfers::fact(self, tenant, transfer, &fact).await
     }
 
-    async fn join_awaited(&self, tenant: &TenantId, call: &InboundCall) -> Result<Option<TransferView>> {
+    async fn join_awaited(
+        &self,
+        tenant: &TenantId,
+        call: &InboundCall,
+    ) -> Result<Option<TransferView>> {
         transfers::join(self, tenant, call).await
     }
 
-    async fn advance_transfer(&self, task: &Task, fact: Option<Fact>, may_act: bool) -> Result<Advanced> {
+    async fn advance_transfer(
+        &self,
+        task: &Task,
+        fact: Option<Fact>,
+        may_act: bool,
+    ) -> Result<Advanced> {
         transfer_steps::advance(self, task, fact, may_act).await
     }
 

@@ -1,4 +1,5 @@
-//! Transfers: rows that are locked, changed by the domain's word, and saved with the log of what happened.
+//! Transfers: rows that are locked, changed by the domain's word, and saved with the log of what
+//! happened.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use crate::domain::webhook::Told;
 use crate::domain::{CallId, IncidentId, Phone, TenantId, Timestamp, TransferId};
 use crate::metrics::{self, StepResult};
 
-/// Once a transfer is over its caller leaves the queue; what is not empty after this is looked at again.
+/// Once a transfer is over its caller leaves the queue; what is not empty after this is looked at
+/// again.
 const QUEUE_EMPTY_AFTER: Duration = Duration::from_secs(5);
 
 /// A transfer, locked.
@@ -54,7 +56,8 @@ impl TransferRow {
         transfer: Transfer,
         now: Timestamp,
     ) -> Self {
-        let created = Event::Created { mode: transfer.mode, targets: transfer.settings.targets.len() };
+        let created =
+            Event::Created { mode: transfer.mode, targets: transfer.settings.targets.len() };
         let view = TransferView {
             id: TransferId(Uuid::now_v7()),
             incident,
@@ -64,7 +67,14 @@ impl TransferRow {
             updated_at: now,
             ended_at: None,
         };
-        Self { view, awaited, acting_until: None, events: vec![created], saved: Vec::new(), was: transfer }
+        Self {
+            view,
+            awaited,
+            acting_until: None,
+            events: vec![created],
+            saved: Vec::new(),
+            was: transfer,
+        }
     }
 
     /// Reads [`transfer_columns`].
@@ -150,11 +160,18 @@ pub async fn insert(tx: &mut Tx, tenant: &TenantId, row: &TransferRow) -> Result
     Ok(tx.execute(&INSERT, values).await? > 0)
 }
 
-/// Saves a transfer with what happened, under its next revision; without that, only who is at the carrier for it.
-/// A call to a target that is of no use any more is to be hung up; at the deadline somebody is to look.
-pub async fn save(tx: &mut Tx, tenant: &TenantId, row: &mut TransferRow, now: Timestamp) -> Result<()> {
-    static ACTING: Sql =
-        Sql::new("UPDATE transfers SET acting_until = $3 WHERE tenant_id = $1 AND transfer_id = $2");
+/// Saves a transfer with what happened, under its next revision; without that, only who is at the
+/// carrier for it. A call to a target that is of no use any more is to be hung up; at the deadline
+/// somebody is to look.
+pub async fn save(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    row: &mut TransferRow,
+    now: Timestamp,
+) -> Result<()> {
+    static ACTING: Sql = Sql::new(
+        "UPDATE transfers SET acting_until = $3 WHERE tenant_id = $1 AND transfer_id = $2",
+    );
     static SAVE: Sql = Sql::new(
         "UPDATE transfers SET call_id = $3, caller_phone = $4, state = $5, outcome = $6, progress = $7, acting_until = $8,
              wants_leg = $9, revision = revision + 1, updated_at = $10, ended_at = $11
@@ -191,7 +208,8 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, row: &mut TransferRow, now: Ti
         return Err(Error::Internal("a transfer ended twice".to_owned()));
     }
     let revision = row.view.revision + 1;
-    tx.execute(&LOG, args![tenant, id.0, revision, now, state.as_str(), to_json(&row.events)?]).await?;
+    tx.execute(&LOG, args![tenant, id.0, revision, now, state.as_str(), to_json(&row.events)?])
+        .await?;
     if let Some(outcome) = transfer.outcome() {
         let words = (state.as_str(), outcome.as_str());
         tx.tell(tenant, [Told::transfer_ended(id, transfer.caller, words, revision)]);
@@ -200,7 +218,8 @@ pub async fn save(tx: &mut Tx, tenant: &TenantId, row: &mut TransferRow, now: Ti
         hang_up(tx, tenant, leg, now).await?;
     }
     if ended && transfer.progress.queued {
-        tasks::enqueue(tx, tenant, task(TaskKind::CloseQueue, id, now + QUEUE_EMPTY_AFTER), now).await?;
+        tasks::enqueue(tx, tenant, task(TaskKind::CloseQueue, id, now + QUEUE_EMPTY_AFTER), now)
+            .await?;
     }
     if !ended && transfer.progress.deadline != row.was.progress.deadline || revision == 1 {
         tasks::enqueue(tx, tenant, step_task(id, transfer.progress.deadline), now).await?;
@@ -247,9 +266,12 @@ fn tell(tenant: &TenantId, view: &TransferView, event: &Event) {
             let way = match action {
                 Action::Enqueue => Method::Dequeue,
                 Action::Move => Method::Conference,
-                Action::Hold | Action::Redirect | Action::Return | Action::Check => Method::Redirect,
+                Action::Hold | Action::Redirect | Action::Return | Action::Check => {
+                    Method::Redirect
+                }
             };
-            let (way, action, code, class) = (way.as_str(), action.as_str(), &error.code, &error.class);
+            let (way, action, code, class) =
+                (way.as_str(), action.as_str(), &error.code, &error.class);
             metrics::transfer_step(way, result_of(error));
             tracing::warn!(event = "transfer_error", %tenant, %transfer, mode, action, code, class);
         }
@@ -295,7 +317,8 @@ fn task(kind: TaskKind, id: TransferId, run_at: Timestamp) -> NewTask {
     NewTask { kind, subject: format!("transfer {id}"), payload: tasks::payload(&[id.0]), run_at }
 }
 
-/// Has somebody look at the live transfers that these calls are part of: `callers` that ended, and `legs`' own.
+/// Has somebody look at the live transfers that these calls are part of: `callers` that ended, and
+/// `legs`' own.
 pub async fn nudge(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -321,7 +344,10 @@ pub async fn nudge(
 }
 
 /// Whether a caller in this state can be transferred.
-pub fn check_caller(direction: crate::domain::call::Direction, state: CallState) -> Result<(), Rejection> {
+pub fn check_caller(
+    direction: crate::domain::call::Direction,
+    state: CallState,
+) -> Result<(), Rejection> {
     use crate::domain::call::Direction;
     match direction {
         Direction::Transfer => Err(Rejection::PartOfTransfer),

@@ -1,5 +1,5 @@
-//! Short wake-ups: who hears of a commit, in this process and in others. Nothing is decided from a wake-up;
-//! it only makes somebody look sooner than the poll would.
+//! Short wake-ups: who hears of a commit, in this process and in others. Nothing is decided from a
+//! wake-up; it only makes somebody look sooner than the poll would.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +27,8 @@ pub struct Changes {
     pub calls_ended: Vec<(Direction, CallState)>,
     /// What is to be told to the tenant's endpoints, written with the rest.
     pub told: Option<(TenantId, Vec<Told>)>,
-    /// Whether there are new tasks. Other processes find them by their poll: one executor is enough.
+    /// Whether there are new tasks. Other processes find them by their poll: one executor is
+    /// enough.
     pub tasks: bool,
 }
 
@@ -56,7 +57,11 @@ pub struct Wakes {
 impl Wakes {
     /// Nobody listens yet.
     pub fn new() -> Self {
-        Self { sender: broadcast::Sender::new(CAPACITY), pending: Mutex::default(), flush: Notify::new() }
+        Self {
+            sender: broadcast::Sender::new(CAPACITY),
+            pending: Mutex::default(),
+            flush: Notify::new(),
+        }
     }
 
     /// A new listener.
@@ -91,7 +96,8 @@ impl Wakes {
         }
     }
 
-    /// A commit whose `ready_at` and whose other processes are still to be told: see [`Wakes::next_flush`].
+    /// A commit whose `ready_at` and whose other processes are still to be told: see
+    /// [`Wakes::next_flush`].
     pub fn committed(&self, changes: Changes) {
         self.tell_here(&changes);
         if changes.is_empty() {
@@ -112,7 +118,8 @@ impl Wakes {
     /// Waits for changes and takes them all.
     pub async fn next_flush(&self) -> Changes {
         loop {
-            let taken = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+            let taken =
+                std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {
                 return taken;
             }

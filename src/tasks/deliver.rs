@@ -19,13 +19,14 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends what is due to the task's endpoint, side by side, and records what became of it. What dies in between is
-    /// sent again: receivers know it by its id.
+    /// Sends what is due to the task's endpoint, side by side, and records what became of it. What
+    /// dies in between is sent again: receivers know it by its id.
     pub(super) async fn round(&self, store: &dyn Store, task: &Task) -> Result<()> {
         let Some(round) = store.begin_round(task).await? else { return Ok(()) };
         let tried = join_all(round.due.iter().map(|due| self.send(&round.target, due))).await;
-        let end =
-            store.end_round(task, round.target.revision, tried, self.disable_after, rand::random()).await?;
+        let end = store
+            .end_round(task, round.target.revision, tried, self.disable_after, rand::random())
+            .await?;
         metrics::deliveries_dead(end.dead);
         if end.dead > 0 {
             tracing::warn!(event = "webhook_deliveries_dead", webhook = %round.target.id, deliveries = end.dead);

@@ -1,8 +1,9 @@
 //! The one executor of durable tasks: claims what is due, over all tenants, and does it.
 //!
-//! A task is put in by the transaction that causes it and taken off by the one that does it, so it is done whatever
-//! dies in between: then its claim lapses, and whoever polls next is given it. What fails is tried again, later each
-//! time, and given up in the end; see [`domain::task`](crate::domain::task).
+//! A task is put in by the transaction that causes it and taken off by the one that does it, so it
+//! is done whatever dies in between: then its claim lapses, and whoever polls next is given it.
+//! What fails is tried again, later each time, and given up in the end; see
+//! [`domain::task`](crate::domain::task).
 
 mod deliver;
 mod transfer;
@@ -25,12 +26,15 @@ use crate::store::{Error, Result, Store, Task, TaskFate, Wake};
 pub use deliver::Sender;
 pub use transfer::Saga;
 
-/// Tasks inside that are under way at a time: they wait for the database, of which others want to have something, too.
+/// Tasks inside that are under way at a time: they wait for the database, of which others want to
+/// have something, too.
 const INSIDE_AT_ONCE: usize = 4;
-/// Tasks outside that are under way at a time: they wait for tenants' servers. A tenant has at most ten, one for each of
-/// its endpoints; one that fails is left alone for longer each time, so the slow leave room for the others.
+/// Tasks outside that are under way at a time: they wait for tenants' servers. A tenant has at most
+/// ten, one for each of its endpoints; one that fails is left alone for longer each time, so the
+/// slow leave room for the others.
 const OUTSIDE_AT_ONCE: usize = 64;
-/// Steps of transfers that are under way at a time: they wait for the carrier, and somebody waits for them.
+/// Steps of transfers that are under way at a time: they wait for the carrier, and somebody waits
+/// for them.
 const TRANSFERS_AT_ONCE: usize = 32;
 /// Tasks taken in one claim.
 const CLAIM_MAX: u32 = 8;
@@ -42,7 +46,8 @@ pub struct Config {
     pub holds: Duration,
     /// How long a task may take; shorter than a claim holds.
     pub task_max: Duration,
-    /// The longest pause between two looks: other processes' tasks come without a nudge, but for transfers.
+    /// The longest pause between two looks: other processes' tasks come without a nudge, but for
+    /// transfers.
     pub poll: Duration,
 }
 
@@ -62,7 +67,12 @@ pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationTo
 }
 
 /// The same for tasks outside.
-pub async fn run_outside(store: Arc<dyn Store>, sender: Sender, config: Config, shutdown: CancellationToken) {
+pub async fn run_outside(
+    store: Arc<dyn Store>,
+    sender: Sender,
+    config: Config,
+    shutdown: CancellationToken,
+) {
     work(store, With::Endpoints(sender), config, shutdown).await;
 }
 
@@ -139,12 +149,12 @@ async fn nudged(wakes: &mut broadcast::Receiver<Wake>, lane: Lane) {
 }
 
 async fn attempt(store: Arc<dyn Store>, with: With, task: Task, at_most: Duration) {
-    let span =
-        tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
+    let span = tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
     async {
         let began = Instant::now();
         let done = tokio::time::timeout(at_most, carry_out(&*store, &with, &task));
-        let done = done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));
+        let done =
+            done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));
         let took = began.elapsed();
         let end = match done {
             Ok(()) => {

@@ -29,18 +29,21 @@ use crate::store::{
 
 /// All repetitions of one update together: a task may take 25 s, and there is more to do in it.
 const ACT_WITHIN: Duration = Duration::from_secs(15);
-/// The last look at whether it was done: with that and [`STEPS_WITHIN`] still less than a task may take.
+/// The last look at whether it was done: with that and [`STEPS_WITHIN`] still less than a task may
+/// take.
 const LOOK_WITHIN: Duration = Duration::from_secs(4);
 /// A queue is deleted in this time, or later: it takes a place of those for whom somebody waits.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// How often an update is repeated when the carrier is away or busy, and the first wait before that.
+/// How often an update is repeated when the carrier is away or busy, and the first wait before
+/// that.
 const RETRIES: usize = 3;
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(200);
 /// A task that took this long already goes on as a new one.
 const STEPS_WITHIN: Duration = Duration::from_secs(5);
 /// The longest that a call waits for its turn by the meters without putting its task off.
 const HORIZON: Duration = Duration::from_millis(250);
-/// Calls to targets that are being sent at a time; also how many intents of theirs a crash can leave open.
+/// Calls to targets that are being sent at a time; also how many intents of theirs a crash can
+/// leave open.
 const LEGS_AT_ONCE: usize = 32;
 /// The carrier's clock may be behind ours by this much.
 const SKEW: Duration = Duration::from_secs(5);
@@ -113,7 +116,8 @@ impl Saga {
         if let Some(caller) = &advanced.caller {
             let name = self.documents(task, &advanced.view).room();
             let closed = timeout(CLOSE_WITHIN, self.delete_queue(caller, &name)).await;
-            closed.unwrap_or_else(|_| Err(Error::Unavailable("the carrier: timeout".to_owned())))?;
+            closed
+                .unwrap_or_else(|_| Err(Error::Unavailable("the carrier: timeout".to_owned())))?;
         }
         self.store.finish_task(task, None).await
     }
@@ -182,7 +186,9 @@ impl Saga {
             return asked.check().await;
         }
         if !self.reach.breakers.may_send(&asked.caller.account) {
-            return Err(carrier::Error::Unavailable { reason: "the circuit breaker is open".to_owned() });
+            return Err(carrier::Error::Unavailable {
+                reason: "the circuit breaker is open".to_owned(),
+            });
         }
         if asked.maybe_done.load(Ordering::Relaxed)
             && let Some(fact) = asked.look().await?
@@ -213,7 +219,12 @@ impl Saga {
     }
 
     /// Has the target called: some time later, if it is not possible now.
-    async fn call(&self, task: &Task, view: &TransferView, purpose: Purpose) -> Result<Option<Duration>> {
+    async fn call(
+        &self,
+        task: &Task,
+        view: &TransferView,
+        purpose: Purpose,
+    ) -> Result<Option<Duration>> {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else { return Ok(Some(HORIZON)) };
         let began = BootInstant::now();
         let intent = self.store.transfer_leg(task, purpose, &self.worker, HORIZON).await?;
@@ -224,15 +235,18 @@ impl Saga {
         };
         let documents = self.documents(task, view);
         let twiml = documents.target(&view.transfer, purpose, leg.call_id).to_xml();
-        let request = twiml.map_err(|why| why.to_string()).map(|xml| self.request(task, &leg, purpose, xml));
+        let request =
+            twiml.map_err(|why| why.to_string()).map(|xml| self.request(task, &leg, purpose, xml));
         let (saga, tenant, transfer) = (self.clone(), task.tenant.clone(), view.id);
         let span = tracing::info_span!("target", %transfer, call_id = %leg.call_id);
-        // A task of its own: once the request is on its way, nothing may stop its answer from being recorded.
+        // A task of its own: once the request is on its way, nothing may stop its answer from being
+        // recorded.
         self.sending.spawn(
             async move {
                 let reached = saga.reach.carriers.get(&leg.account).await;
                 tokio::time::sleep(leg.send_in).await;
-                let intent = Intent { call_id: leg.call_id, account: &leg.account, probe: leg.probe, began };
+                let intent =
+                    Intent { call_id: leg.call_id, account: &leg.account, probe: leg.probe, began };
                 let news = reach::send(&saga.reach, &*saga.store, intent, reached, request).await;
                 reach::record(&saga.recorder, &tenant, leg.call_id, news).await;
                 drop(permit);
@@ -247,7 +261,8 @@ impl Saga {
         let callback = |what: &str| {
             connection_override(&format!("{base}/twilio/{what}/{}/{}", task.tenant, leg.call_id))
         };
-        // Whoever takes the caller out of the queue accepted already, or is a person by the client's word.
+        // Whoever takes the caller out of the queue accepted already, or is a person by the
+        // client's word.
         let amd = (purpose == Purpose::Notify)
             .then(|| Amd { mode: AmdMode::Enable, callback_url: callback("amd") });
         CreateCall {
@@ -290,12 +305,16 @@ impl Asked<'_> {
         updated.map(drop)
     }
 
-    /// What came of an update whose answer nobody heard. Repeating one that connects the two would part them.
+    /// What came of an update whose answer nobody heard. Repeating one that connects the two would
+    /// part them.
     async fn look(&self) -> Result<Option<Fact>, carrier::Error> {
         match self.action {
             Action::Redirect => self.dialed().await,
             Action::Move => {
-                let met = self.client.is_in_conference(&self.account, &self.room, &self.caller.sid).await?;
+                let met = self
+                    .client
+                    .is_in_conference(&self.account, &self.room, &self.caller.sid)
+                    .await?;
                 Ok(met.then_some(Fact::Done(Action::Move)))
             }
             Action::Hold | Action::Enqueue | Action::Return | Action::Check => Ok(None),
@@ -306,8 +325,10 @@ impl Asked<'_> {
         let transfer = &self.view.transfer;
         let target = transfer.progress.target;
         let parent = Some(self.caller.sid.clone());
-        let legs =
-            self.client.list_calls(&self.account, &ListCalls { parent, ..ListCalls::default() }).await?;
+        let legs = self
+            .client
+            .list_calls(&self.account, &ListCalls { parent, ..ListCalls::default() })
+            .await?;
         let since = Timestamp(self.view.updated_at.micros() - micros(SKEW));
         // The newest comes first.
         let leg = legs.calls.iter().find(|leg| {
@@ -354,7 +375,9 @@ fn of_carrier(why: &carrier::Error) -> StepError {
     match why {
         carrier::Error::NotFound => error("not_found", "rejected"),
         carrier::Error::Rejected { code: Some(code), .. } => error(&code.to_string(), "rejected"),
-        carrier::Error::Rejected { http_status, .. } => error(&format!("http_{http_status}"), "rejected"),
+        carrier::Error::Rejected { http_status, .. } => {
+            error(&format!("http_{http_status}"), "rejected")
+        }
         carrier::Error::Unavailable { .. } => error("unavailable", "unavailable"),
         carrier::Error::Protocol { .. } => error("protocol", "protocol"),
     }

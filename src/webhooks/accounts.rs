@@ -42,8 +42,9 @@ impl Accounts {
         Self { store, book, remembered: Mutex::default(), numbers: Mutex::default() }
     }
 
-    /// The tokens that the tenant's callbacks may be signed with, the current one first; none if the tenant or its
-    /// account is not known here. A disabled tenant's calls go on to their end, so its callbacks count.
+    /// The tokens that the tenant's callbacks may be signed with, the current one first; none if
+    /// the tenant or its account is not known here. A disabled tenant's calls go on to their end,
+    /// so its callbacks count.
     pub async fn tokens_of(&self, tenant: &TenantId) -> Result<Vec<SecretString>> {
         let account = match self.remembered(tenant) {
             Some(account) => account,
@@ -60,10 +61,14 @@ impl Accounts {
     pub async fn tokens(&self, account: &AccountSid) -> Result<Vec<SecretString>> {
         let Some(access) = self.book.access(account).await? else { return Ok(Vec::new()) };
         let secrets = &access.secrets;
-        Ok(std::iter::once(&secrets.auth_token).chain(&secrets.previous_auth_token).cloned().collect())
+        Ok(std::iter::once(&secrets.auth_token)
+            .chain(&secrets.previous_auth_token)
+            .cloned()
+            .collect())
     }
 
-    /// Whom the call is for, by the number that was called; none if that is nobody's, or not one's alone.
+    /// Whom the call is for, by the number that was called; none if that is nobody's, or not one's
+    /// alone.
     pub async fn called(&self, callback: &StatusCallback) -> Result<Option<Called>> {
         let Some(number) = callback.to.clone() else { return Ok(None) };
         let key = (callback.account_sid.clone(), number);

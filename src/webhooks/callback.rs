@@ -23,8 +23,9 @@ const SIGNATURE: &str = "x-twilio-signature";
 /// What identifies the call, and what came.
 type Incoming = (State<Arc<Shared>>, Path<(String, String)>, OriginalUri, HeaderMap, Bytes);
 
-/// A status callback. Answers 204 once the news is committed, and also when it changes nothing: a repetition would
-/// not either. 403 for a bad signature, 400 for what cannot be read, 503 to be tried again.
+/// A status callback. Answers 204 once the news is committed, and also when it changes nothing: a
+/// repetition would not either. 403 for a bad signature, 400 for what cannot be read, 503 to be
+/// tried again.
 pub(super) async fn status(
     state: State<Arc<Shared>>,
     path: Path<(String, String)>,
@@ -66,19 +67,25 @@ async fn receive(
     (State(shared), Path((tenant, call_id)), OriginalUri(uri), headers, body): Incoming,
     parse: impl FnOnce(&[(String, String)]) -> Result<News, Violation>,
 ) -> StatusCode {
-    // A tenant or call id that is none was never in a URL of ours; to a stranger that is a bad signature.
+    // A tenant or call id that is none was never in a URL of ours; to a stranger that is a bad
+    // signature.
     let (Ok(tenant), Ok(call_id)) = (tenant.parse::<TenantId>(), call_id.parse::<CallId>()) else {
         metrics::callback(of, Heard::Forged);
         return StatusCode::FORBIDDEN;
     };
     let span = tracing::info_span!("callback", %tenant, %call_id);
     let (status, heard) = async {
-        let params: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
+        let params: Vec<(String, String)> =
+            url::form_urlencoded::parse(&body).into_owned().collect();
         let path = uri.path_and_query().map_or("", |path| path.as_str());
         match is_signed(&shared, &tenant, path, &params, &headers).await {
             Ok(true) => {}
             Ok(false) => {
-                tracing::warn!(event = "callback_refused", reason = "signature", "missing or wrong");
+                tracing::warn!(
+                    event = "callback_refused",
+                    reason = "signature",
+                    "missing or wrong"
+                );
                 return (StatusCode::FORBIDDEN, Heard::Forged);
             }
             Err(status) => return (status, Heard::Unavailable),
@@ -125,10 +132,16 @@ pub(super) fn is_signed_with(
     signature::verify(&tokens, &url, Body::Form(params), given)
 }
 
-async fn record(shared: Arc<Shared>, tenant: TenantId, call_id: CallId, news: News) -> (StatusCode, Heard) {
+async fn record(
+    shared: Arc<Shared>,
+    tenant: TenantId,
+    call_id: CallId,
+    news: News,
+) -> (StatusCode, Heard) {
     // A task of its own: Twilio hanging up must not stop a commit half-way to its answer.
-    let recording =
-        tokio::spawn(async move { shared.recorder.record(&tenant, call_id, news).await }.in_current_span());
+    let recording = tokio::spawn(
+        async move { shared.recorder.record(&tenant, call_id, news).await }.in_current_span(),
+    );
     recorded(recording).await
 }
 
@@ -154,15 +167,27 @@ fn heard(applied: Applied) -> Heard {
             Heard::Applied
         }
         Applied::Unchanged(state) => {
-            tracing::debug!(event = "callback_ignored", state = state.as_str(), "it says nothing new");
+            tracing::debug!(
+                event = "callback_ignored",
+                state = state.as_str(),
+                "it says nothing new"
+            );
             Heard::Unchanged
         }
         Applied::NoSuchCall => {
-            tracing::warn!(event = "callback_refused", reason = "no_such_call", "not a call of the tenant");
+            tracing::warn!(
+                event = "callback_refused",
+                reason = "no_such_call",
+                "not a call of the tenant"
+            );
             Heard::Stray
         }
         Applied::OtherSid => {
-            tracing::warn!(event = "callback_refused", reason = "other_sid", "another SID is on record");
+            tracing::warn!(
+                event = "callback_refused",
+                reason = "other_sid",
+                "another SID is on record"
+            );
             Heard::Stray
         }
     }

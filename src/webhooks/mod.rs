@@ -37,7 +37,8 @@ struct Shared {
     store: Arc<dyn Store>,
     recorder: Recorder,
     accounts: Accounts,
-    /// Without a slash at the end. Signatures are checked against it, never against the Host header.
+    /// Without a slash at the end. Signatures are checked against it, never against the Host
+    /// header.
     public_url: String,
     /// Key presses that are being stored.
     opt_outs: opt_out::InHand,

@@ -1,7 +1,9 @@
-//! A key pressed during a call: whoever pressed the run's opt-out key is suppressed, and told so once that is committed.
+//! A key pressed during a call: whoever pressed the run's opt-out key is suppressed, and told so
+//! once that is committed.
 //!
-//! While the database is away the call is kept waiting: it comes back here every few seconds. Beside that each key press
-//! is tried again for as long as this process lives, so that it is not lost when the callee hangs up.
+//! While the database is away the call is kept waiting: it comes back here every few seconds.
+//! Beside that each key press is tried again for as long as this process lives, so that it is not
+//! lost when the callee hangs up.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +27,8 @@ use crate::store::{Error, Result};
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// After so many rounds of waiting the callee is let go; the key press is tried further without it.
 const ROUNDS_MAX: u32 = 8;
-/// Key presses tried at a time. More are refused, and Twilio asks again: its requests carry our override for retries.
+/// Key presses tried at a time. More are refused, and Twilio asks again: its requests carry our
+/// override for retries.
 const IN_HAND_MAX: usize = 1_000;
 /// The longest pause between two tries.
 const TRY_EVERY: Duration = Duration::from_secs(5);
@@ -74,7 +77,8 @@ enum Done {
     NoSuchCall,
 }
 
-/// A key was pressed, or the call comes back to hear what became of that. Answers 200 with TwiML; 403 for a bad signature.
+/// A key was pressed, or the call comes back to hear what became of that. Answers 200 with TwiML;
+/// 403 for a bad signature.
 pub(super) async fn opt_out(
     State(shared): State<Arc<Shared>>,
     Path((tenant, call_id)): Path<(String, String)>,
@@ -88,11 +92,14 @@ pub(super) async fn opt_out(
     let params: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
     let path = uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
     let query: Vec<(String, String)> =
-        url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
     let of = |pairs: &[(String, String)], name: &str| {
         pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
     };
-    // The key is what the callee was told, whatever the run's settings are by now. The signature covers the address.
+    // The key is what the callee was told, whatever the run's settings are by now. The signature
+    // covers the address.
     let key = of(&query, "key").unwrap_or_default();
     let digits = of(&query, "digits").or_else(|| of(&params, "Digits")).unwrap_or_default();
     let round = of(&query, "round").and_then(|round| round.parse().ok()).unwrap_or(0_u32);
@@ -103,7 +110,8 @@ pub(super) async fn opt_out(
 
 async fn take(shared: Arc<Shared>, press: Press, round: u32) -> Response {
     let action = address(&shared, &press);
-    let again = format!("{action}&digits={}&round={}", encoded(&press.digits), round.saturating_add(1));
+    let again =
+        format!("{action}&digits={}&round={}", encoded(&press.digits), round.saturating_add(1));
     let (action, again) = (connection_override(&action), connection_override(&again));
     let meant = press.is_meant();
     let (sender, answer) = oneshot::channel();

@@ -1,4 +1,5 @@
-//! What the carrier asks about transfers: answered with TwiML from where the transfer stands, never with silence.
+//! What the carrier asks about transfers: answered with TwiML from where the transfer stands, never
+//! with silence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::domain::transfer::{Action, DialEnd, Fact, Miss, Phase, heard};
 use crate::domain::{TenantId, TransferId};
 use crate::store::{Error, Result, TransferView};
 
-/// The longest that somebody on the line waits for an answer that needs a commit; then they hear that it takes a moment.
+/// The longest that somebody on the line waits for an answer that needs a commit; then they hear
+/// that it takes a moment.
 const COMMIT_WITHIN: Duration = Duration::from_secs(3);
 /// How often that is said; then it is an apology, and the call ends.
 const MOMENTS_MAX: u32 = 5;
@@ -34,8 +36,8 @@ struct Question {
     params: Vec<(String, String)>,
 }
 
-/// A question, or news, about a transfer. 200 with TwiML, 204 for news; 403 for a bad signature; 503 for news that could
-/// not be stored.
+/// A question, or news, about a transfer. 200 with TwiML, 204 for news; 403 for a bad signature;
+/// 503 for news that could not be stored.
 pub(super) async fn ask(
     State(shared): State<Arc<Shared>>,
     Path((tenant, id, what)): Path<(String, String, String)>,
@@ -51,7 +53,8 @@ pub(super) async fn ask(
     };
     let span = tracing::info_span!("transfer", %tenant, transfer = %id, %ask);
     async {
-        let mut params: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
+        let mut params: Vec<(String, String)> =
+            url::form_urlencoded::parse(&body).into_owned().collect();
         let path = uri.path_and_query().map_or("", |path| path.as_str());
         match callback::is_signed(&shared, &tenant, path, &params, &headers).await {
             Ok(true) => {}
@@ -95,7 +98,9 @@ impl Question {
             Ask::Queue | Ask::Over => documents.caller(transfer),
             Ask::Wait => documents.waiting(transfer),
             Ask::Connect(_) => twiml::Response::default(),
-            Ask::Key(leg) => documents.pressed(transfer, leg, self.param("Digits").unwrap_or_default()),
+            Ask::Key(leg) => {
+                documents.pressed(transfer, leg, self.param("Digits").unwrap_or_default())
+            }
         };
         xml(&document)
     }
@@ -129,7 +134,8 @@ impl Question {
             Ask::Dial(n) => {
                 // `answered` is Twilio's word for a dialed party that was connected and is gone.
                 let talked = self.param("DialCallStatus") == Some("answered");
-                let how = if talked { Some(CarrierStatus::Completed) } else { status("DialCallStatus") };
+                let how =
+                    if talked { Some(CarrierStatus::Completed) } else { status("DialCallStatus") };
                 vec![Fact::ChildEnded(n, dial_end(how))]
             }
             Ask::Child(n) => match status("CallStatus") {

@@ -25,11 +25,12 @@ use crate::store::{Applied, Error, InboundCall, Result};
 const APOLOGY: &str = "We are sorry. Nobody can take your call right now. Please try again later.";
 /// The longest that a caller waits while the tenant is looked up; then it is an apology.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
-/// How often recording is tried again while the database is away. The call's last callback records it, too.
+/// How often recording is tried again while the database is away. The call's last callback records
+/// it, too.
 const RECORD_TRIES: usize = 5;
 
-/// A call comes in. Answers 200 with TwiML, whatever becomes of its record; 403 for a bad signature, 400 for what
-/// cannot be read.
+/// A call comes in. Answers 200 with TwiML, whatever becomes of its record; 403 for a bad
+/// signature, 400 for what cannot be read.
 pub(super) async fn voice(
     State(shared): State<Arc<Shared>>,
     OriginalUri(uri): OriginalUri,
@@ -54,8 +55,8 @@ pub(super) async fn voice(
         match joined(&shared, &called.tenant, &callback).await {
             Ok(Some(hold)) => return hold,
             Ok(None) => {}
-            // Whoever is awaited must not be dismissed with a greeting because a commit is slow. Once is enough for
-            // all others.
+            // Whoever is awaited must not be dismissed with a greeting because a commit is slow.
+            // Once is enough for all others.
             Err(()) if uri.query().is_none() => {
                 let again = format!("{}{}?again=1", shared.public_url, uri.path());
                 return transfer::xml(&carrier::transfer::one_moment(again));
@@ -66,23 +67,27 @@ pub(super) async fn voice(
     let greeting = called.as_ref().and_then(|called| called.greeting.clone());
     let span = tracing::info_span!("inbound", call_sid = %callback.call_sid);
     // In its own time: nobody should hear silence because a commit is slow.
-    tokio::spawn(record_patiently(shared, called.map(|called| called.tenant), callback).instrument(span));
+    tokio::spawn(
+        record_patiently(shared, called.map(|called| called.tenant), callback).instrument(span),
+    );
     let xml = document(greeting.as_ref());
     ([(header::CONTENT_TYPE, "text/xml; charset=utf-8")], xml).into_response()
 }
 
-/// What the caller hears if an incident waits for them. Their call is recorded with it. An error if that is not known.
+/// What the caller hears if an incident waits for them. Their call is recorded with it. An error if
+/// that is not known.
 async fn joined(
     shared: &Shared,
     tenant: &TenantId,
     callback: &StatusCallback,
 ) -> std::result::Result<Option<Response>, ()> {
     let Some(call) = inbound(callback) else { return Ok(None) };
-    let joined = tokio::time::timeout(LOOK_UP_WITHIN, shared.store.join_awaited(tenant, &call)).await;
     let joined =
-        joined.map_err(|_| tracing::warn!("looking up whether a caller is awaited takes too long"))?;
-    let view =
-        joined.map_err(|error| tracing::warn!(%error, "cannot look up whether a caller is awaited"))?;
+        tokio::time::timeout(LOOK_UP_WITHIN, shared.store.join_awaited(tenant, &call)).await;
+    let joined = joined
+        .map_err(|_| tracing::warn!("looking up whether a caller is awaited takes too long"))?;
+    let view = joined
+        .map_err(|error| tracing::warn!(%error, "cannot look up whether a caller is awaited"))?;
     Ok(view.map(|view| {
         let documents = Documents::new(&shared.public_url, tenant, view.id);
         transfer::xml(&documents.caller(&view.transfer))
@@ -112,8 +117,9 @@ pub(super) async fn status(
     };
     let span = tracing::info_span!("inbound", call_sid = %callback.call_sid);
     // A task of its own: Twilio hanging up must not stop a commit half-way to its answer.
-    let recording =
-        tokio::spawn(async move { find_and_record(&shared, None, &callback).await }.instrument(span));
+    let recording = tokio::spawn(
+        async move { find_and_record(&shared, None, &callback).await }.instrument(span),
+    );
     let (status, heard) = callback::recorded(recording).await;
     metrics::callback(HeardOf::VoiceStatus, heard);
     status
@@ -128,7 +134,8 @@ async fn read(
     body: &Bytes,
 ) -> std::result::Result<StatusCallback, StatusCode> {
     let params: Vec<(String, String)> = url::form_urlencoded::parse(body).into_owned().collect();
-    let account = params.iter().find(|(name, _)| name == "AccountSid").and_then(|(_, sid)| sid.parse().ok());
+    let account =
+        params.iter().find(|(name, _)| name == "AccountSid").and_then(|(_, sid)| sid.parse().ok());
     let tokens = match account {
         None => Vec::new(),
         Some(account) => shared.accounts.tokens(&account).await.map_err(|error| {

@@ -1,4 +1,5 @@
-//! Frequency caps: what counts against a phone, over all runs of a tenant, and until when its jobs wait.
+//! Frequency caps: what counts against a phone, over all runs of a tenant, and until when its jobs
+//! wait.
 
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use trunkline::store::{
 
 use crate::store::reschedule_all;
 use crate::support::raw::Raw;
-use crate::support::{TestDatabase, job, make_tenant, new_run, on_both_databases, phone, settings, worker};
+use crate::support::{
+    TestDatabase, job, make_tenant, new_run, on_both_databases, phone, settings, worker,
+};
 
 on_both_databases!(
     runs_of_a_tenant_share_a_phones_cap,
@@ -115,7 +118,10 @@ async fn runs_of_a_tenant_share_a_phones_cap(database: TestDatabase) {
     let waiting = world.jobs(third).await.remove(0);
     assert_eq!(waiting.state, JobState::Queued);
     let day = Duration::from_secs(24 * 3_600);
-    assert!(waiting.eligible_at <= first_tried + day, "the first attempt's time is the one to wait for");
+    assert!(
+        waiting.eligible_at <= first_tried + day,
+        "the first attempt's time is the one to wait for"
+    );
     assert!(waiting.eligible_at > first_tried + day - Duration::from_secs(60));
     let until = waiting.eligible_at;
     let held = Reason::FrequencyCap { cap: rule.frequency_caps[0], until };
@@ -160,9 +166,13 @@ async fn what_rang_nowhere_does_not_count(database: TestDatabase) {
     let given_up = News::Presumed { code: "stale_no_call_sid", message: message() };
     world.store.apply(&world.tenant, &[(call(3), given_up)]).await.unwrap();
     let run = world.create(capped(1, Span::CalendarDays(1)), 0..5).await;
-    let mut dialed: Vec<_> = world.claim().await.into_iter().filter(|call| call.run_id == run).collect();
+    let mut dialed: Vec<_> =
+        world.claim().await.into_iter().filter(|call| call.run_id == run).collect();
     dialed.sort_by_key(|call| call.to.clone());
-    assert_eq!(dialed.into_iter().map(|call| call.to).collect::<Vec<_>>(), [phone(0), phone(1), phone(2)]);
+    assert_eq!(
+        dialed.into_iter().map(|call| call.to).collect::<Vec<_>>(),
+        [phone(0), phone(1), phone(2)]
+    );
 }
 
 async fn a_day_ends_at_the_callees_midnight(database: TestDatabase) {
@@ -207,12 +217,15 @@ async fn only_the_capped_wait(database: TestDatabase) {
     dialed.sort();
     assert_eq!(dialed, (5..20).map(phone).collect::<Vec<_>>());
     // Another rule changes: who is capped waits on, and the log says nothing of them.
-    let waiting =
-        async || world.store.list_jobs(&world.tenant, run, &[JobState::Queued], PAGE).await.unwrap();
+    let waiting = async || {
+        world.store.list_jobs(&world.tenant, run, &[JobState::Queued], PAGE).await.unwrap()
+    };
     let before = waiting().await;
     let far = vec![jiff::civil::date(2099, 12, 24)];
-    let patch =
-        RunPatch { settings: RunSettings { holidays: far, ..settings() }, fields: vec![RunField::Holidays] };
+    let patch = RunPatch {
+        settings: RunSettings { holidays: far, ..settings() },
+        fields: vec![RunField::Holidays],
+    };
     let changed = world.store.update_run(&world.tenant, run, patch, None).await.unwrap();
     assert_eq!(reschedule_all(&world.store).await, 2, "a page, and one that finds no more");
     assert_eq!(waiting().await, before);

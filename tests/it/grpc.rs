@@ -107,7 +107,14 @@ impl Server {
             jobs: (0..jobs).map(job).collect(),
             ..Default::default()
         };
-        self.queue().create_run(with("one", request)).await.unwrap().into_inner().run.unwrap().run_id
+        self.queue()
+            .create_run(with("one", request))
+            .await
+            .unwrap()
+            .into_inner()
+            .run
+            .unwrap()
+            .run_id
     }
 }
 
@@ -121,7 +128,10 @@ async fn keys_scopes_and_tenants(test: TestStore) {
     let get = || pb::GetRunRequest { run_id: run_id.clone() };
     let mut queue = server.queue();
     assert_eq!(queue.get_run(Request::new(get())).await.unwrap_err().code(), Code::Unauthenticated);
-    assert_eq!(queue.get_run(with("nobody", get())).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(
+        queue.get_run(with("nobody", get())).await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
     assert_eq!(queue.get_run(with("two", get())).await.unwrap_err().code(), Code::NotFound);
     let response = queue.get_run(with("reader", get())).await.unwrap();
     assert!(response.metadata().contains_key("x-request-id"));
@@ -146,7 +156,8 @@ async fn request_ids_repeat_and_refuse(test: TestStore) {
     assert_eq!(first, again);
     let other = queue.create_run(with("one", request(2))).await.unwrap_err();
     assert_eq!((other.code(), field(&other)), (Code::InvalidArgument, "request_id".into()));
-    let past = pb::RunSettings { expires_at: Some(prost_types::Timestamp::default()), ..settings() };
+    let past =
+        pb::RunSettings { expires_at: Some(prost_types::Timestamp::default()), ..settings() };
     let request = pb::CreateRunRequest { settings: Some(past), ..Default::default() };
     let past = queue.create_run(with("one", request)).await.unwrap_err();
     assert_eq!(field(&past), "settings.expires_at");
@@ -157,8 +168,12 @@ async fn pages_jobs_and_leads(test: TestStore) {
     let run_id = server.run(25).await;
     let (mut token, mut seen) = (String::new(), Vec::new());
     loop {
-        let request =
-            pb::ListJobsRequest { run_id: run_id.clone(), page_size: 10, page_token: token, states: vec![] };
+        let request = pb::ListJobsRequest {
+            run_id: run_id.clone(),
+            page_size: 10,
+            page_token: token,
+            states: vec![],
+        };
         let page = server.queue().list_jobs(with("one", request)).await.unwrap().into_inner();
         seen.extend(page.jobs.into_iter().map(|job| job.job_id));
         token = page.next_page_token;
@@ -169,7 +184,8 @@ async fn pages_jobs_and_leads(test: TestStore) {
     seen.dedup();
     assert_eq!(seen.len(), 25);
     let mut leads = LeadsClient::new(server.channel.clone());
-    let all = leads.list_leads(with("one", pb::ListLeadsRequest::default())).await.unwrap().into_inner();
+    let all =
+        leads.list_leads(with("one", pb::ListLeadsRequest::default())).await.unwrap().into_inner();
     assert_eq!(all.leads.len(), 25);
     let lead = pb::LeadFacts { phone: support::phone(3).expose().into(), ..Default::default() };
     let create = pb::CreateLeadRequest { lead: Some(lead), ..Default::default() };
@@ -187,9 +203,12 @@ async fn imports_resume(test: TestStore) {
     };
     let send = |parts: Vec<pb::ImportJobsRequest>| {
         let mut queue = server.queue();
-        async move { queue.import_jobs(with("one", tokio_stream::iter(parts))).await.map(|r| r.into_inner()) }
+        async move {
+            queue.import_jobs(with("one", tokio_stream::iter(parts))).await.map(|r| r.into_inner())
+        }
     };
-    let headed = |seal, batches: Vec<_>| [vec![part(import::Part::Header(header(seal)))], batches].concat();
+    let headed =
+        |seal, batches: Vec<_>| [vec![part(import::Part::Header(header(seal)))], batches].concat();
     let first = send(headed(false, vec![batch(0, 10), batch(10, 10)])).await.unwrap();
     assert_eq!((first.offset, first.added_count), (20, 20));
     let gap = send(headed(false, vec![batch(21, 1)])).await.unwrap_err();
@@ -197,7 +216,12 @@ async fn imports_resume(test: TestStore) {
     assert_eq!(field(&send(vec![batch(0, 1)]).await.unwrap_err()), "header");
     let again = send(headed(true, vec![batch(0, 15), batch(15, 15)])).await.unwrap();
     assert_eq!((again.offset, again.added_count, again.duplicate_count), (30, 10, 0));
-    let run = server.queue().get_run(with("one", pb::GetRunRequest { run_id })).await.unwrap().into_inner();
+    let run = server
+        .queue()
+        .get_run(with("one", pb::GetRunRequest { run_id }))
+        .await
+        .unwrap()
+        .into_inner();
     let run = run.run.unwrap();
     assert!(run.sealed);
     assert_eq!(run.progress.unwrap().counts.unwrap().total, 30);
@@ -263,7 +287,8 @@ async fn watches_to_the_end_and_resumes_anywhere(test: TestStore) {
     let run = run_id.parse().unwrap();
     let cursor = |revision| Cursor { epoch: epoch.clone(), run, revision };
     for at in 0..=total {
-        let mut stream = watch(&server, &run_id, &cursor(at).to_string(), pb::WatchView::Full).await;
+        let mut stream =
+            watch(&server, &run_id, &cursor(at).to_string(), pb::WatchView::Full).await;
         let mut got = Vec::new();
         while let Some(update) = stream.message().await.unwrap() {
             if let Some(Kind::Events(_)) = update.kind {
@@ -275,7 +300,10 @@ async fn watches_to_the_end_and_resumes_anywhere(test: TestStore) {
     for (cursor, reason) in [
         (cursor(total + 1), "future"),
         (Cursor { epoch: "other".into(), ..cursor(1) }, "foreign_epoch"),
-        (Cursor { run: "00000000-0000-0000-0000-000000000000".parse().unwrap(), ..cursor(1) }, "other_run"),
+        (
+            Cursor { run: "00000000-0000-0000-0000-000000000000".parse().unwrap(), ..cursor(1) },
+            "other_run",
+        ),
     ] {
         for view in [pb::WatchView::Full, pb::WatchView::Progress] {
             let mut stream = watch(&server, &run_id, &cursor.to_string(), view).await;
@@ -307,7 +335,8 @@ async fn deadlines_are_ours(test: TestStore) {
     let run_id = server.run(1).await;
     // Long enough for the answer's beginning: until then tonic's client has a timer of its own.
     for _ in 0..3 {
-        let mut request = with("one", pb::WatchRunRequest { run_id: run_id.clone(), ..Default::default() });
+        let mut request =
+            with("one", pb::WatchRunRequest { run_id: run_id.clone(), ..Default::default() });
         request.metadata_mut().insert("grpc-timeout", "1500m".parse().unwrap());
         let mut stream = server.queue().watch_run(request).await.unwrap().into_inner();
         let end = loop {
@@ -334,7 +363,8 @@ async fn unary_deadlines_beat_tonics(test: TestStore) {
     assert_eq!(claim.calls.len(), 1);
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
-    let message = pb::PauseRunRequest { run_id: run_id.clone(), ..Default::default() }.encode_to_vec();
+    let message =
+        pb::PauseRunRequest { run_id: run_id.clone(), ..Default::default() }.encode_to_vec();
     let mut body = vec![0];
     body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     body.extend(message);

@@ -34,8 +34,12 @@ async fn a_hang_up_ends_a_live_call() {
     let last = world.until(&sid, CarrierStatus::Completed).await;
     assert!(last.call_duration_s.is_some());
 
-    let again = world.client.update_call(&world.account, &sid, &UpdateCall::Hangup).await.unwrap_err();
-    assert!(matches!(again, Error::Rejected { class: CodeClass::Race, code: Some(21220), .. }), "{again}");
+    let again =
+        world.client.update_call(&world.account, &sid, &UpdateCall::Hangup).await.unwrap_err();
+    assert!(
+        matches!(again, Error::Rejected { class: CodeClass::Race, code: Some(21220), .. }),
+        "{again}"
+    );
     assert_eq!(world.simulator.live_calls(), 0);
 }
 
@@ -97,7 +101,8 @@ async fn lists_page_by_page() {
     assert_eq!(listed, created, "newest first, each once");
 
     let of = |to: u32, status| ListCalls { to: Some(phone(to)), status, ..ListCalls::default() };
-    let count = async |list| world.client.list_calls(&world.account, &list).await.unwrap().calls.len();
+    let count =
+        async |list| world.client.list_calls(&world.account, &list).await.unwrap().calls.len();
     assert_eq!(count(of(0, None)).await, 4);
     assert_eq!(count(of(9, None)).await, 0);
     assert_eq!(count(of(0, Some(CarrierStatus::Busy))).await, 0);
@@ -140,7 +145,8 @@ async fn the_ledger_judges() {
     assert_eq!((ledger.peak_concurrency(), ledger.peak_live), (3, 3));
     assert_eq!(ledger.pace_violations(0.01, Duration::ZERO).len(), 2);
 
-    let json: serde_json::Value = serde_json::from_str(&world.get("/simulator/ledger").await).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&world.get("/simulator/ledger").await).unwrap();
     assert_eq!(json["entries"].as_array().unwrap().len(), 3);
     assert_eq!(json["entries"][0]["status_callback"], world.call(1).status_callback);
     assert!(world.get("/simulator/health").await.contains("\"live\":3"));

@@ -71,7 +71,10 @@ async fn exactly_one_call_of_the_list_is_adopted(test: TestStore) {
     assert_eq!(store.resolve_unknown(&due, two).await.unwrap(), Verdict::Wait { empty: false });
     let old = candidate(3, now - Duration::from_secs(600));
     let found = vec![old, candidate(1, now)];
-    assert_eq!(store.resolve_unknown(&due, found).await.unwrap(), Verdict::Adopt(candidate(1, now)));
+    assert_eq!(
+        store.resolve_unknown(&due, found).await.unwrap(),
+        Verdict::Adopt(candidate(1, now))
+    );
     let adopted = store.call(&tenant, call).await.unwrap().call;
     assert_eq!((adopted.state, adopted.sid), (CallState::Ringing, Some(sid(1))));
     // It is unknown no longer: nothing is left to decide.
@@ -105,7 +108,10 @@ async fn another_tenants_unknown_call_stands_in_the_way(test: TestStore) {
     assert_eq!(verdict, Verdict::Wait { empty: false });
     store.apply(&b, &[(of_b, News::Submitted { sid: sid(2) })]).await.unwrap();
     let found = vec![candidate(1, now), candidate(2, now)];
-    assert_eq!(store.resolve_unknown(&due, found).await.unwrap(), Verdict::Adopt(candidate(1, now)));
+    assert_eq!(
+        store.resolve_unknown(&due, found).await.unwrap(),
+        Verdict::Adopt(candidate(1, now))
+    );
 }
 
 async fn an_empty_look_up_is_counted(test: TestStore) {
@@ -116,9 +122,15 @@ async fn an_empty_look_up_is_counted(test: TestStore) {
     let due = due(store, &tenant, call).await;
     for _ in 0..3 {
         // A minute has not passed, so however many are empty, nothing is given up.
-        assert_eq!(store.resolve_unknown(&due, vec![]).await.unwrap(), Verdict::Wait { empty: true });
+        assert_eq!(
+            store.resolve_unknown(&due, vec![]).await.unwrap(),
+            Verdict::Wait { empty: true }
+        );
     }
-    assert!(store.take_due_calls(10).await.unwrap().is_empty(), "ten seconds have not passed either");
+    assert!(
+        store.take_due_calls(10).await.unwrap().is_empty(),
+        "ten seconds have not passed either"
+    );
     assert_eq!(store.call(&tenant, call).await.unwrap().call.state, CallState::Unknown);
 }
 
@@ -138,12 +150,18 @@ async fn an_orphan_is_hung_up_until_its_end_is_known(test: TestStore) {
         error_code: None,
     };
     store.apply(&tenant, &[(call, news(CarrierStatus::InProgress))]).await.unwrap();
-    assert_eq!(store.take_hangups(9).await.unwrap().iter().map(|h| h.call_id).collect::<Vec<_>>(), [call]);
+    assert_eq!(
+        store.take_hangups(9).await.unwrap().iter().map(|h| h.call_id).collect::<Vec<_>>(),
+        [call]
+    );
     store.apply(&tenant, &[(call, news(CarrierStatus::Completed))]).await.unwrap();
     let view = store.call(&tenant, call).await.unwrap();
     assert_eq!((view.call.state, view.call.presumed), (CallState::Completed, false));
     let run = store.run(&tenant, view.run_id.unwrap()).await.unwrap();
-    assert!(run.progress.state.is_ended() && run.progress.counts.failed == 1, "the job stays ended");
+    assert!(
+        run.progress.state.is_ended() && run.progress.counts.failed == 1,
+        "the job stays ended"
+    );
 }
 
 async fn a_dead_workers_intents_become_unknown(test: TestStore) {
@@ -169,7 +187,8 @@ async fn a_worker_that_comes_back_withdraws(test: TestStore) {
     let tenant = make_tenant(store, "acme", 9, 1_000.0).await;
     let call = claimed(store, &tenant, new_run(settings(), 0..1)).await[0];
     lose(store, &tenant, call).await;
-    let news = News::NotSent { code: trunkline::domain::call::WITHDRAWN, message: "too old".into() };
+    let news =
+        News::NotSent { code: trunkline::domain::call::WITHDRAWN, message: "too old".into() };
     store.apply(&tenant, &[(call, news)]).await.unwrap();
     let view = store.call(&tenant, call).await.unwrap();
     assert_eq!(view.call.state, CallState::Failed);

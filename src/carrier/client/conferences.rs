@@ -21,7 +21,9 @@ impl Client {
         name: &str,
         call: &CallSid,
     ) -> Result<bool, Error> {
-        let list = self.request(Method::GET, account, &["Conferences.json"]).query(&[("FriendlyName", name)]);
+        let list = self
+            .request(Method::GET, account, &["Conferences.json"])
+            .query(&[("FriendlyName", name)]);
         let member = format!("{call}.json");
         for conference in wire::parse_conferences(&succeed(list).await?)? {
             let path = ["Conferences", &conference, "Participants", &member];

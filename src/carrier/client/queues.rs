@@ -13,12 +13,16 @@ use super::{Client, succeed};
 const PAGES_MAX: usize = 10;
 
 impl Client {
-    /// The account's queue of this friendly name, or none. Twilio opens a queue when the first caller comes, and
-    /// cannot be asked for one by name: the list is looked through.
+    /// The account's queue of this friendly name, or none. Twilio opens a queue when the first
+    /// caller comes, and cannot be asked for one by name: the list is looked through.
     ///
     /// # Errors
     /// [`Error::Protocol`] when the account has more queues than are looked through.
-    pub async fn find_queue(&self, account: &Account, name: &str) -> Result<Option<QueueResource>, Error> {
+    pub async fn find_queue(
+        &self,
+        account: &Account,
+        name: &str,
+    ) -> Result<Option<QueueResource>, Error> {
         let size = [("PageSize", PAGE_SIZE_MAX)];
         let mut request = self.request(Method::GET, account, &["Queues.json"]).query(&size);
         for _ in 0..PAGES_MAX {
@@ -30,13 +34,17 @@ impl Client {
             let url = self.page_url(account, "Queues.json", &next)?;
             request = self.authorized(Method::GET, account, url);
         }
-        Err(Error::Protocol { reason: "the account has more queues than are looked through".into() })
+        Err(Error::Protocol {
+            reason: "the account has more queues than are looked through".into(),
+        })
     }
 
-    /// Deletes an empty queue. Twilio keeps those that nobody uses any more until somebody does this.
+    /// Deletes an empty queue. Twilio keeps those that nobody uses any more until somebody does
+    /// this.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such queue, [`Error::Rejected`] while somebody waits in it.
+    /// [`Error::NotFound`] when there is no such queue, [`Error::Rejected`] while somebody waits in
+    /// it.
     pub async fn close_queue(&self, account: &Account, queue: &QueueSid) -> Result<(), Error> {
         let resource = format!("{queue}.json");
         succeed(self.request(Method::DELETE, account, &["Queues", &resource])).await.map(drop)

@@ -1,8 +1,8 @@
 //! TwiML: what a call does. <https://www.twilio.com/docs/voice/twiml>
 //!
-//! `twilio-async`'s own `Response` holds one verb of each kind in a fixed order and knows few verbs. This one is
-//! ordered, implements the same [`Twiml`] trait, and lets the library write every verb that it can write
-//! without changing what the callee hears.
+//! `twilio-async`'s own `Response` holds one verb of each kind in a fixed order and knows few
+//! verbs. This one is ordered, implements the same [`Twiml`] trait, and lets the library write
+//! every verb that it can write without changing what the callee hears.
 
 mod opt_out;
 mod parse;
@@ -17,8 +17,8 @@ use crate::domain::script::Script;
 pub use parse::VERBS_MAX;
 pub use tree::DOCUMENT_MAX_BYTES;
 pub use verbs::{
-    Beep, CONFERENCE_EVENTS, Conference, Dial, Gather, Method, NUMBER_EVENTS, Noun, Number, Queue, Stream,
-    Verb,
+    Beep, CONFERENCE_EVENTS, Conference, Dial, Gather, Method, NUMBER_EVENTS, Noun, Number, Queue,
+    Stream, Verb,
 };
 
 /// Twilio holds at most this long in one `<Pause>`, in seconds.
@@ -70,8 +70,8 @@ impl Response {
     /// The document as XML, without a declaration.
     ///
     /// # Errors
-    /// [`Error::ControlCharacter`] when a text cannot stand in XML, [`Error::Invalid`] for a [`Gather`] whose
-    /// prompts are no prompts.
+    /// [`Error::ControlCharacter`] when a text cannot stand in XML, [`Error::Invalid`] for a
+    /// [`Gather`] whose prompts are no prompts.
     pub fn to_xml(&self) -> Result<String, Error> {
         let mut texts = self.0.iter().flat_map(Verb::texts);
         if texts.any(|text| !text.chars().all(is_xml_char)) {
@@ -86,13 +86,15 @@ impl Response {
     /// Reads a document, bounded by [`DOCUMENT_MAX_BYTES`] and [`VERBS_MAX`].
     ///
     /// # Errors
-    /// [`Error::Malformed`] for what is no XML, [`Error::Invalid`] for verbs and nouns that we do not know.
+    /// [`Error::Malformed`] for what is no XML, [`Error::Invalid`] for verbs and nouns that we do
+    /// not know.
     pub fn parse(xml: &str) -> Result<Self, Error> {
         parse::document(xml)
     }
 }
 
-/// XML 1.0 §2.2, less U+FFFE and U+FFFF, and less the carriage return: a reader turns it into a line feed.
+/// XML 1.0 §2.2, less U+FFFE and U+FFFF, and less the carriage return: a reader turns it into a
+/// line feed.
 const fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\u{20}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
 }

@@ -10,8 +10,13 @@ const WAIT_S: u32 = 5;
 const MOMENT_S: u32 = 3;
 
 impl Response {
-    /// The document of a static script that listens for keys while it is said; none for one that cannot.
-    pub fn for_script_with_opt_out(script: &Script, opt_out: &OptOut, action: &str) -> Option<Self> {
+    /// The document of a static script that listens for keys while it is said; none for one that
+    /// cannot.
+    pub fn for_script_with_opt_out(
+        script: &Script,
+        opt_out: &OptOut,
+        action: &str,
+    ) -> Option<Self> {
         let (voice, language) = match script {
             Script::Say { voice, language, .. } => (voice.clone(), language.clone()),
             Script::Play { .. } => (None, None),
@@ -34,7 +39,11 @@ impl Response {
 
     /// It is not done yet: a moment, and then `url` once more.
     pub fn opt_out_in_a_moment(url: String) -> Self {
-        Self(vec![say("One moment, please."), Verb::Pause { length_s: MOMENT_S }, Verb::Redirect { url }])
+        Self(vec![
+            say("One moment, please."),
+            Verb::Pause { length_s: MOMENT_S },
+            Verb::Redirect { url },
+        ])
     }
 
     /// Nothing more is to be said.
@@ -64,9 +73,11 @@ mod tests {
 
     #[test]
     fn the_script_can_be_interrupted_and_no_key_ends_the_call() {
-        let script = Script::Say { text: "A & B".into(), voice: Some("alice".into()), language: None };
+        let script =
+            Script::Say { text: "A & B".into(), voice: Some("alice".into()), language: None };
         let document =
-            Response::for_script_with_opt_out(&script, &OptOut::on('#'), "https://x.test/a").unwrap();
+            Response::for_script_with_opt_out(&script, &OptOut::on('#'), "https://x.test/a")
+                .unwrap();
         let xml = document.to_xml().unwrap();
         assert!(xml.contains("A &amp; B</Say>") && xml.contains("press pound"), "{xml}");
         assert!(xml.contains(r#"finishOnKey="""#) && xml.contains(r#"numDigits="1""#), "{xml}");

@@ -5,8 +5,8 @@ use crate::domain::Phone;
 
 use super::tree::{self, Element};
 use super::verbs::{
-    Beep, CONFERENCE_EVENTS, Conference, Dial, Gather, Method, NUMBER_EVENTS, Noun, Number, Queue, Stream,
-    Verb,
+    Beep, CONFERENCE_EVENTS, Conference, Dial, Gather, Method, NUMBER_EVENTS, Noun, Number, Queue,
+    Stream, Verb,
 };
 use super::{Error, PAUSE_MAX_S, Response};
 
@@ -49,7 +49,9 @@ fn verb(element: &Element) -> Result<Verb, Error> {
         "Leave" => Verb::Leave,
         "Reject" => Verb::Reject,
         // One second is Twilio's default.
-        "Pause" => Verb::Pause { length_s: number(element, "length")?.unwrap_or(1).min(PAUSE_MAX_S) },
+        "Pause" => {
+            Verb::Pause { length_s: number(element, "length")?.unwrap_or(1).min(PAUSE_MAX_S) }
+        }
         _ => return Err(Error::Invalid("a verb that is not known")),
     };
     element.empty()?;
@@ -57,7 +59,9 @@ fn verb(element: &Element) -> Result<Verb, Error> {
 }
 
 fn connect(element: &Element) -> Result<Verb, Error> {
-    let [stream] = element.children()? else { return Err(Error::Invalid("<Connect> holds one <Stream>")) };
+    let [stream] = element.children()? else {
+        return Err(Error::Invalid("<Connect> holds one <Stream>"));
+    };
     if stream.name != "Stream" {
         return Err(Error::Invalid("<Connect> holds one <Stream>"));
     }
@@ -181,11 +185,17 @@ fn trimmed(element: &Element) -> Result<String, Error> {
 /// Of a queue or a conference.
 fn name(element: &Element) -> Result<String, Error> {
     let name = trimmed(element)?;
-    if name.is_empty() { Err(Error::Invalid("a queue or conference needs a name")) } else { Ok(name) }
+    if name.is_empty() {
+        Err(Error::Invalid("a queue or conference needs a name"))
+    } else {
+        Ok(name)
+    }
 }
 
 fn number(element: &Element, name: &str) -> Result<Option<u32>, Error> {
-    let read = |text: &str| text.trim().parse().map_err(|_| Error::Invalid("a length or count is a number"));
+    let read = |text: &str| {
+        text.trim().parse().map_err(|_| Error::Invalid("a length or count is a number"))
+    };
     element.attribute(name).map(read).transpose()
 }
 
@@ -211,7 +221,8 @@ fn method(element: &Element) -> Result<Method, Error> {
 }
 
 fn events(element: &Element, known: &[&str]) -> Result<Vec<String>, Error> {
-    let words = element.attribute("statusCallbackEvent").unwrap_or_default().split_ascii_whitespace();
+    let words =
+        element.attribute("statusCallbackEvent").unwrap_or_default().split_ascii_whitespace();
     let read = |word: &str| match known.contains(&word) {
         true => Ok(word.to_owned()),
         false => Err(Error::Invalid("a statusCallbackEvent that is not known")),

@@ -23,7 +23,8 @@ fn writes_what_twilio_documents() {
         xml(&[say(Some("alice"), Some("de-DE"))]),
         r#"<Response><Say voice="alice" language="de-DE" loop="1">Tom &amp; &lt;Jerry&gt;</Say></Response>"#
     );
-    let stream = Stream { url: "wss://a.test/s".into(), parameters: vec![("k".into(), "\"v\"".into())] };
+    let stream =
+        Stream { url: "wss://a.test/s".into(), parameters: vec![("k".into(), "\"v\"".into())] };
     assert_eq!(
         xml(&[Verb::Pause { length_s: 2 }, Verb::Connect(stream), Verb::Hangup]),
         concat!(
@@ -116,7 +117,8 @@ fn a_dial_prints_no_phone() {
 #[test]
 fn order_is_kept() {
     let say = |text: &str| Verb::Say { text: text.into(), voice: None, language: None };
-    let verbs = [say("one"), Verb::Play { url: "https://a.test/1.mp3".into() }, say("two"), Verb::Hangup];
+    let verbs =
+        [say("one"), Verb::Play { url: "https://a.test/1.mp3".into() }, say("two"), Verb::Hangup];
     assert_eq!(Response::parse(&xml(&verbs)).unwrap().0, verbs);
 }
 
@@ -157,8 +159,9 @@ fn reads_what_people_write() {
             Verb::Pause { length_s: 1 },
         ]
     );
-    let short =
-        Response::parse("<Response><Dial>\n +14155550100 </Dial><Gather>\n<Say>a</Say> </Gather></Response>");
+    let short = Response::parse(
+        "<Response><Dial>\n +14155550100 </Dial><Gather>\n<Say>a</Say> </Gather></Response>",
+    );
     let dial = Dial::new(Noun::Number(Number::new("+14155550100".parse().unwrap())));
     let say = Verb::Say { text: "a".into(), voice: None, language: None };
     assert_eq!(short.unwrap().0, [Verb::Dial(dial), Verb::Gather(Gather::new(vec![say]))]);
@@ -166,7 +169,9 @@ fn reads_what_people_write() {
 
 #[test]
 fn refuses_what_twilio_refuses() {
-    for malformed in ["<Response>", "<Response><Say></Response>", "<Response><Say>&nope;</Say></Response>"] {
+    for malformed in
+        ["<Response>", "<Response><Say></Response>", "<Response><Say>&nope;</Say></Response>"]
+    {
         assert!(matches!(Response::parse(malformed), Err(Error::Malformed { .. })), "{malformed}");
     }
     for invalid in [
@@ -241,17 +246,24 @@ fn some_of(words: &'static [&'static str]) -> impl Strategy<Value = Vec<String>>
 }
 
 fn noun() -> impl Strategy<Value = Noun> {
-    let number = (phone(), maybe(attribute()), maybe(attribute()), some_of(&NUMBER_EVENTS)).prop_map(
-        |(number, url, status_callback, status_callback_events)| {
+    let number = (phone(), maybe(attribute()), maybe(attribute()), some_of(&NUMBER_EVENTS))
+        .prop_map(|(number, url, status_callback, status_callback_events)| {
             Noun::Number(Number { number, url, status_callback, status_callback_events })
-        },
-    );
-    let queue = (name(), maybe(attribute())).prop_map(|(name, url)| Noun::Queue(Queue { name, url }));
+        });
+    let queue =
+        (name(), maybe(attribute())).prop_map(|(name, url)| Noun::Queue(Queue { name, url }));
     let beep = proptest::sample::select(&Beep::ALL[..]);
     let events = some_of(&CONFERENCE_EVENTS);
     let flags = any::<(bool, bool)>();
     let room = (name(), flags, beep, maybe(attribute()), maybe(attribute()), events).prop_map(
-        |(name, (start_on_enter, end_on_exit), beep, wait_url, status_callback, status_callback_events)| {
+        |(
+            name,
+            (start_on_enter, end_on_exit),
+            beep,
+            wait_url,
+            status_callback,
+            status_callback_events,
+        )| {
             Noun::Conference(Conference {
                 name,
                 start_on_enter,
@@ -292,11 +304,8 @@ fn dial() -> impl Strategy<Value = Verb> {
 
 fn prompt() -> impl Strategy<Value = Verb> {
     prop_oneof![
-        (text(), maybe(attribute()), maybe(attribute())).prop_map(|(text, voice, language)| Verb::Say {
-            text,
-            voice,
-            language
-        }),
+        (text(), maybe(attribute()), maybe(attribute()))
+            .prop_map(|(text, voice, language)| Verb::Say { text, voice, language }),
         url().prop_map(|url| Verb::Play { url }),
         (0..=PAUSE_MAX_S).prop_map(|length_s| Verb::Pause { length_s }),
     ]
@@ -307,7 +316,14 @@ fn gather() -> impl Strategy<Value = Verb> {
     let prompts = proptest::collection::vec(prompt(), 0..4);
     let numbers = any::<(Option<u32>, Option<u32>)>();
     (numbers, maybe(key), maybe(attribute()), method(), any::<bool>(), prompts).prop_map(
-        |((num_digits, timeout_s), finish_on_key, action, method, action_on_empty_result, prompts)| {
+        |(
+            (num_digits, timeout_s),
+            finish_on_key,
+            action,
+            method,
+            action_on_empty_result,
+            prompts,
+        )| {
             Verb::Gather(Gather {
                 num_digits,
                 timeout_s,
@@ -327,8 +343,9 @@ fn verb() -> impl Strategy<Value = Verb> {
         prompt(),
         dial(),
         gather(),
-        (name(), maybe(attribute()), method(), maybe(attribute()))
-            .prop_map(|(name, action, method, wait_url)| Verb::Enqueue { name, action, method, wait_url }),
+        (name(), maybe(attribute()), method(), maybe(attribute())).prop_map(
+            |(name, action, method, wait_url)| Verb::Enqueue { name, action, method, wait_url }
+        ),
         url().prop_map(|url| Verb::Redirect { url }),
         prop_oneof![Just(Verb::Leave), Just(Verb::Hangup), Just(Verb::Reject)],
         (url(), parameters).prop_map(|(url, parameters)| Verb::Connect(Stream { url, parameters })),

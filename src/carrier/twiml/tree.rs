@@ -27,7 +27,8 @@ impl Element {
         let mut attributes = Vec::new();
         for attribute in start.attributes() {
             let attribute = attribute.map_err(|_| UNREADABLE)?;
-            let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| UNREADABLE)?;
+            let value =
+                attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| UNREADABLE)?;
             attributes.push((attribute.key.as_ref().to_owned(), value.into_owned()));
         }
         let name = start.name().as_ref().to_owned();
@@ -65,7 +66,8 @@ pub(super) fn read(xml: &str) -> Result<Element, Error> {
     let mut reader = Reader::from_str(xml);
     let mut tree = Tree::default();
     loop {
-        let event = reader.read_event().map_err(|_| Error::Malformed { at: reader.error_position() })?;
+        let event =
+            reader.read_event().map_err(|_| Error::Malformed { at: reader.error_position() })?;
         let bad = || Error::Malformed { at: reader.buffer_position() };
         match event {
             Event::Start(start) => tree.open(&start)?,
@@ -76,13 +78,16 @@ pub(super) fn read(xml: &str) -> Result<Element, Error> {
             Event::End(_) => tree.close().ok_or_else(bad)?,
             Event::Text(text) => tree.characters(&text.xml10_content())?,
             Event::CData(text) => tree.characters(&text.xml10_content())?,
-            Event::GeneralRef(reference) => match reference.resolve_char_ref().map_err(|_| bad())? {
-                Some(c) => tree.characters(c.encode_utf8(&mut [0; 4]))?,
-                None => {
-                    let text = escape::resolve_xml_entity(&reference.into_inner()).ok_or_else(bad)?;
-                    tree.characters(text)?;
+            Event::GeneralRef(reference) => {
+                match reference.resolve_char_ref().map_err(|_| bad())? {
+                    Some(c) => tree.characters(c.encode_utf8(&mut [0; 4]))?,
+                    None => {
+                        let text =
+                            escape::resolve_xml_entity(&reference.into_inner()).ok_or_else(bad)?;
+                        tree.characters(text)?;
+                    }
                 }
-            },
+            }
             // Entities could be declared in a document type; TwiML has none.
             Event::DocType(_) => return Err(Error::Invalid("a document type is not allowed")),
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}

@@ -32,8 +32,8 @@ pub struct Stream {
 /// Connects the call to another party. <https://www.twilio.com/docs/voice/twiml/dial>
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dial {
-    /// Asked for TwiML when the dialed party is gone or was not reached, with `DialCallStatus` and others. None:
-    /// the next verb follows.
+    /// Asked for TwiML when the dialed party is gone or was not reached, with `DialCallStatus` and
+    /// others. None: the next verb follows.
     pub action: Option<String>,
     /// How `action` is requested.
     pub method: Method,
@@ -41,7 +41,8 @@ pub struct Dial {
     pub timeout_s: Option<u32>,
     /// Who the dialed party sees calling; none for the call's own caller id.
     pub caller_id: Option<Phone>,
-    /// Whether the caller's own call is answered, and hears silence end, only when the dialed party answers.
+    /// Whether the caller's own call is answered, and hears silence end, only when the dialed party
+    /// answers.
     pub answer_on_bridge: bool,
     /// How long the two may talk, in seconds; none is Twilio's four hours.
     pub time_limit_s: Option<u32>,
@@ -175,7 +176,8 @@ impl Beep {
 pub struct Gather {
     /// After how many keys it is done; none for as many as are pressed.
     pub num_digits: Option<u32>,
-    /// How long it waits for the next key once the prompts are over, in seconds; none is Twilio's 5.
+    /// How long it waits for the next key once the prompts are over, in seconds; none is Twilio's
+    /// 5.
     pub timeout_s: Option<u32>,
     /// The key that ends the input and is no part of it; none for no such key.
     pub finish_on_key: Option<char>,
@@ -235,18 +237,21 @@ pub enum Verb {
     },
     /// Connects the call to another party.
     Dial(Dial),
-    /// Waits in a queue until somebody takes the call out. <https://www.twilio.com/docs/voice/twiml/enqueue>
+    /// Waits in a queue until somebody takes the call out.
+    /// <https://www.twilio.com/docs/voice/twiml/enqueue>
     Enqueue {
         /// The queue's friendly name; the first caller opens it.
         name: String,
-        /// Asked for TwiML when the call leaves the queue, with `QueueResult`. None: the next verb follows.
+        /// Asked for TwiML when the call leaves the queue, with `QueueResult`. None: the next verb
+        /// follows.
         action: Option<String>,
         /// How `action` is requested.
         method: Method,
         /// TwiML that is heard while waiting, again and again; none for Twilio's music.
         wait_url: Option<String>,
     },
-    /// Leaves the queue that this document is the `waitUrl` of. <https://www.twilio.com/docs/voice/twiml/leave>
+    /// Leaves the queue that this document is the `waitUrl` of.
+    /// <https://www.twilio.com/docs/voice/twiml/leave>
     Leave,
     /// Ends the call. <https://www.twilio.com/docs/voice/twiml/hangup>
     Hangup,
@@ -257,8 +262,8 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Everything in it that somebody wrote. Phones and keys are left out: their types admit nothing that XML
-    /// cannot carry.
+    /// Everything in it that somebody wrote. Phones and keys are left out: their types admit
+    /// nothing that XML cannot carry.
     pub(super) fn texts(&self) -> Vec<&str> {
         let mut texts: Vec<&str> = Vec::new();
         match self {

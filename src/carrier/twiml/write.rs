@@ -105,9 +105,10 @@ fn build(twiml: &impl Twiml) -> TwimlResult<String> {
     Ok(String::from_utf8(out)?)
 }
 
-/// The library's `Say` knows three voices and always writes voice and language (`man`, `en` when none is
-/// given), which would override the account's defaults and change what the callee hears. It is used when it
-/// says exactly what was asked; otherwise the element is written here, through the same writer.
+/// The library's `Say` knows three voices and always writes voice and language (`man`, `en` when
+/// none is given), which would override the account's defaults and change what the callee hears. It
+/// is used when it says exactly what was asked; otherwise the element is written here, through the
+/// same writer.
 fn write_say<W: Write>(
     w: &mut EventWriter<W>,
     text: &str,

@@ -19,7 +19,9 @@ fn attribute<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
 fn mark_crlf_quotes_and_blank_lines() {
     let unix = "\u{feff}Phone,name,Plan\n+14155550100,\"Doe, \"\"Jo\"\"\",gold\n\n\n+14155550101,\"two\nlines\",\n\n\
                 +14155550102,x,\"y\"";
-    for text in [unix.to_owned(), unix.replace('\n', "\r\n"), format!("{unix}\n"), format!("{unix}\n\n")] {
+    for text in
+        [unix.to_owned(), unix.replace('\n', "\r\n"), format!("{unix}\n"), format!("{unix}\n\n")]
+    {
         let rows = read(&text).unwrap();
         assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [2, 5, 8], "{text:?}");
         assert_eq!(rows[0].facts.phone, "+14155550100");
@@ -51,7 +53,10 @@ fn lines_are_right_beyond_one_buffer() {
 fn known_columns_in_any_order() {
     let rows = read("region,time_zone,phone,a\nUS,America/New_York,(212) 555-0100,1\n").unwrap();
     let facts = &rows[0].facts;
-    assert_eq!((facts.default_region.as_str(), facts.time_zone.as_str()), ("US", "America/New_York"));
+    assert_eq!(
+        (facts.default_region.as_str(), facts.time_zone.as_str()),
+        ("US", "America/New_York")
+    );
     assert_eq!(facts.phone, "(212) 555-0100");
     assert_eq!(attribute(&rows[0], "a"), Some("1"));
 }
@@ -68,7 +73,9 @@ fn errors_name_the_line_and_not_the_data() {
     assert_eq!(error(b"phone,name\n+1,a\n+2,\xff\n"), "leads.csv line 3: column 2 is not UTF-8");
     let long = format!("phone,name\n+1,{}\n", "x".repeat(FIELD_MAX_BYTES + 1));
     assert!(error(long).contains("line 2: column 2 is longer than 8192 bytes"));
-    assert!(error("x,".repeat(COLUMNS_MAX) + "phone\n").contains("line 1: has more than 256 columns"));
+    assert!(
+        error("x,".repeat(COLUMNS_MAX) + "phone\n").contains("line 1: has more than 256 columns")
+    );
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::cli::watch::Summary;
 use crate::cli::words;
 use crate::simulator::Ledger;
 
-/// How much earlier than its turn a create may arrive: threads and sockets bunch what was sent on time.
+/// How much earlier than its turn a create may arrive: threads and sockets bunch what was sent on
+/// time.
 const PACE_TOLERANCE: Duration = Duration::from_millis(250);
 
 /// What was allowed.
@@ -37,7 +38,8 @@ pub struct Report {
 impl Report {
     /// Judges a run by its own summary and the carrier's ledger.
     pub fn new(summary: &Summary, ledger: &Ledger, limits: Limits) -> Self {
-        let arrivals: Vec<u64> = ledger.entries.iter().map(|entry| entry.arrived_monotonic_us).collect();
+        let arrivals: Vec<u64> =
+            ledger.entries.iter().map(|entry| entry.arrived_monotonic_us).collect();
         let first = arrivals.iter().min().copied().unwrap_or(0);
         let last = arrivals.iter().max().copied().unwrap_or(0);
         let seconds = Duration::from_micros(last - first).as_secs_f64();

@@ -37,7 +37,8 @@ impl Server {
     /// Starts `trunkline serve` with these settings as a process.
     pub(super) fn spawn(config: &Config) -> Result<Self, Error> {
         let text = |setting: &Option<String>| setting.clone().unwrap_or_default().into();
-        let token = config.twilio.auth_token.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
+        let token =
+            config.twilio.auth_token.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
         let settings = vec![
             ("TRUNKLINE_DATABASE_URL", config.database_url.expose_secret().into()),
             ("TRUNKLINE_PUBLIC_URL", text(&config.public_url)),
@@ -47,11 +48,20 @@ impl Server {
             ("TRUNKLINE_TWILIO__BASE_URL", config.twilio.base_url.clone().into()),
             ("TRUNKLINE_TWILIO__ACCOUNT_SID", text(&config.twilio.account_sid)),
             ("TRUNKLINE_TWILIO__AUTH_TOKEN", token.into()),
-            ("TRUNKLINE_TWILIO__CALLS_PER_SECOND", config.twilio.calls_per_second.to_string().into()),
+            (
+                "TRUNKLINE_TWILIO__CALLS_PER_SECOND",
+                config.twilio.calls_per_second.to_string().into(),
+            ),
             ("TRUNKLINE_TENANT__ID", config.tenant.id.clone().into()),
             ("TRUNKLINE_TENANT__CALLER_ID", text(&config.tenant.caller_id)),
-            ("TRUNKLINE_TENANT__MAX_CONCURRENT_CALLS", config.tenant.max_concurrent_calls.to_string().into()),
-            ("TRUNKLINE_TENANT__CALLS_PER_SECOND", config.tenant.calls_per_second.to_string().into()),
+            (
+                "TRUNKLINE_TENANT__MAX_CONCURRENT_CALLS",
+                config.tenant.max_concurrent_calls.to_string().into(),
+            ),
+            (
+                "TRUNKLINE_TENANT__CALLS_PER_SECOND",
+                config.tenant.calls_per_second.to_string().into(),
+            ),
             ("TRUNKLINE_TENANT__WINDOW__OPENS", config.tenant.window.opens.clone().into()),
             ("TRUNKLINE_TENANT__WINDOW__CLOSES", config.tenant.window.closes.clone().into()),
             ("TRUNKLINE_LOG__FILTER", "error".into()),
@@ -94,12 +104,19 @@ impl Process {
     /// Asks it to end and waits until it has.
     pub(super) async fn stop(self) -> Result<(), Error> {
         let mut child = self.child.into_inner();
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)
                 .map_err(std::io::Error::from)?;
         }
         let status = child.wait().await?;
-        if status.success() { Ok(()) } else { Err(Error::Runtime(format!("the server ended with {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Error::Runtime(format!("the server ended with {status}")))
+        }
     }
 }

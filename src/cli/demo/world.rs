@@ -98,7 +98,8 @@ impl World {
             .clone()
             .ok_or_else(|| Error::Runtime("the demo tenant has a key already".into()))?;
         let server = if args.faults {
-            // Its own process, which can be killed; it binds the ports and opens the database itself.
+            // Its own process, which can be killed; it binds the ports and opens the database
+            // itself.
             drop((app, grpc, webhooks, metrics));
             Server::spawn(&config)?
         } else {
@@ -132,8 +133,9 @@ impl World {
         let mut queue = self.client.queue.clone();
         let run = queue.create_run(create).await?.into_inner().run.unwrap_or_default();
         for page in Pages::new(args.leads()?) {
-            let jobs =
-                page?.into_iter().map(|row| NewJob { who: Some(Who::Lead(row.facts)), ..NewJob::default() });
+            let jobs = page?
+                .into_iter()
+                .map(|row| NewJob { who: Some(Who::Lead(row.facts)), ..NewJob::default() });
             let add = AddJobsRequest {
                 request_id: client::request_id(),
                 run_id: run.run_id.clone(),
@@ -143,7 +145,9 @@ impl World {
             println!("{} leads queued, {} rejected", added.added_count, added.rejected_count);
         }
         let (request_id, run_id) = (String::new(), run.run_id.clone());
-        queue.seal_run(SealRunRequest { request_id: request_id.clone(), run_id: run_id.clone() }).await?;
+        queue
+            .seal_run(SealRunRequest { request_id: request_id.clone(), run_id: run_id.clone() })
+            .await?;
         queue.start_run(StartRunRequest { request_id, run_id }).await?;
         Ok(run.run_id)
     }

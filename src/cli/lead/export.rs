@@ -41,7 +41,8 @@ pub async fn execute(client: &Client, args: &Args, output: Output) -> Result<(),
 async fn write_all(client: &Client, args: &Args, to: impl Write) -> Result<u64, Error> {
     let mut csv = ::csv::Writer::from_writer(to);
     csv.write_record(HEADER).map_err(broken)?;
-    let mut request = ExportLeadsRequest { filter: Some(args.filter.to_wire()), page_token: String::new() };
+    let mut request =
+        ExportLeadsRequest { filter: Some(args.filter.to_wire()), page_token: String::new() };
     let (mut count, mut waits) = (0, client::backoff());
     loop {
         match pages(client, &mut request, &mut csv, &mut count).await {
@@ -102,7 +103,11 @@ fn record(lead: &Lead) -> [String; 9] {
 /// Spreadsheets take a cell that begins so for a formula, and a caller names himself as he likes.
 /// <https://owasp.org/www-community/attacks/CSV_Injection>
 pub(in crate::cli) fn safe(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        format!("'{text}")
+    } else {
+        text.to_owned()
+    }
 }
 
 #[cfg(test)]

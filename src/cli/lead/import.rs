@@ -15,10 +15,11 @@ use crate::grpc::pb::{ImportLeadsRequest, ImportLeadsResponse};
 /// What is imported, and how.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A header row names the columns: phone (required), name, time_zone, region, tags (separated by |); others
-    /// become attributes.
+    /// A header row names the columns: phone (required), name, time_zone, region, tags (separated
+    /// by |); others become attributes.
     file: PathBuf,
-    /// A column of the file that is one of phone, name, time_zone, region, tags; may be given several times.
+    /// A column of the file that is one of phone, name, time_zone, region, tags; may be given
+    /// several times.
     #[arg(long = "map", value_name = "FIELD=COLUMN", value_parser = csv::mapping)]
     maps: Vec<Map>,
     /// How national phones are read, for example US [default: the tenant's]
@@ -34,7 +35,8 @@ pub struct Args {
 
 /// Carries it out.
 pub async fn execute(client: &Client, args: &Args, output: Output) -> Result<(), Error> {
-    // The whole file is read once before anything is sent: a broken one is refused, and nothing is half-done.
+    // The whole file is read once before anything is sent: a broken one is refused, and nothing is
+    // half-done.
     let total = csv::count(&args.file, &args.maps)?;
     let import_id = args.import_id.clone().unwrap_or_else(client::request_id);
     let header = Header {
@@ -47,7 +49,9 @@ pub async fn execute(client: &Client, args: &Args, output: Output) -> Result<(),
         maps: args.maps.clone(),
         header: ImportLeadsRequest { part: Some(Part::Header(header)) },
         item: |row| Ok(row.facts),
-        batch: |offset, leads| ImportLeadsRequest { part: Some(Part::Batch(Batch { offset, leads })) },
+        batch: |offset, leads| ImportLeadsRequest {
+            part: Some(Part::Batch(Batch { offset, leads })),
+        },
     };
     let answer = import
         .carry_out(total, async |messages| client.leads.clone().import_leads(messages).await)
@@ -56,10 +60,17 @@ pub async fn execute(client: &Client, args: &Args, output: Output) -> Result<(),
     show(output, args, &answer, &import_id)
 }
 
-fn show(output: Output, args: &Args, answer: &ImportLeadsResponse, import_id: &str) -> Result<(), Error> {
-    let rejected = answer.rejections.iter().map(|rejection| (rejection.offset, rejection.error.as_str()));
+fn show(
+    output: Output,
+    args: &Args,
+    answer: &ImportLeadsResponse,
+    import_id: &str,
+) -> Result<(), Error> {
+    let rejected =
+        answer.rejections.iter().map(|rejection| (rejection.offset, rejection.error.as_str()));
     let rejections = import::by_line(&args.file, &args.maps, rejected)?;
-    let counts = [answer.created_count, answer.updated_count, answer.unchanged_count, answer.rejected_count];
+    let counts =
+        [answer.created_count, answer.updated_count, answer.unchanged_count, answer.rejected_count];
     let list: Vec<_> =
         rejections.iter().map(|(line, error)| json!({ "line": line, "error": error })).collect();
     let value = json!({
@@ -81,9 +92,9 @@ pub(in crate::cli) fn show_tally(
     rejections: &[(u64, String)],
 ) -> std::io::Result<()> {
     let shown = &rejections[..rejections.len().min(REJECTIONS_SHOWN)];
-    let list: Vec<_> = shown.iter().map(|(line, error)| json!({ "line": line, "error": error })).collect();
-    let value =
-        json!({ "created": created, "duplicate": duplicate, "rejected": rejected, "rejections": list });
+    let list: Vec<_> =
+        shown.iter().map(|(line, error)| json!({ "line": line, "error": error })).collect();
+    let value = json!({ "created": created, "duplicate": duplicate, "rejected": rejected, "rejections": list });
     let row = [created, duplicate, rejected].map(|count| count.to_string()).to_vec();
     output.show(&value, &["created", "duplicate", "rejected"], vec![row])?;
     show_rejections(output, rejected, rejections)

@@ -144,7 +144,8 @@ async fn list(
         let phone = phone.clone().unwrap_or_default();
         let page_size = PAGE_SIZE.min(limit - u32::try_from(leads.len()).unwrap_or(limit));
         // The size is no part of what the token is bound to.
-        let request = ListLeadsRequest { page_size, page_token, phone, filter: Some(filter.to_wire()) };
+        let request =
+            ListLeadsRequest { page_size, page_token, phone, filter: Some(filter.to_wire()) };
         let send = |request| {
             let mut leads = client.leads.clone();
             async move { leads.list_leads(request).await }
@@ -162,7 +163,15 @@ async fn list(
         .map(|lead| {
             let (status, created) =
                 (words::lead_status(lead.status()), words::time(lead.create_time.as_ref()));
-            vec![lead.lead_id, lead.phone, lead.name, lead.time_zone, status, lead.tags.join(" "), created]
+            vec![
+                lead.lead_id,
+                lead.phone,
+                lead.name,
+                lead.time_zone,
+                status,
+                lead.tags.join(" "),
+                created,
+            ]
         })
         .collect();
     let header = ["lead", "phone", "name", "time zone", "status", "tags", "created"];
@@ -171,7 +180,8 @@ async fn list(
 
 async fn events(client: &Client, lead_id: String, output: Output) -> Result<(), Error> {
     let mut events = Vec::new();
-    let mut request = pb::ListLeadEventsRequest { lead_id, page_size: PAGE_SIZE, page_token: String::new() };
+    let mut request =
+        pb::ListLeadEventsRequest { lead_id, page_size: PAGE_SIZE, page_token: String::new() };
     loop {
         let send = |request| {
             let mut leads = client.leads.clone();
@@ -184,21 +194,25 @@ async fn events(client: &Client, lead_id: String, output: Output) -> Result<(), 
             break;
         }
     }
-    let lines: Vec<_> =
-        events.iter().map(|event| vec![words::time(event.time.as_ref()), words::lead_event(event)]).collect();
+    let lines: Vec<_> = events
+        .iter()
+        .map(|event| vec![words::time(event.time.as_ref()), words::lead_event(event)])
+        .collect();
     let value = lines.iter().map(|line| json!({ "time": line[0], "event": line[1] })).collect();
     Ok(output.show(&value, &["time", "event"], lines)?)
 }
 
 async fn delete(client: &Client, lead_id: String, output: Output) -> Result<(), Error> {
-    let request = pb::DeleteLeadRequest { request_id: client::request_id(), lead_id, ..Default::default() };
+    let request =
+        pb::DeleteLeadRequest { request_id: client::request_id(), lead_id, ..Default::default() };
     let send = |request| {
         let mut leads = client.leads.clone();
         async move { leads.delete_lead(request).await }
     };
     let erased = client::call(&request, send).await?;
     let counts = [erased.skipped_job_count, erased.erased_job_count, erased.erased_call_count];
-    let value = json!({ "jobs_skipped": counts[0], "jobs_erased": counts[1], "calls_erased": counts[2] });
+    let value =
+        json!({ "jobs_skipped": counts[0], "jobs_erased": counts[1], "calls_erased": counts[2] });
     let row = counts.map(|count| count.to_string()).to_vec();
     Ok(output.show(&value, &["jobs skipped", "jobs erased", "calls erased"], vec![row])?)
 }

@@ -12,13 +12,15 @@ use crate::cli::output::Output;
 use crate::cli::{Error, words};
 use crate::grpc::pb::import_suppressions_request::{Batch, Header, Part};
 use crate::grpc::pb::{
-    ImportSuppressionsRequest, ImportSuppressionsResponse, LeadFacts, NewSuppression, SuppressionReason,
+    ImportSuppressionsRequest, ImportSuppressionsResponse, LeadFacts, NewSuppression,
+    SuppressionReason,
 };
 
 /// What is imported, and how.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A header row names the columns: phone (required), region, reason, note, expires; others are passed over.
+    /// A header row names the columns: phone (required), region, reason, note, expires; others are
+    /// passed over.
     file: PathBuf,
     /// A column of the file that is one of phone, region; may be given several times.
     #[arg(long = "map", value_name = "FIELD=COLUMN", value_parser = csv::mapping)]
@@ -33,12 +35,14 @@ pub struct Args {
 
 /// Carries it out.
 pub(super) async fn execute(client: &Client, args: &Args, output: Output) -> Result<(), Error> {
-    // The whole file is read once before anything is sent: a broken one is refused, and nothing is half-done.
+    // The whole file is read once before anything is sent: a broken one is refused, and nothing is
+    // half-done.
     let mut total = 0;
     for row in Leads::open(&args.file, &args.maps)? {
         let row = row?;
-        suppression(&row.facts)
-            .map_err(|reason| Error::Usage(format!("{} line {}: {reason}", args.file.display(), row.line)))?;
+        suppression(&row.facts).map_err(|reason| {
+            Error::Usage(format!("{} line {}: {reason}", args.file.display(), row.line))
+        })?;
         total += 1;
     }
     let import_id = args.import_id.clone().unwrap_or_else(client::request_id);
@@ -49,7 +53,8 @@ pub(super) async fn execute(client: &Client, args: &Args, output: Output) -> Res
         maps: args.maps.clone(),
         header: ImportSuppressionsRequest { part: Some(Part::Header(header)) },
         item: |row| {
-            suppression(&row.facts).map_err(|_| Error::Runtime("the file changed while it was read".into()))
+            suppression(&row.facts)
+                .map_err(|_| Error::Runtime("the file changed while it was read".into()))
         },
         batch: |offset, suppressions| ImportSuppressionsRequest {
             part: Some(Part::Batch(Batch { offset, suppressions })),
@@ -79,7 +84,9 @@ fn suppression(facts: &LeadFacts) -> Result<NewSuppression, String> {
     };
     let expires = column("expires").map(|text| {
         let at = text.parse::<jiff::Timestamp>().map(words::timestamp);
-        at.map_err(|_| "expires: must be a date and time with an offset, for example 2027-01-01T00:00:00Z")
+        at.map_err(
+            |_| "expires: must be a date and time with an offset, for example 2027-01-01T00:00:00Z",
+        )
     });
     Ok(NewSuppression {
         phone: facts.phone.clone(),
@@ -96,9 +103,11 @@ fn show(
     answer: &ImportSuppressionsResponse,
     import_id: &str,
 ) -> Result<(), Error> {
-    let rejected = answer.rejections.iter().map(|rejection| (rejection.offset, rejection.error.as_str()));
+    let rejected =
+        answer.rejections.iter().map(|rejection| (rejection.offset, rejection.error.as_str()));
     let rejections = import::by_line(&args.file, &args.maps, rejected)?;
-    let counts = [answer.added_count, answer.extended_count, answer.unchanged_count, answer.rejected_count];
+    let counts =
+        [answer.added_count, answer.extended_count, answer.unchanged_count, answer.rejected_count];
     let list: Vec<_> =
         rejections.iter().map(|(line, error)| json!({ "line": line, "error": error })).collect();
     let value = json!({
@@ -127,17 +136,26 @@ mod tests {
 
     #[test]
     fn columns_are_found_by_name() {
-        let rows =
-            read("Phone,Reason,note,Expires,shoe\n+14155550100,legal,a b,2027-01-01T00:00:00Z,44\n+1,,,,\n");
+        let rows = read(
+            "Phone,Reason,note,Expires,shoe\n+14155550100,legal,a b,2027-01-01T00:00:00Z,44\n+1,,,,\n",
+        );
         let rows = rows.unwrap();
-        assert_eq!((rows[0].phone.as_str(), rows[0].reason()), ("+14155550100", SuppressionReason::Legal));
-        assert_eq!((rows[0].note.as_str(), rows[0].expire_time.unwrap().seconds), ("a b", 1_798_761_600));
+        assert_eq!(
+            (rows[0].phone.as_str(), rows[0].reason()),
+            ("+14155550100", SuppressionReason::Legal)
+        );
+        assert_eq!(
+            (rows[0].note.as_str(), rows[0].expire_time.unwrap().seconds),
+            ("a b", 1_798_761_600)
+        );
         assert_eq!((rows[1].reason(), rows[1].expire_time), (SuppressionReason::Unspecified, None));
     }
 
     #[test]
     fn what_is_no_reason_and_no_time_is_refused() {
         assert!(read("phone,reason\n+14155550100,whim\n").unwrap_err().starts_with("reason: "));
-        assert!(read("phone,expires\n+14155550100,tomorrow\n").unwrap_err().starts_with("expires: "));
+        assert!(
+            read("phone,expires\n+14155550100,tomorrow\n").unwrap_err().starts_with("expires: ")
+        );
     }
 }

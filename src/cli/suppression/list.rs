@@ -41,7 +41,10 @@ fn request(filter: &Filter) -> ListSuppressionsRequest {
 }
 
 /// The next page; after the last, its token is empty.
-async fn page(client: &Client, request: &mut ListSuppressionsRequest) -> Result<Vec<Suppression>, Error> {
+async fn page(
+    client: &Client,
+    request: &mut ListSuppressionsRequest,
+) -> Result<Vec<Suppression>, Error> {
     let send = |request| {
         let mut leads = client.leads.clone();
         async move { leads.list_suppressions(request).await }
@@ -52,7 +55,12 @@ async fn page(client: &Client, request: &mut ListSuppressionsRequest) -> Result<
 }
 
 /// Lists up to `limit`.
-pub(super) async fn list(client: &Client, limit: u32, filter: &Filter, output: Output) -> Result<(), Error> {
+pub(super) async fn list(
+    client: &Client,
+    limit: u32,
+    filter: &Filter,
+    output: Output,
+) -> Result<(), Error> {
     let (mut request, mut found) = (request(filter), Vec::new());
     while found.len() < limit as usize {
         // The size is no part of what the token is bound to.
@@ -64,9 +72,19 @@ pub(super) async fn list(client: &Client, limit: u32, filter: &Filter, output: O
     }
     let value = found.iter().map(object).collect();
     let row = |s: &Suppression| {
-        let (reason, source) = (words::suppression_reason(s.reason()), words::suppression_source(s.source()));
-        let (created, expires) = (words::time(s.create_time.as_ref()), words::time(s.expire_time.as_ref()));
-        vec![s.phone.clone(), reason, source, created, s.created_by.clone(), expires, s.note.clone()]
+        let (reason, source) =
+            (words::suppression_reason(s.reason()), words::suppression_source(s.source()));
+        let (created, expires) =
+            (words::time(s.create_time.as_ref()), words::time(s.expire_time.as_ref()));
+        vec![
+            s.phone.clone(),
+            reason,
+            source,
+            created,
+            s.created_by.clone(),
+            expires,
+            s.note.clone(),
+        ]
     };
     let header = ["phone", "reason", "source", "since", "by", "until", "note"];
     Ok(output.show(&value, &header, found.iter().map(row).collect())?)

@@ -31,7 +31,8 @@ fn a_callback_may_come_before_the_answer_to_create() {
 
 #[test]
 fn a_callback_adopts_an_unknown_call() {
-    let call = after(&[News::Lost { message: "timeout".into() }, status(CarrierStatus::Initiated, 0)]);
+    let call =
+        after(&[News::Lost { message: "timeout".into() }, status(CarrierStatus::Initiated, 0)]);
     assert_eq!((call.state, call.sid), (CallState::Submitted, Some(sid(1))));
 }
 

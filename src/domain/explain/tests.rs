@@ -12,7 +12,13 @@ fn ready() -> Facts {
     let now = at("2026-06-01T12:00:00Z");
     Facts {
         now,
-        job: Job { state: JobState::Queued, attempt: 0, attempts_used: 0, eligible_at: now, outcome: None },
+        job: Job {
+            state: JobState::Queued,
+            attempt: 0,
+            attempts_used: 0,
+            eligible_at: now,
+            outcome: None,
+        },
         moved_at: now,
         run: RunFacts {
             state: RunState::Running,
@@ -59,7 +65,8 @@ fn each_rule_alone() {
     let id = CallId(uuid::Uuid::from_u128(9));
     assert_eq!(reasons(|_| ()), [Reason::Ready]);
     assert_eq!(reasons(|f| f.run.state = RunState::Draft), [Reason::RunNotStarted]);
-    let paused = |f: &mut Facts| (f.run.state, f.run.last_error) = (RunState::Paused, Some("21205".into()));
+    let paused =
+        |f: &mut Facts| (f.run.state, f.run.last_error) = (RunState::Paused, Some("21205".into()));
     assert_eq!(reasons(paused), [Reason::RunPaused { last_error: Some("21205".into()) }]);
     let starts = |f: &mut Facts| f.run.starts_at = Some(later);
     assert_eq!(reasons(starts), [Reason::RunStartsLater { at: later }]);
@@ -108,7 +115,10 @@ fn what_a_claim_put_off_is_explained_by_what_put_it_off() {
         f.job.eligible_at = opens + SECOND;
     };
     let at = opens + SECOND;
-    assert_eq!(reasons(both), [Reason::WaitingForRetry { at }, Reason::OutsideWindow { opens_at: opens }]);
+    assert_eq!(
+        reasons(both),
+        [Reason::WaitingForRetry { at }, Reason::OutsideWindow { opens_at: opens }]
+    );
 }
 
 #[test]
@@ -154,7 +164,11 @@ fn in_flight_and_ended() {
         (f.job.state, f.job.outcome) = (JobState::Failed, Some(Outcome::LeadDead));
         f.call = Some(LastCall { error_code: Some("21211".into()), ..call(CallState::Failed) });
     };
-    let why = Reason::Ended { outcome: Some(Outcome::LeadDead), at: now, error_code: Some("21211".into()) };
+    let why = Reason::Ended {
+        outcome: Some(Outcome::LeadDead),
+        at: now,
+        error_code: Some("21211".into()),
+    };
     assert_eq!(reasons(ended), [why]);
     let mut facts = ready();
     ended(&mut facts);

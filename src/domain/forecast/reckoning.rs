@@ -33,7 +33,8 @@ struct Cohort {
 pub(super) struct Reckoning<'a> {
     facts: &'a Facts,
     step: Duration,
-    /// Whether slots are followed one by one; else calls are short beside a step, and their rate is limited.
+    /// Whether slots are followed one by one; else calls are short beside a step, and their rate is
+    /// limited.
     slots: bool,
     at: Timestamp,
     zones: Vec<&'a TimeZone>,
@@ -69,7 +70,8 @@ impl<'a> Reckoning<'a> {
         let at = facts.now.max(facts.starts_at);
         let mut waiting: BTreeMap<Timestamp, Vec<Cohort>> = BTreeMap::new();
         let mut total = Totals::default();
-        // However many groups there are, there are some hundred zones: steps cost no more than those.
+        // However many groups there are, there are some hundred zones: steps cost no more than
+        // those.
         let (mut zones, mut known) = (Vec::new(), HashMap::new());
         for who in facts.groups.iter().filter(|who| who.people > 0) {
             #[allow(clippy::cast_precision_loss)] // Numbers of people.
@@ -149,7 +151,9 @@ impl<'a> Reckoning<'a> {
                 continue;
             }
             // A closed window is left alone until it opens; an open one is looked at each minute.
-            if self.opens_at[zone] <= self.at && (look || self.opens_at[zone] < self.looked_at - MINUTE) {
+            if self.opens_at[zone] <= self.at
+                && (look || self.opens_at[zone] < self.looked_at - MINUTE)
+            {
                 self.opens_at[zone] = self.facts.schedule.next_opening(self.at, self.zones[zone]);
             }
             if self.opens_at[zone] <= self.at {
@@ -180,7 +184,8 @@ impl<'a> Reckoning<'a> {
         } else {
             concurrency * seconds / self.facts.observed.mean_takes().as_secs_f64()
         };
-        let wait: f64 = open.iter().flat_map(|zone| &self.ready[*zone]).map(|cohort| cohort.people).sum();
+        let wait: f64 =
+            open.iter().flat_map(|zone| &self.ready[*zone]).map(|cohort| cohort.people).sum();
         let calls = by_pace.min(by_slots.max(0.0)).min(wait);
         let limit = if wait <= by_pace.min(by_slots) { 2 } else { usize::from(by_slots < by_pace) };
         self.limited[limit] += 1.0;
@@ -242,8 +247,8 @@ impl<'a> Reckoning<'a> {
         }
     }
 
-    /// When the next attempt may come as far as caps go: one that allows `n` in a time holds the `n + 1`st until that
-    /// time after the first is over.
+    /// When the next attempt may come as far as caps go: one that allows `n` in a time holds the `n
+    /// + 1`st until that time after the first is over.
     fn capped(&self, first_at: Timestamp, attempts: u32, from: Timestamp) -> Timestamp {
         let holds = self.facts.caps.iter().filter(|cap| attempts >= cap.max_attempts);
         holds.map(|cap| first_at + span(cap)).fold(from, Timestamp::max)
@@ -261,7 +266,8 @@ impl<'a> Reckoning<'a> {
         // Numbers of people, never below zero.
         let whole = |number: f64| number.round().max(0.0) as u64;
         let expired = whole(people).saturating_sub(whole(reached) + whole(failed));
-        let ends_at = if expired > 0 { Some(self.facts.expires_at) } else { self.total.last_end_at };
+        let ends_at =
+            if expired > 0 { Some(self.facts.expires_at) } else { self.total.last_end_at };
         let [pace, slots, others] = self.limited;
         let limit = match () {
             () if calls < 0.5 => Limit::Nothing,
@@ -284,14 +290,16 @@ impl<'a> Reckoning<'a> {
     }
 }
 
-/// Puts a cohort to those of its zone; there is one for each number of attempts, so that they stay few.
+/// Puts a cohort to those of its zone; there is one for each number of attempts, so that they stay
+/// few.
 fn join(cohorts: &mut Vec<Cohort>, new: Cohort) {
     let Some(known) = cohorts.iter_mut().find(|cohort| cohort.attempts == new.attempts) else {
         cohorts.push(new);
         return;
     };
     let people = known.people + new.people;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // A mean of two instants.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    // A mean of two instants.
     let later = ((new.first_at.0 - known.first_at.0) as f64 * (new.people / people)) as i64;
     known.first_at = Timestamp(known.first_at.0 + later);
     known.people = people;
@@ -306,7 +314,8 @@ fn step(facts: &Facts, people: f64) -> Duration {
     let rate = facts.calls_per_second.min(f64::from(facts.concurrency) / takes.as_secs_f64());
     let fine = (calls / rate.max(1e-9) / STEPS_AIMED_AT).min(takes.as_secs_f64() / 4.0);
     let fine = Duration::from_secs_f64(fine.clamp(STEP_MIN.as_secs_f64(), MINUTE.as_secs_f64()));
-    // A window that opens later is jumped to, but a run that is open throughout must not take more steps than it may.
+    // A window that opens later is jumped to, but a run that is open throughout must not take more
+    // steps than it may.
     let busy = Duration::from_secs_f64((calls / rate.max(1e-9)).min(life.as_secs_f64()));
     #[allow(clippy::cast_precision_loss)] // A small number.
     let too_many = busy.as_secs_f64() / fine.as_secs_f64() > STEPS_MAX as f64 / 2.0;

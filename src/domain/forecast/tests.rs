@@ -96,7 +96,8 @@ fn retries_come_back_and_caps_hold_them() {
         calls: 100,
     };
     let retry = RetryPolicy { max_attempts: 3, initial_delay_s: 600, ..facts(0).retry };
-    let facts = Facts { observed, retry, concurrency: 1_000, calls_per_second: 100.0, ..facts(8_000) };
+    let facts =
+        Facts { observed, retry, concurrency: 1_000, calls_per_second: 100.0, ..facts(8_000) };
     let told = forecast(&facts);
     assert_eq!((told.dialed, told.calls), (8_000, 14_000));
     assert_eq!((told.reached, told.failed, told.expired), (7_000, 1_000, 0));
@@ -109,16 +110,19 @@ fn retries_come_back_and_caps_hold_them() {
     assert!(took > 7_200.0, "{took}");
 }
 
-/// The same reckoned person by person: with one draw for each call, slots taken one by one, and times as they are.
+/// The same reckoned person by person: with one draw for each call, slots taken one by one, and
+/// times as they are.
 fn person_by_person(facts: &Facts, seed: u64) -> (u64, f64) {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut draw = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as f64 / f64::from(1_u32 << 31)
     };
     let zones: Vec<&TimeZone> = facts.groups.iter().map(|group| &group.zone).collect();
     // Who may be dialed as far as time goes, by zone; who comes later; and when slots are free.
-    let mut ready: Vec<Vec<u32>> = facts.groups.iter().map(|group| vec![0; group.people as usize]).collect();
+    let mut ready: Vec<Vec<u32>> =
+        facts.groups.iter().map(|group| vec![0; group.people as usize]).collect();
     let mut later: BinaryHeap<Reverse<(Timestamp, usize, u32)>> = BinaryHeap::new();
     let mut slots: BinaryHeap<_> = (0..facts.concurrency).map(|_| Reverse(facts.now)).collect();
     let (mut at, mut calls, mut end) = (facts.now, 0, facts.now);
@@ -168,7 +172,8 @@ fn person_by_person(facts: &Facts, seed: u64) -> (u64, f64) {
     (calls, end.since(facts.now).as_secs_f64())
 }
 
-/// Within 15 % or two minutes of what it takes person by person, in virtual time; calls within 10 %.
+/// Within 15 % or two minutes of what it takes person by person, in virtual time; calls within 10
+/// %.
 #[test]
 fn it_is_about_as_long_as_person_by_person() {
     let share = |of_calls, takes| Share { of_calls, takes: SECOND * takes };
@@ -180,8 +185,9 @@ fn it_is_about_as_long_as_person_by_person() {
         calls: 1,
     };
     let office = CallingWindow { opens_minute: 9 * 60, closes_minute: 17 * 60, weekdays: ALL_DAYS };
-    let zones =
-        || vec![group("Europe/London", 400), group("America/New_York", 300), group("Asia/Tokyo", 100)];
+    let zones = || {
+        vec![group("Europe/London", 400), group("America/New_York", 300), group("Asia/Tokyo", 100)]
+    };
     for (n, (concurrency, calls_per_second, attempts, window)) in [
         (3, 1.0, 1, CallingWindow::ALWAYS),
         (20, 1.0, 3, CallingWindow::ALWAYS),
@@ -205,7 +211,10 @@ fn it_is_about_as_long_as_person_by_person() {
         let told = forecast(&facts);
         let (calls, took) = person_by_person(&facts, 7);
         let told_took = seconds(&facts, &told);
-        assert!((told_took - took).abs() < f64::max(took * 0.15, 120.0), "case {n}: {told_took} for {took}");
+        assert!(
+            (told_took - took).abs() < f64::max(took * 0.15, 120.0),
+            "case {n}: {told_took} for {took}"
+        );
         let off = (told.calls as f64 - calls as f64).abs() / calls as f64;
         assert!(off < 0.1, "case {n}: {} calls for {calls}", told.calls);
     }

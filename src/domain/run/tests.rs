@@ -1,8 +1,14 @@
 use super::*;
 use proptest::prelude::*;
 
-const COMMANDS: [Command; 6] =
-    [Command::Start, Command::Pause, Command::Resume, Command::Cancel, Command::Stop, Command::Seal];
+const COMMANDS: [Command; 6] = [
+    Command::Start,
+    Command::Pause,
+    Command::Resume,
+    Command::Cancel,
+    Command::Stop,
+    Command::Seal,
+];
 
 proptest! {
     /// No sequence of commands leaves an ended state, and none after Stop or Cancel dials again.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    Action, DialEnd, Ending, Event, Fact, Heard, LegEnd, Method, Miss, Mode, OnFailure, Outcome, Phase,
-    Rejection, Settings, State, StepError, Transfer, heard,
+    Action, DialEnd, Ending, Event, Fact, Heard, LegEnd, Method, Miss, Mode, OnFailure, Outcome,
+    Phase, Rejection, Settings, State, StepError, Transfer, heard,
 };
 use crate::domain::call::{AnsweredBy, Call, CallState};
 use crate::domain::{CallId, Timestamp};
 
-/// Something at the carrier, with all its repetitions and an executor that died in between, takes no longer.
+/// Something at the carrier, with all its repetitions and an executor that died in between, takes
+/// no longer.
 pub(super) const ACTION_MAX: Duration = Duration::from_secs(120);
 /// Beyond the ringing: until the carrier has told how it ended.
 const NEWS_MAX: Duration = Duration::from_secs(30);
@@ -25,8 +26,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// What states follow which; the page in docs/transfers.md shows the same.
 pub const EDGES: [(State, State); 25] = {
     use State::{
-        Bridged as B, CallerGone as G, Canceled as X, Dequeuing as D, Failed as F, Redirecting as M,
-        Requested as Q, Returned as R, Ringing as C,
+        Bridged as B, CallerGone as G, Canceled as X, Dequeuing as D, Failed as F,
+        Redirecting as M, Requested as Q, Returned as R, Ringing as C,
     };
     [
         (Q, M),
@@ -181,7 +182,9 @@ fn in_phase(transfer: &Transfer, fact: &Fact) -> Events {
             Fact::LegEnded(..) | Fact::Timeout if transfer.caller.is_some() => {
                 vec![moved(transfer, Phase::Redirect, Method::Redirect)]
             }
-            Fact::LegEnded(..) | Fact::Timeout => vec![moved(transfer, Phase::AwaitCaller, Method::Redirect)],
+            Fact::LegEnded(..) | Fact::Timeout => {
+                vec![moved(transfer, Phase::AwaitCaller, Method::Redirect)]
+            }
             _ => Vec::new(),
         },
         Phase::AwaitCaller => match fact {
@@ -218,7 +221,12 @@ fn begin(transfer: &Transfer) -> Events {
 fn cancel(transfer: &Transfer) -> Result<Events, Rejection> {
     let moved_already = match transfer.progress.phase {
         Phase::Return => return Err(Rejection::Ending),
-        Phase::Hold | Phase::Redirect | Phase::Dialing | Phase::Check | Phase::Enqueue | Phase::Move => true,
+        Phase::Hold
+        | Phase::Redirect
+        | Phase::Dialing
+        | Phase::Check
+        | Phase::Enqueue
+        | Phase::Move => true,
         Phase::Requested
         | Phase::Notify
         | Phase::Settle
@@ -295,7 +303,9 @@ fn notify(transfer: &Transfer, fact: &Fact) -> Events {
         Fact::LegMachine(_) => next(transfer, Miss::Machine, Phase::Notify),
         Fact::LegEnded(_, LegEnd::Answered) => next(transfer, Miss::NoKey, Phase::Notify),
         Fact::LegEnded(_, LegEnd::Missed(miss)) => next(transfer, *miss, Phase::Notify),
-        Fact::LegAnswered(_) if !transfer.progress.leg_answered => vec![Event::TargetAnswered { target }],
+        Fact::LegAnswered(_) if !transfer.progress.leg_answered => {
+            vec![Event::TargetAnswered { target }]
+        }
         Fact::Timeout => next(transfer, Miss::NoAnswer, Phase::Notify),
         _ => Vec::new(),
     }
@@ -303,7 +313,8 @@ fn notify(transfer: &Transfer, fact: &Fact) -> Events {
 
 fn dial(transfer: &Transfer, fact: &Fact) -> Events {
     let (phase, target) = (transfer.progress.phase, transfer.progress.target);
-    let dialing = || vec![Event::Redirected { target }, moved(transfer, Phase::Dialing, Method::Redirect)];
+    let dialing =
+        || vec![Event::Redirected { target }, moved(transfer, Phase::Dialing, Method::Redirect)];
     match fact {
         Fact::Done(Action::Redirect) if phase == Phase::Redirect => dialing(),
         Fact::ChildRings(of) if *of == target && phase == Phase::Redirect => dialing(),
@@ -312,15 +323,20 @@ fn dial(transfer: &Transfer, fact: &Fact) -> Events {
             events.extend(end(BRIDGED));
             events
         }
-        Fact::ChildEnded(of, DialEnd::Missed(miss)) if *of == target => next(transfer, *miss, Phase::Dialing),
+        Fact::ChildEnded(of, DialEnd::Missed(miss)) if *of == target => {
+            next(transfer, *miss, Phase::Dialing)
+        }
         Fact::Refused(Action::Redirect, error) if phase == Phase::Redirect => {
             let mut events = vec![failed(Action::Redirect, error)];
             events.extend(to_dequeue(transfer));
             events
         }
         Fact::Timeout if phase == Phase::Redirect => to_dequeue(transfer),
-        Fact::Timeout if phase == Phase::Dialing => vec![moved(transfer, Phase::Check, Method::Redirect)],
-        // The dialing is long over, and the caller's call goes on without having asked: the two are talking.
+        Fact::Timeout if phase == Phase::Dialing => {
+            vec![moved(transfer, Phase::Check, Method::Redirect)]
+        }
+        // The dialing is long over, and the caller's call goes on without having asked: the two are
+        // talking.
         Fact::Done(Action::Check) if phase == Phase::Check => end(BRIDGED),
         Fact::Refused(Action::Check, error) if phase == Phase::Check => {
             let mut events = vec![failed(Action::Check, error)];
@@ -363,7 +379,8 @@ fn queue_leg(transfer: &Transfer, fact: &Fact) -> Events {
     let (target, answered) = (transfer.progress.target, transfer.progress.leg_answered);
     match fact {
         Fact::LegAnswered(_) if !answered => vec![Event::TargetAnswered { target }],
-        // Be it with one that was given up a moment ago: nobody else takes callers out of this queue.
+        // Be it with one that was given up a moment ago: nobody else takes callers out of this
+        // queue.
         Fact::Connected => end(BRIDGED),
         // The target was there, and the queue did not give it the caller.
         Fact::LegEnded(_, LegEnd::Answered) => to_conference(transfer),
@@ -419,14 +436,17 @@ pub fn observe(
         facts.push(Fact::CallerEnded);
     }
     if let Some((id, call)) = leg {
-        let machine =
-            call.answered_by.is_some_and(|by| !matches!(by, AnsweredBy::Human | AnsweredBy::Unknown));
+        let machine = call
+            .answered_by
+            .is_some_and(|by| !matches!(by, AnsweredBy::Human | AnsweredBy::Unknown));
         if machine {
             facts.push(Fact::LegMachine(id));
         }
         let missed = |miss| Fact::LegEnded(id, LegEnd::Missed(miss));
         facts.extend(match call.state {
-            CallState::Intent | CallState::Unknown | CallState::Submitted | CallState::Ringing => None,
+            CallState::Intent | CallState::Unknown | CallState::Submitted | CallState::Ringing => {
+                None
+            }
             CallState::Answered => Some(Fact::LegAnswered(id)),
             CallState::Completed => Some(Fact::LegEnded(id, LegEnd::Answered)),
             CallState::Busy => Some(missed(Miss::Busy)),

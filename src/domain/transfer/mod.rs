@@ -1,8 +1,9 @@
 //! A transfer: moving a live caller to a human, and a way back.
 //!
-//! A saga: [`decide`] says what each fact makes of it, [`Transfer::apply`] carries that out, [`next_step`] says what is
-//! to be done at the carrier next. Whoever carries it out may die at any point; another goes on from what is stored.
-//! The caller is never left in silence: whenever the carrier asks what the caller is to hear, [`heard`] answers.
+//! A saga: [`decide`] says what each fact makes of it, [`Transfer::apply`] carries that out,
+//! [`next_step`] says what is to be done at the carrier next. Whoever carries it out may die at any
+//! point; another goes on from what is stored. The caller is never left in silence: whenever the
+//! carrier asks what the caller is to hear, [`heard`] answers.
 
 mod decide;
 mod event;
@@ -75,7 +76,8 @@ pub struct Progress {
     pub leg_answered: bool,
     /// Whether the caller waits in the queue.
     pub held: bool,
-    /// Whether the caller ever waited in the queue: then the carrier keeps it until somebody deletes it.
+    /// Whether the caller ever waited in the queue: then the carrier keeps it until somebody
+    /// deletes it.
     pub queued: bool,
     /// Why the last target was missed.
     pub miss: Option<Miss>,

@@ -13,12 +13,13 @@ pub const TARGETS_MAX: usize = 10;
 pub const RING_TIMEOUT_DEFAULT_S: u32 = 25;
 /// The shortest and the longest ringing, in seconds.
 const RING_TIMEOUT_S: std::ops::RangeInclusive<u32> = 5..=120;
-/// The longest announcement and the longest facts, in characters: with what is around them they must fit into TwiML
-/// of 4,000 characters, escaped.
+/// The longest announcement and the longest facts, in characters: with what is around them they
+/// must fit into TwiML of 4,000 characters, escaped.
 pub const FACTS_MAX_CHARS: usize = 500;
 /// The same, written as XML: `&` takes five characters there.
 const ESCAPED_MAX_CHARS: usize = 1_000;
-/// The longest name of a queue, as at Twilio. <https://www.twilio.com/docs/voice/api/queue-resource>
+/// The longest name of a queue, as at Twilio.
+/// <https://www.twilio.com/docs/voice/api/queue-resource>
 pub const QUEUE_NAME_MAX_CHARS: usize = 64;
 
 /// What becomes of the caller when no target is reached.

@@ -138,8 +138,8 @@ fn any_transfer() -> impl Strategy<Value = Transfer> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever comes, in whatever order: exactly one ending, which nothing changes; states follow each other as the
-    /// table says; and left alone it ends by itself.
+    /// Whatever comes, in whatever order: exactly one ending, which nothing changes; states follow
+    /// each other as the table says; and left alone it ends by itself.
     #[test]
     fn exactly_one_ending(
         mut transfer in any_transfer(),
@@ -194,7 +194,8 @@ fn every_edge_occurs() {
         }
     }
     // Rare by chance.
-    let mut refused = story(Mode::Direct, 1, apologize(), &[Fact::Refused(Action::Redirect, error())]);
+    let mut refused =
+        story(Mode::Direct, 1, apologize(), &[Fact::Refused(Action::Redirect, error())]);
     seen.extend(take(&mut refused, &Fact::QueueFailed).windows(2).map(|pair| (pair[0], pair[1])));
     let mut waiting = story(Mode::Direct, 1, apologize(), &[Fact::CallerWaits, Fact::Timeout]);
     seen.extend(take(&mut waiting, &Fact::Connected).windows(2).map(|pair| (pair[0], pair[1])));
@@ -203,8 +204,12 @@ fn every_edge_occurs() {
 
 #[test]
 fn redirect_rings_and_bridges() {
-    let transfer =
-        story(Mode::Direct, 1, apologize(), &[Fact::Done(Action::Redirect), Fact::ChildAnswered(0)]);
+    let transfer = story(
+        Mode::Direct,
+        1,
+        apologize(),
+        &[Fact::Done(Action::Redirect), Fact::ChildAnswered(0)],
+    );
     assert_eq!((transfer.state(), transfer.outcome()), (State::Bridged, Some(Outcome::Bridged)));
     assert_eq!(heard(&transfer), Heard::Goodbye);
 }
@@ -238,7 +243,10 @@ fn the_ways_follow_each_other() {
     assert_eq!(next_step(&transfer), Step::Act(Action::Move));
     // The caller could not be moved at all: they are left where they are.
     take(&mut transfer, &refused(Action::Move));
-    assert_eq!((transfer.state(), transfer.outcome()), (State::Failed, Some(Outcome::TargetFailed)));
+    assert_eq!(
+        (transfer.state(), transfer.outcome()),
+        (State::Failed, Some(Outcome::TargetFailed))
+    );
 }
 
 #[test]
@@ -312,10 +320,14 @@ fn nobody_is_connected_before_the_caller_came() {
 fn whoever_is_on_hold_is_taken_back() {
     let facts = [Fact::Done(Action::Hold), Fact::LegStarted(leg(1)), Fact::LegMachine(leg(1))];
     let mut transfer = story(Mode::Warm, 1, apologize(), &facts);
-    assert_eq!((next_step(&transfer), heard(&transfer)), (Step::Act(Action::Return), Heard::WayBack));
+    assert_eq!(
+        (next_step(&transfer), heard(&transfer)),
+        (Step::Act(Action::Return), Heard::WayBack)
+    );
     take(&mut transfer, &Fact::Done(Action::Return));
     assert_eq!(transfer.outcome(), Some(Outcome::NoAnswer));
-    let mut canceled = story(Mode::Warm, 1, apologize(), &[Fact::Done(Action::Hold), Fact::Canceled]);
+    let mut canceled =
+        story(Mode::Warm, 1, apologize(), &[Fact::Done(Action::Hold), Fact::Canceled]);
     assert_eq!(next_step(&canceled), Step::Act(Action::Return));
     assert_eq!(decide(&canceled, &Fact::Canceled), Err(Rejection::Ending));
     take(&mut canceled, &Fact::Done(Action::Return));
@@ -327,12 +339,17 @@ fn whoever_is_on_hold_is_taken_back() {
 fn rows_tell_facts() {
     let transfer = story(Mode::Warm, 1, apologize(), &[Fact::Done(Action::Hold)]);
     let call = |state, answered_by| Call { state, answered_by, ..Call::intent() };
-    let told = |call: &Call| observe(&transfer, Some(CallState::Answered), Some((leg(1), call)), NOW);
+    let told =
+        |call: &Call| observe(&transfer, Some(CallState::Answered), Some((leg(1), call)), NOW);
     use crate::domain::call::AnsweredBy;
     assert_eq!(told(&call(CallState::Ringing, None)), []);
-    assert_eq!(told(&call(CallState::Answered, Some(AnsweredBy::Human))), [Fact::LegAnswered(leg(1))]);
+    assert_eq!(
+        told(&call(CallState::Answered, Some(AnsweredBy::Human))),
+        [Fact::LegAnswered(leg(1))]
+    );
     assert!(
-        told(&call(CallState::Answered, Some(AnsweredBy::MachineStart))).contains(&Fact::LegMachine(leg(1)))
+        told(&call(CallState::Answered, Some(AnsweredBy::MachineStart)))
+            .contains(&Fact::LegMachine(leg(1)))
     );
     let gone = observe(&transfer, Some(CallState::Completed), None, transfer.progress.deadline);
     assert_eq!(gone, [Fact::CallerEnded, Fact::Timeout]);
@@ -347,7 +364,10 @@ fn settings_are_checked() {
     let twice = vec![good.targets[0].clone(), good.targets[0].clone()];
     assert_eq!(field(Settings { targets: twice, ..good.clone() }), "targets[1]");
     assert_eq!(field(Settings { ring_timeout_s: 4, ..good.clone() }), "ring_timeout");
-    assert_eq!(field(Settings { announcement: Some("a".repeat(501)), ..good.clone() }), "announcement");
+    assert_eq!(
+        field(Settings { announcement: Some("a".repeat(501)), ..good.clone() }),
+        "announcement"
+    );
     assert_eq!(field(Settings { facts: Some("\u{0}".into()), ..good.clone() }), "facts");
     assert_eq!(
         field(Settings { hold_audio_url: Some("file:///x".into()), ..good.clone() }),

@@ -50,7 +50,9 @@ impl State {
     /// Whether nothing more happens.
     pub const fn is_ended(self) -> bool {
         match self {
-            Self::Bridged | Self::Returned | Self::Failed | Self::CallerGone | Self::Canceled => true,
+            Self::Bridged | Self::Returned | Self::Failed | Self::CallerGone | Self::Canceled => {
+                true
+            }
             Self::Requested | Self::Redirecting | Self::Dequeuing | Self::Ringing => false,
         }
     }
@@ -143,8 +145,8 @@ crate::domain::state_words! {
 }
 
 crate::domain::state_words! {
-    /// What is done to the caller's call at the carrier. Before what connects them with the target is done again, it is
-    /// looked whether it was done.
+    /// What is done to the caller's call at the carrier. Before what connects them with the target
+    /// is done again, it is looked whether it was done.
     pub enum Action {
         /// Put the caller on hold, in the queue.
         Hold = "hold",

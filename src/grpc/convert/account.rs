@@ -31,7 +31,9 @@ crate::domain::state_words! {
 }
 
 /// An account from the wire.
-pub(in crate::grpc) fn read(request: pb::CreateCarrierAccountRequest) -> Result<NewAccount, Violation> {
+pub(in crate::grpc) fn read(
+    request: pb::CreateCarrierAccountRequest,
+) -> Result<NewAccount, Violation> {
     let secrets = super::required("secrets", request.secrets)?;
     let rate = request.calls_per_second;
     Ok(NewAccount {
@@ -47,9 +49,13 @@ pub(in crate::grpc) fn read(request: pb::CreateCarrierAccountRequest) -> Result<
 }
 
 /// A patch from the wire. Only what the mask names is read.
-pub(in crate::grpc) fn patch(request: pb::UpdateCarrierAccountRequest) -> Result<AccountPatch, Violation> {
-    let not_a_field = "must be calls_per_second, base_url, auth_token, previous_auth_token or api_key";
-    let fields = super::masked(request.update_mask, Field::ALL.len(), Field::from_word, not_a_field)?;
+pub(in crate::grpc) fn patch(
+    request: pb::UpdateCarrierAccountRequest,
+) -> Result<AccountPatch, Violation> {
+    let not_a_field =
+        "must be calls_per_second, base_url, auth_token, previous_auth_token or api_key";
+    let fields =
+        super::masked(request.update_mask, Field::ALL.len(), Field::from_word, not_a_field)?;
     let secrets = request.secrets.unwrap_or_default();
     let has = |field| fields.contains(&field);
     Ok(AccountPatch {
@@ -61,7 +67,9 @@ pub(in crate::grpc) fn patch(request: pb::UpdateCarrierAccountRequest) -> Result
         previous_auth_token: has(Field::PreviousAuthToken)
             .then(|| previous(secrets.previous_auth_token))
             .transpose()?,
-        api_key: has(Field::ApiKey).then(|| secrets.api_key.map(api_key).transpose()).transpose()?,
+        api_key: has(Field::ApiKey)
+            .then(|| secrets.api_key.map(api_key).transpose())
+            .transpose()?,
         revision: super::etag(&request.etag)?,
     })
 }
@@ -71,7 +79,8 @@ fn previous(text: String) -> Result<Option<SecretString>, Violation> {
 }
 
 fn secret(field: &str, text: String) -> Result<SecretString, Violation> {
-    let fits = (1..=SECRET_MAX_LEN).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits = (1..=SECRET_MAX_LEN).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
     let secret = SecretString::from(text);
     if fits {
         Ok(secret)
@@ -103,7 +112,9 @@ fn base_url(text: String) -> Result<Option<String>, Violation> {
         None => false,
     };
     if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
-        return Err(refuse("must begin with https://, or with http:// where its host is this machine"));
+        return Err(refuse(
+            "must begin with https://, or with http:// where its host is this machine",
+        ));
     }
     let plain = url.username().is_empty() && url.password().is_none();
     if !plain || url.query().is_some() || url.fragment().is_some() {
@@ -125,7 +136,9 @@ pub(in crate::grpc) fn write(view: AccountView) -> pb::CarrierAccount {
         has_previous_auth_token: previous.is_some(),
         previous_auth_token_hint: previous.unwrap_or_default(),
         api_key_sid: hints.and_then(|hints| hints.api_key_sid.clone()).unwrap_or_default(),
-        api_key_secret_hint: hints.and_then(|hints| hints.api_key_secret.clone()).unwrap_or_default(),
+        api_key_secret_hint: hints
+            .and_then(|hints| hints.api_key_secret.clone())
+            .unwrap_or_default(),
         secrets_time: hints.and_then(|hints| time::write(hints.set_at)),
         etag: view.revision.to_string(),
         create_time: time::write(view.created_at),
@@ -139,7 +152,11 @@ mod tests {
 
     fn secrets() -> pb::CarrierSecrets {
         let api_key = pb::CarrierApiKey { sid: format!("SK{:032}", 1), secret: "s3cret".into() };
-        pb::CarrierSecrets { auth_token: "t0ken".into(), api_key: Some(api_key), ..Default::default() }
+        pb::CarrierSecrets {
+            auth_token: "t0ken".into(),
+            api_key: Some(api_key),
+            ..Default::default()
+        }
     }
 
     fn create() -> pb::CreateCarrierAccountRequest {
@@ -153,26 +170,36 @@ mod tests {
         let with = |change: fn(&mut pb::CarrierSecrets)| {
             let mut secrets = secrets();
             change(&mut secrets);
-            read(pb::CreateCarrierAccountRequest { secrets: Some(secrets), ..create() }).unwrap_err()
+            read(pb::CreateCarrierAccountRequest { secrets: Some(secrets), ..create() })
+                .unwrap_err()
         };
         assert_eq!(with(|s| s.auth_token.clear()).field, "secrets.auth_token");
         let spaced = with(|s| s.auth_token = "a b".into());
         assert!(!spaced.to_string().contains("a b"), "{spaced}");
-        assert_eq!(with(|s| s.previous_auth_token = "é".into()).field, "secrets.previous_auth_token");
-        assert_eq!(with(|s| s.api_key = Some(pb::CarrierApiKey::default())).field, "secrets.api_key.sid");
+        assert_eq!(
+            with(|s| s.previous_auth_token = "é".into()).field,
+            "secrets.previous_auth_token"
+        );
+        assert_eq!(
+            with(|s| s.api_key = Some(pb::CarrierApiKey::default())).field,
+            "secrets.api_key.sid"
+        );
     }
 
     #[test]
     fn messages_do_not_print_secrets() {
         let printed = format!("{:?}", create());
         assert!(!printed.contains("t0ken") && !printed.contains("s3cret"), "{printed}");
-        let made = pb::CreateApiKeyResponse { secret_key: "id.s3cret".into(), ..Default::default() };
+        let made =
+            pb::CreateApiKeyResponse { secret_key: "id.s3cret".into(), ..Default::default() };
         assert!(!format!("{made:?}").contains("s3cret"));
     }
 
     #[test]
     fn credentials_go_over_https_only() {
-        for good in ["", "https://api.dublin.ie1.twilio.com", "http://127.0.0.1:4010", "http://localhost:1"] {
+        for good in
+            ["", "https://api.dublin.ie1.twilio.com", "http://127.0.0.1:4010", "http://localhost:1"]
+        {
             assert!(base_url(good.into()).is_ok(), "{good}");
         }
         for bad in [
@@ -201,7 +228,10 @@ mod tests {
         let token = patch(request(&["auth_token"])).unwrap();
         assert!(token.auth_token.is_some() && token.api_key.is_none() && token.base_url.is_none());
         let given_up = patch(request(&["api_key", "previous_auth_token"])).unwrap();
-        assert!(matches!((given_up.api_key, given_up.previous_auth_token), (Some(None), Some(None))));
+        assert!(matches!(
+            (given_up.api_key, given_up.previous_auth_token),
+            (Some(None), Some(None))
+        ));
         assert_eq!(patch(request(&["base_url"])).unwrap_err().field, "base_url");
         assert_eq!(patch(request(&["secrets"])).unwrap_err().field, "update_mask.paths[0]");
         assert_eq!(patch(request(&[])).unwrap_err().field, "update_mask");

@@ -53,7 +53,9 @@ mod tests {
     #[test]
     fn there_and_back() {
         let message = Script::Say { text: "bye".into(), voice: None, language: None };
-        for on_machine in [OnMachine::TreatAsAnswered, OnMachine::HangUp, OnMachine::LeaveMessage(message)] {
+        for on_machine in
+            [OnMachine::TreatAsAnswered, OnMachine::HangUp, OnMachine::LeaveMessage(message)]
+        {
             let amd = Amd { mode: AmdMode::DetectMessageEnd, on_machine };
             assert_eq!(read(write(amd.clone())), Ok(amd));
         }

@@ -9,7 +9,8 @@ use crate::grpc::pb::frequency_cap::Span as WireSpan;
 /// From the wire.
 pub(super) fn read(from: Vec<Wire>) -> Result<Vec<FrequencyCap>, Violation> {
     let caps = from.into_iter().enumerate();
-    caps.map(|(i, cap)| read_one(cap).map_err(|v| v.under(&format!("frequency_caps[{i}]")))).collect()
+    caps.map(|(i, cap)| read_one(cap).map_err(|v| v.under(&format!("frequency_caps[{i}]"))))
+        .collect()
 }
 
 fn read_one(from: Wire) -> Result<FrequencyCap, Violation> {

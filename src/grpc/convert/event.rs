@@ -17,7 +17,11 @@ pub(in crate::grpc) fn update(update: progress::Update) -> pb::WatchRunResponse 
         progress::Kind::Events(commit) => watch::Kind::Events(events(commit)),
         progress::Kind::Bookmark => watch::Kind::Bookmark(watch::Bookmark {}),
     };
-    pb::WatchRunResponse { revision: cursor.revision, resume_token: cursor.to_string(), kind: Some(kind) }
+    pb::WatchRunResponse {
+        revision: cursor.revision,
+        resume_token: cursor.to_string(),
+        kind: Some(kind),
+    }
 }
 
 fn events(commit: Commit) -> watch::Events {
@@ -52,12 +56,14 @@ fn event(event: Event) -> pb::RunEvent {
         Event::Repaired { repair, count } => {
             Kind::Repaired(wire::Repaired { repair: maintain::repair_kind(repair), count })
         }
-        Event::OrphanCall { call_id, job_id, attempt, call_sid } => Kind::OrphanCall(wire::OrphanCall {
-            call_id: call_id.to_string(),
-            job_id: job_id.to_string(),
-            attempt,
-            call_sid: call_sid.to_string(),
-        }),
+        Event::OrphanCall { call_id, job_id, attempt, call_sid } => {
+            Kind::OrphanCall(wire::OrphanCall {
+                call_id: call_id.to_string(),
+                job_id: job_id.to_string(),
+                attempt,
+                call_sid: call_sid.to_string(),
+            })
+        }
         Event::CallChanged {
             call_id,
             job_id,

@@ -20,7 +20,11 @@ pub(in crate::grpc) struct LeftOut {
 }
 
 /// A forecast for the wire.
-pub(in crate::grpc) fn write(facts: &Facts, left_out: LeftOut, told: &Forecast) -> pb::ForecastRunResponse {
+pub(in crate::grpc) fn write(
+    facts: &Facts,
+    left_out: LeftOut,
+    told: &Forecast,
+) -> pb::ForecastRunResponse {
     let LeftOut { suppressed, capped, invalid, duplicate } = left_out;
     let undialed = (told.reached + told.failed + told.expired).saturating_sub(told.dialed);
     let no_window = told.never_open.min(undialed);
@@ -37,7 +41,9 @@ pub(in crate::grpc) fn write(facts: &Facts, left_out: LeftOut, told: &Forecast) 
     pb::ForecastRunResponse {
         total_count: told.dialed + left,
         dialed_count: told.dialed,
-        exclusions: exclusions.map(|(reason, count)| Exclusion { reason: reason.into(), count }).collect(),
+        exclusions: exclusions
+            .map(|(reason, count)| Exclusion { reason: reason.into(), count })
+            .collect(),
         call_count: told.calls,
         reached_count: told.reached,
         failed_count: told.failed,

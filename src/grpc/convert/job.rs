@@ -30,8 +30,10 @@ pub(in crate::grpc) fn read(new: pb::NewJob, region: Option<&str>) -> Result<New
             .filter(|priority| *priority <= job::PRIORITY_MAX)
             .ok_or_else(|| Violation::new("priority", "must be 0 to 9"))?,
     };
-    let metadata =
-        new.metadata.map(|metadata| json::read("metadata", metadata, job::METADATA_MAX_BYTES)).transpose()?;
+    let metadata = new
+        .metadata
+        .map(|metadata| json::read("metadata", metadata, job::METADATA_MAX_BYTES))
+        .transpose()?;
     let eligible_at = time::read_some("eligible_time", new.eligible_time)?;
     Ok(NewJob { who, priority, eligible_at, metadata })
 }
@@ -105,7 +107,8 @@ mod tests {
 
     #[test]
     fn names_the_field_of_the_job() {
-        let lead = pb::new_job::Who::Lead(pb::LeadFacts { phone: "12".into(), ..Default::default() });
+        let lead =
+            pb::new_job::Who::Lead(pb::LeadFacts { phone: "12".into(), ..Default::default() });
         let new = |who| pb::NewJob { who, ..Default::default() };
         let field = |new| read(new, None).unwrap_err().field;
         assert_eq!(field(new(None)), "who");
@@ -114,6 +117,9 @@ mod tests {
         let person = || Some(pb::new_job::Who::LeadId(uuid::Uuid::nil().to_string()));
         assert_eq!(field(pb::NewJob { priority: Some(10), ..new(person()) }), "priority");
         assert_eq!(read(new(person()), None).unwrap().priority, job::PRIORITY_DEFAULT);
-        assert_eq!(read(pb::NewJob { priority: Some(0), ..new(person()) }, None).unwrap().priority, 0);
+        assert_eq!(
+            read(pb::NewJob { priority: Some(0), ..new(person()) }, None).unwrap().priority,
+            0
+        );
     }
 }

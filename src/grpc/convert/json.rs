@@ -1,4 +1,5 @@
-//! `google.protobuf.Struct` and JSON objects. Numbers are doubles on the wire; whole ones stay whole in JSON.
+//! `google.protobuf.Struct` and JSON objects. Numbers are doubles on the wire; whole ones stay
+//! whole in JSON.
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct};
@@ -50,7 +51,10 @@ fn read_value(field: &str, from: prost_types::Value, depth: usize) -> Result<Val
 }
 
 fn number(value: f64) -> Option<Number> {
-    if value.fract() == 0.0 && value.abs() < EXACT_MAX && !(value == 0.0 && value.is_sign_negative()) {
+    if value.fract() == 0.0
+        && value.abs() < EXACT_MAX
+        && !(value == 0.0 && value.is_sign_negative())
+    {
         #[allow(clippy::cast_possible_truncation)] // Whole and below 2^53.
         return Some(Number::from(value as i64));
     }

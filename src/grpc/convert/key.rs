@@ -43,7 +43,9 @@ pub(in crate::grpc) fn write(key: KeyView) -> pb::ApiKey {
 }
 
 /// Which entries of the audit log are asked for.
-pub(in crate::grpc) fn audit_filter(request: pb::ListAuditEventsRequest) -> Result<AuditFilter, Violation> {
+pub(in crate::grpc) fn audit_filter(
+    request: pb::ListAuditEventsRequest,
+) -> Result<AuditFilter, Violation> {
     Ok(AuditFilter {
         actor: non_empty(request.actor),
         method: non_empty(request.method),
@@ -81,7 +83,10 @@ mod tests {
             let scopes = words.iter().map(|word| (*word).to_owned()).collect();
             read(pb::CreateApiKeyRequest { tenant_id: "acme".into(), scopes, ..Default::default() })
         };
-        assert_eq!(scopes(&["leads:read", "admin", "admin"]).unwrap().scopes, ["admin", "leads:read"]);
+        assert_eq!(
+            scopes(&["leads:read", "admin", "admin"]).unwrap().scopes,
+            ["admin", "leads:read"]
+        );
         assert_eq!(scopes(&["leads:read", "root"]).unwrap_err().field, "scopes[1]");
         assert_eq!(scopes(&["admin"; Scope::ALL.len() + 1]).unwrap_err().field, "scopes");
     }

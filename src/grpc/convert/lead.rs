@@ -12,14 +12,19 @@ use crate::store::{LeadEventView, LeadFilter, LeadPatch, LeadView};
 
 /// The longest text searched for, in characters.
 const TEXT_MAX_CHARS: usize = 100;
-/// The most paths of a mask: a lead's attributes have no more names than bytes, and no client changes so many.
+/// The most paths of a mask: a lead's attributes have no more names than bytes, and no client
+/// changes so many.
 const PATHS_MAX: usize = 100;
 
 twins!(status, status_of: LeadStatus => pb::LeadStatus { New, Attempted, Contacted, Converted, Lost });
 twins!(source, source_of: LeadSource => pb::LeadSource { Api, Import, Run, Call });
 
-/// A person from the wire; fields are named from the person on. `region` is for a phone that names none.
-pub(in crate::grpc) fn read(facts: pb::LeadFacts, region: Option<&str>) -> Result<LeadFacts, Violation> {
+/// A person from the wire; fields are named from the person on. `region` is for a phone that names
+/// none.
+pub(in crate::grpc) fn read(
+    facts: pb::LeadFacts,
+    region: Option<&str>,
+) -> Result<LeadFacts, Violation> {
     let own = non_empty(facts.default_region);
     let facts = LeadFacts {
         phone: phone(&facts.phone, own.as_deref().or(region))?,
@@ -52,8 +57,12 @@ pub(in crate::grpc) fn phone_prefix(text: String) -> Result<Option<String>, Viol
     Ok(prefix)
 }
 
-fn attributes(from: Option<prost_types::Struct>) -> Result<Map<String, serde_json::Value>, Violation> {
-    from.map_or(Ok(Map::new()), |attributes| json::read("attributes", attributes, ATTRIBUTES_MAX_BYTES))
+fn attributes(
+    from: Option<prost_types::Struct>,
+) -> Result<Map<String, serde_json::Value>, Violation> {
+    from.map_or(Ok(Map::new()), |attributes| {
+        json::read("attributes", attributes, ATTRIBUTES_MAX_BYTES)
+    })
 }
 
 /// A lead for the wire: whole, because it is for its owner.
@@ -119,7 +128,9 @@ pub(in crate::grpc) fn patch(request: pb::UpdateLeadRequest) -> Result<LeadPatch
         if let Some(name) = path.strip_prefix("attributes.").filter(|name| !name.is_empty()) {
             let all = match &mut all {
                 Some(all) => all,
-                none => none.insert(attributes(given.attributes.clone()).map_err(|v| v.under("lead"))?),
+                none => {
+                    none.insert(attributes(given.attributes.clone()).map_err(|v| v.under("lead"))?)
+                }
             };
             patch.attributes.push((name.to_owned(), all.get(name).cloned()));
             continue;
@@ -132,13 +143,16 @@ pub(in crate::grpc) fn patch(request: pb::UpdateLeadRequest) -> Result<LeadPatch
             LeadField::Name => patch.facts.name.clone_from(&given.name),
             LeadField::TimeZone => patch.facts.time_zone = non_empty(given.time_zone.clone()),
             LeadField::Attributes => {
-                patch.facts.attributes = attributes(given.attributes.clone()).map_err(|v| v.under("lead"))?;
+                patch.facts.attributes =
+                    attributes(given.attributes.clone()).map_err(|v| v.under("lead"))?;
             }
             LeadField::Tags => {
-                patch.facts.tags = tags(given.tags.clone()).map_err(|violation| violation.under("lead"))?;
+                patch.facts.tags =
+                    tags(given.tags.clone()).map_err(|violation| violation.under("lead"))?;
             }
             LeadField::Status => {
-                let unset = || Violation::new("status", "is required, because update_mask names it");
+                let unset =
+                    || Violation::new("status", "is required, because update_mask names it");
                 patch.status = status_of(request.status).ok_or_else(unset)?;
             }
         }
@@ -185,13 +199,20 @@ mod tests {
             field(pb::LeadFacts { time_zone: "Mars/Base".into(), ..facts("+14158672671", "") }),
             "time_zone"
         );
-        assert_eq!(field(pb::LeadFacts { name: "x".repeat(201), ..facts("+14158672671", "") }), "name");
-        assert_eq!(field(pb::LeadFacts { tags: vec!["\"".into()], ..facts("+14158672671", "") }), "tags");
+        assert_eq!(
+            field(pb::LeadFacts { name: "x".repeat(201), ..facts("+14158672671", "") }),
+            "name"
+        );
+        assert_eq!(
+            field(pb::LeadFacts { tags: vec!["\"".into()], ..facts("+14158672671", "") }),
+            "tags"
+        );
     }
 
     #[test]
     fn the_nearest_region_counts() {
-        let phone = |own, default| read(facts("(415) 867-2671", own), default).map(|lead| lead.phone);
+        let phone =
+            |own, default| read(facts("(415) 867-2671", own), default).map(|lead| lead.phone);
         assert_eq!(phone("US", None).unwrap().expose(), "+14158672671");
         assert_eq!(phone("", Some("US")).unwrap().expose(), "+14158672671");
         assert_eq!(phone("US", Some("DE")).unwrap().expose(), "+14158672671");
@@ -219,7 +240,10 @@ mod tests {
             ..Default::default()
         };
         let name = patch(update(&["name"])).unwrap();
-        assert_eq!((name.facts.name.as_str(), name.facts.time_zone, name.seen), ("Ann", None, Some(7)));
+        assert_eq!(
+            (name.facts.name.as_str(), name.facts.time_zone, name.seen),
+            ("Ann", None, Some(7))
+        );
         assert_eq!(patch(update(&["attributes.a"])).unwrap().attributes, [("a".to_owned(), None)]);
         let field = |paths| patch(update(paths)).unwrap_err().field;
         assert_eq!(field(&[]), "update_mask");
@@ -234,10 +258,14 @@ mod tests {
     #[test]
     fn filters_are_checked() {
         let field = |given| filter(given).unwrap_err().field;
-        let of = |prefix: &str| pb::LeadFilter { phone_prefix: prefix.into(), ..Default::default() };
+        let of =
+            |prefix: &str| pb::LeadFilter { phone_prefix: prefix.into(), ..Default::default() };
         assert_eq!(field(of("1415")), "phone_prefix");
         assert_eq!(field(of("+1%")), "phone_prefix");
-        assert_eq!(field(pb::LeadFilter { statuses: vec![0], ..Default::default() }), "statuses[0]");
+        assert_eq!(
+            field(pb::LeadFilter { statuses: vec![0], ..Default::default() }),
+            "statuses[0]"
+        );
         assert_eq!(field(pb::LeadFilter { tag: "\\".into(), ..Default::default() }), "tag");
         assert_eq!(filter(pb::LeadFilter::default()), Ok(LeadFilter::default()));
     }

@@ -68,9 +68,10 @@ fn reason(reason: Reason) -> JobReason {
             let why = last_error.map(|error| format!(" ({error})")).unwrap_or_default();
             of(Kind::RunPaused, format!("the run is paused{why}; resume it"))
         }
-        Reason::RunStartsLater { at } => {
-            JobReason { time: time::write(at), ..of(Kind::RunStartsLater, "the run has not begun yet") }
-        }
+        Reason::RunStartsLater { at } => JobReason {
+            time: time::write(at),
+            ..of(Kind::RunStartsLater, "the run has not begun yet")
+        },
         Reason::OutsideWindow { opens_at } => JobReason {
             time: time::write(opens_at),
             ..of(Kind::OutsideWindow, "the callee may not be called at this hour")
@@ -89,9 +90,10 @@ fn reason(reason: Reason) -> JobReason {
             let text = format!("the carrier fails; {what}");
             JobReason { time: time::write(breaker.until), ..of(Kind::CarrierFailing, text) }
         }
-        Reason::WaitingForRetry { at } => {
-            JobReason { time: time::write(at), ..of(Kind::WaitingForRetry, "it waits for its next attempt") }
-        }
+        Reason::WaitingForRetry { at } => JobReason {
+            time: time::write(at),
+            ..of(Kind::WaitingForRetry, "it waits for its next attempt")
+        },
         Reason::PhoneHasLiveCall { call_id } => JobReason {
             call_id: call_id.to_string(),
             ..of(Kind::PhoneHasLiveCall, "another call to the phone is live")
@@ -104,9 +106,10 @@ fn reason(reason: Reason) -> JobReason {
             let text = "the tenant has as many live calls as it may";
             JobReason { count: live, limit, ..of(Kind::TenantAtConcurrency, text) }
         }
-        Reason::Pace { at } => {
-            JobReason { time: time::write(at), ..of(Kind::Pace, "the next call's turn has not come") }
-        }
+        Reason::Pace { at } => JobReason {
+            time: time::write(at),
+            ..of(Kind::Pace, "the next call's turn has not come")
+        },
         Reason::BehindOthers { ahead } => {
             JobReason { count: ahead, ..of(Kind::BehindOthers, "other jobs of the run come first") }
         }
@@ -129,9 +132,10 @@ fn reason(reason: Reason) -> JobReason {
             error_code: error_code.unwrap_or_default(),
             ..of(Kind::Ended, "it has ended")
         },
-        Reason::NotYetEligible { at } => {
-            JobReason { time: time::write(at), ..of(Kind::NotYetEligible, "it is not to be dialed yet") }
-        }
+        Reason::NotYetEligible { at } => JobReason {
+            time: time::write(at),
+            ..of(Kind::NotYetEligible, "it is not to be dialed yet")
+        },
         Reason::RunCalledOff => of(Kind::RunCalledOff, "the run was called off"),
         Reason::RunExpired => of(Kind::RunExpired, "the run has expired"),
         Reason::Ready => of(Kind::Ready, "nothing holds it; the next claim may take it"),

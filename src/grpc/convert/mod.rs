@@ -1,5 +1,5 @@
-//! Between the wire and the domain. What comes in is checked, and a violation names the field as the proto
-//! does; what goes out cannot fail.
+//! Between the wire and the domain. What comes in is checked, and a violation names the field as
+//! the proto does; what goes out cannot fail.
 
 pub(super) mod account;
 mod amd;

@@ -24,7 +24,8 @@ twins!(retry_on, retry_on_of: RetryOn => pb::RetryOn { Busy, NoAnswer, Failed, M
 /// The longest duration that a setting may name before the domain says what it allows: 30 days.
 const DURATION_MAX_S: u32 = DELAY_MAX_S;
 
-/// Settings from the wire, with the documented default for what is absent. Ranges are the domain's to check.
+/// Settings from the wire, with the documented default for what is absent. Ranges are the domain's
+/// to check.
 pub(in crate::grpc) fn read(settings: Option<pb::RunSettings>) -> Result<RunSettings, Violation> {
     let settings = super::required("settings", settings)?;
     read_settings(settings).map_err(|violation| violation.under("settings"))
@@ -41,7 +42,10 @@ fn read_settings(from: pb::RunSettings) -> Result<RunSettings, Violation> {
         priority: from.priority,
         windows: from.windows.into_iter().enumerate().map(window).collect::<Result<_, _>>()?,
         holidays: from.holidays.iter().enumerate().map(holiday).collect::<Result<_, _>>()?,
-        retry: from.retry.map_or(Ok(RetryPolicy::default()), retry).map_err(|v| v.under("retry"))?,
+        retry: from
+            .retry
+            .map_or(Ok(RetryPolicy::default()), retry)
+            .map_err(|v| v.under("retry"))?,
         caller_id: non_empty(from.caller_id).map(|text| caller_id(&text)).transpose()?,
         amd: from.amd.map(amd::read).transpose().map_err(|violation| violation.under("amd"))?,
         frequency_caps: cap::read(from.frequency_caps)?,
@@ -68,8 +72,9 @@ fn window((i, from): (usize, pb::CallingWindow)) -> Result<CallingWindow, Violat
 }
 
 fn holiday((i, text): (usize, &String)) -> Result<Date, Violation> {
-    schedule::holiday(text)
-        .ok_or_else(|| Violation::new(format!("holidays[{i}]"), "must be a date, for example 2026-12-25"))
+    schedule::holiday(text).ok_or_else(|| {
+        Violation::new(format!("holidays[{i}]"), "must be a date, for example 2026-12-25")
+    })
 }
 
 /// A calling window from the wire.
@@ -80,7 +85,8 @@ pub(in crate::grpc) fn read_window(from: pb::CallingWindow) -> Result<CallingWin
         Ok(pb::Weekday::Unspecified) | Err(_) => None,
         Ok(day) => Some(1u8 << (day as i32 - pb::Weekday::Monday as i32)),
     })?;
-    let weekdays = if days.is_empty() { ALL_DAYS } else { days.into_iter().fold(0, |all, day| all | day) };
+    let weekdays =
+        if days.is_empty() { ALL_DAYS } else { days.into_iter().fold(0, |all, day| all | day) };
     let window = CallingWindow {
         opens_minute: minute(from.opens_minute),
         closes_minute: minute(from.closes_minute),
@@ -120,7 +126,11 @@ pub(in crate::grpc) fn patch(
     let given = settings.unwrap_or_default();
     // Never stored: the mask does not name it.
     let unread = pb::RunSettings {
-        script: Some(script::write(Script::Say { text: "-".to_owned(), voice: None, language: None })),
+        script: Some(script::write(Script::Say {
+            text: "-".to_owned(),
+            voice: None,
+            language: None,
+        })),
         ..Default::default()
     };
     let settings = fields.iter().fold(unread, |settings, field| take(settings, *field, &given));
@@ -155,7 +165,10 @@ pub(in crate::grpc) fn write_window(window: CallingWindow) -> pb::CallingWindow 
     pb::CallingWindow {
         opens_minute: u32::from(window.opens_minute),
         closes_minute: u32::from(window.closes_minute),
-        weekdays: (0..7).filter(|day| window.weekdays & (1 << day) != 0).map(|day| day + 1).collect(),
+        weekdays: (0..7)
+            .filter(|day| window.weekdays & (1 << day) != 0)
+            .map(|day| day + 1)
+            .collect(),
     }
 }
 
@@ -251,7 +264,8 @@ pub(in crate::grpc) fn write(run: RunView) -> pb::Run {
             expire_time: time::write(worker.expires_at),
         }),
         dialing_blocked: run.breaker.map(|breaker| pb::DialingBlocked {
-            reason: if breaker.probing { Blocked::CarrierProbed } else { Blocked::CarrierFailing }.into(),
+            reason: if breaker.probing { Blocked::CarrierProbed } else { Blocked::CarrierFailing }
+                .into(),
             until_time: time::write(breaker.until),
         }),
     }

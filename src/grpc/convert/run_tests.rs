@@ -17,7 +17,9 @@ fn minimal() -> pb::RunSettings {
 
 fn field(settings: pb::RunSettings) -> String {
     let checked = read(Some(settings)).and_then(|settings| {
-        settings.check(Timestamp::from_secs(1_700_000_000)).map_err(|violation| violation.under("settings"))
+        settings
+            .check(Timestamp::from_secs(1_700_000_000))
+            .map_err(|violation| violation.under("settings"))
     });
     checked.unwrap_err().field
 }
@@ -47,16 +49,29 @@ fn violations_name_the_path() {
     assert_eq!(read(None).unwrap_err().field, "settings");
     for (settings, path) in [
         (pb::RunSettings::default(), "settings.script"),
-        (pb::RunSettings { script: Some(pb::Script { kind: None }), ..minimal() }, "settings.script.kind"),
+        (
+            pb::RunSettings { script: Some(pb::Script { kind: None }), ..minimal() },
+            "settings.script.kind",
+        ),
         (
             pb::RunSettings { script: Some(pb::Script { kind: Some(empty_say) }), ..minimal() },
             "settings.script.say.text",
         ),
-        (pb::RunSettings { windows: window(1_440, 1_441), ..minimal() }, "settings.windows[0].opens_minute"),
-        (pb::RunSettings { windows: window(600, 70_000), ..minimal() }, "settings.windows[0].closes_minute"),
+        (
+            pb::RunSettings { windows: window(1_440, 1_441), ..minimal() },
+            "settings.windows[0].opens_minute",
+        ),
+        (
+            pb::RunSettings { windows: window(600, 70_000), ..minimal() },
+            "settings.windows[0].closes_minute",
+        ),
         (
             pb::RunSettings {
-                windows: vec![pb::CallingWindow { opens_minute: 0, closes_minute: 9, weekdays: vec![1, 0] }],
+                windows: vec![pb::CallingWindow {
+                    opens_minute: 0,
+                    closes_minute: 9,
+                    weekdays: vec![1, 0],
+                }],
                 ..minimal()
             },
             "settings.windows[0].weekdays[1]",
@@ -80,8 +95,14 @@ fn violations_name_the_path() {
             retry(pb::RetryPolicy { initial_delay: seconds(2_592_001, 0), ..Default::default() }),
             "settings.retry.initial_delay",
         ),
-        (retry(pb::RetryPolicy { multiplier: f64::NAN, ..Default::default() }), "settings.retry.multiplier"),
-        (retry(pb::RetryPolicy { jitter: Some(1.5), ..Default::default() }), "settings.retry.jitter"),
+        (
+            retry(pb::RetryPolicy { multiplier: f64::NAN, ..Default::default() }),
+            "settings.retry.multiplier",
+        ),
+        (
+            retry(pb::RetryPolicy { jitter: Some(1.5), ..Default::default() }),
+            "settings.retry.jitter",
+        ),
     ] {
         assert_eq!(field(settings), path);
     }
@@ -111,7 +132,9 @@ fn enums_round_trip() {
     for value in RunState::ALL {
         assert_eq!(state_of(state(*value)), Some(*value));
     }
-    for value in [RetryOn::Busy, RetryOn::NoAnswer, RetryOn::Failed, RetryOn::Machine, RetryOn::Unknown] {
+    for value in
+        [RetryOn::Busy, RetryOn::NoAnswer, RetryOn::Failed, RetryOn::Machine, RetryOn::Unknown]
+    {
         assert_eq!(retry_on_of(retry_on(value)), Some(value));
     }
 }
@@ -126,9 +149,13 @@ fn any_script() -> impl Strategy<Value = Script> {
         }),
         "\\PC{1,40}".prop_map(|url| Script::Play { url }),
         ("\\PC{1,40}", prop::collection::btree_map("[a-z]{1,5}", "\\PC{0,9}", 0..5)).prop_map(
-            |(url, parameters)| Script::Stream { url, parameters: parameters.into_iter().collect() }
+            |(url, parameters)| Script::Stream {
+                url,
+                parameters: parameters.into_iter().collect()
+            }
         ),
-        ("\\PC{1,40}", optional()).prop_map(|(url, fallback_url)| Script::FetchTwiml { url, fallback_url }),
+        ("\\PC{1,40}", optional())
+            .prop_map(|(url, fallback_url)| Script::FetchTwiml { url, fallback_url }),
     ]
 }
 
@@ -149,7 +176,8 @@ prop_compose! {
 }
 
 fn cap_of(max_attempts: u32, n: u32, days: bool) -> FrequencyCap {
-    let span = if days { cap::Span::CalendarDays(n) } else { cap::Span::RollingSeconds(n * 86_400) };
+    let span =
+        if days { cap::Span::CalendarDays(n) } else { cap::Span::RollingSeconds(n * 86_400) };
     FrequencyCap { max_attempts, span }
 }
 

@@ -11,9 +11,11 @@ use crate::grpc::pb::script::Kind;
 pub(in crate::grpc) fn read(script: Option<pb::Script>) -> Result<Script, Violation> {
     let script = required("script", script)?;
     Ok(match required("script.kind", script.kind)? {
-        Kind::Say(say) => {
-            Script::Say { text: say.text, voice: non_empty(say.voice), language: non_empty(say.language) }
-        }
+        Kind::Say(say) => Script::Say {
+            text: say.text,
+            voice: non_empty(say.voice),
+            language: non_empty(say.language),
+        },
         Kind::Play(play) => Script::Play { url: play.url },
         Kind::Stream(stream) => {
             // In order of name, because maps have none of their own.
@@ -61,9 +63,10 @@ pub(in crate::grpc) fn write(script: Script) -> pb::Script {
         Script::Stream { url, parameters } => {
             Kind::Stream(pb::script::Stream { url, parameters: parameters.into_iter().collect() })
         }
-        Script::FetchTwiml { url, fallback_url } => {
-            Kind::FetchTwiml(pb::script::FetchTwiml { url, fallback_url: fallback_url.unwrap_or_default() })
-        }
+        Script::FetchTwiml { url, fallback_url } => Kind::FetchTwiml(pb::script::FetchTwiml {
+            url,
+            fallback_url: fallback_url.unwrap_or_default(),
+        }),
     };
     pb::Script { kind: Some(kind) }
 }

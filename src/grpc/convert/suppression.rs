@@ -1,7 +1,9 @@
 //! Suppressions.
 
 use super::{each, lead, non_empty, time, twins};
-use crate::domain::suppression::{NewSuppression, SuppressionChange, SuppressionReason, SuppressionSource};
+use crate::domain::suppression::{
+    NewSuppression, SuppressionChange, SuppressionReason, SuppressionSource,
+};
 use crate::domain::{Phone, Violation};
 use crate::grpc::pb;
 use crate::grpc::pb::add_suppressions_response::Result as Added;
@@ -13,7 +15,8 @@ twins!(reason, reason_of: SuppressionReason => pb::SuppressionReason {
 twins!(source, source_of: SuppressionSource => pb::SuppressionSource { Api, Operator, Import, OptOut });
 twins!(change, change_of: SuppressionChange => pb::SuppressionChange { Added, Extended, Unchanged });
 
-/// A suppression from the wire; fields are named from it on. `region` is for a phone that names none.
+/// A suppression from the wire; fields are named from it on. `region` is for a phone that names
+/// none.
 pub(in crate::grpc) fn read(
     new: pb::NewSuppression,
     source: SuppressionSource,
@@ -22,7 +25,9 @@ pub(in crate::grpc) fn read(
     let own = non_empty(new.default_region);
     let reason = match new.reason {
         0 => SuppressionReason::Asked,
-        given => reason_of(given).ok_or_else(|| Violation::new("reason", "is not a known value"))?,
+        given => {
+            reason_of(given).ok_or_else(|| Violation::new("reason", "is not a known value"))?
+        }
     };
     let suppression = NewSuppression {
         phone: lead::phone(&new.phone, own.as_deref().or(region))?,
@@ -39,7 +44,9 @@ pub(in crate::grpc) fn read(
 /// How phones of a request come to be suppressed: what else there is, others than clients say.
 pub(in crate::grpc) fn clients_source(given: i32) -> Result<SuppressionSource, Violation> {
     match pb::SuppressionSource::try_from(given) {
-        Ok(pb::SuppressionSource::Unspecified | pb::SuppressionSource::Api) => Ok(SuppressionSource::Api),
+        Ok(pb::SuppressionSource::Unspecified | pb::SuppressionSource::Api) => {
+            Ok(SuppressionSource::Api)
+        }
         Ok(pb::SuppressionSource::Operator) => Ok(SuppressionSource::Operator),
         Ok(pb::SuppressionSource::Import | pb::SuppressionSource::OptOut) | Err(_) => {
             Err(Violation::new("source", "must be API or OPERATOR"))
@@ -78,7 +85,9 @@ pub(in crate::grpc) fn write(view: SuppressionView) -> pb::Suppression {
 }
 
 /// Which suppressions.
-pub(in crate::grpc) fn filter(from: pb::ListSuppressionsRequest) -> Result<SuppressionFilter, Violation> {
+pub(in crate::grpc) fn filter(
+    from: pb::ListSuppressionsRequest,
+) -> Result<SuppressionFilter, Violation> {
     let phone = non_empty(from.phone).map(|phone| phone.parse::<Phone>()).transpose()?;
     Ok(SuppressionFilter {
         phone,
@@ -107,14 +116,20 @@ mod tests {
         for value in SuppressionSource::ALL {
             assert_eq!(source_of(source(*value)), Some(*value));
         }
-        assert_eq!(change_of(change(SuppressionChange::Extended)), Some(SuppressionChange::Extended));
+        assert_eq!(
+            change_of(change(SuppressionChange::Extended)),
+            Some(SuppressionChange::Extended)
+        );
     }
 
     #[test]
     fn a_phone_is_enough_and_fields_are_named() {
         let read = |new| read(new, SuppressionSource::Api, Some("US"));
         let plain = read(new("(415) 867-2671")).unwrap();
-        assert_eq!((plain.phone.expose(), plain.reason), ("+14158672671", SuppressionReason::Asked));
+        assert_eq!(
+            (plain.phone.expose(), plain.reason),
+            ("+14158672671", SuppressionReason::Asked)
+        );
         let field = |new| read(new).unwrap_err().field;
         assert_eq!(field(new("12")), "phone");
         assert_eq!(
@@ -122,7 +137,13 @@ mod tests {
             "default_region"
         );
         assert_eq!(field(pb::NewSuppression { reason: 99, ..new("+14158672671") }), "reason");
-        assert_eq!(field(pb::NewSuppression { note: "x".repeat(501), ..new("+14158672671") }), "note");
-        assert_eq!(clients_source(pb::SuppressionSource::OptOut.into()).unwrap_err().field, "source");
+        assert_eq!(
+            field(pb::NewSuppression { note: "x".repeat(501), ..new("+14158672671") }),
+            "note"
+        );
+        assert_eq!(
+            clients_source(pb::SuppressionSource::OptOut.into()).unwrap_err().field,
+            "source"
+        );
     }
 }

@@ -13,7 +13,10 @@ use crate::store::{TenantPatch, TenantView};
 twins!(state, state_of: TenantState => pb::TenantState { Active, Disabled });
 
 /// A tenant from the wire, with the documented default for what is absent.
-pub(in crate::grpc) fn read(id: TenantId, settings: Option<pb::TenantSettings>) -> Result<Tenant, Violation> {
+pub(in crate::grpc) fn read(
+    id: TenantId,
+    settings: Option<pb::TenantSettings>,
+) -> Result<Tenant, Violation> {
     let settings = super::required("settings", settings)?;
     let tenant = read_settings(id, settings).map_err(|violation| violation.under("settings"))?;
     tenant.check().map_err(|violation| violation.under("settings"))?;
@@ -26,7 +29,8 @@ fn read_settings(id: TenantId, from: pb::TenantSettings) -> Result<Tenant, Viola
     if from.caller_ids.len() > CALLER_IDS_MAX {
         return Err(Violation::new("caller_ids", "must hold 1 to 100 numbers"));
     }
-    let caller_id = |(i, text): (usize, &String)| super::id::<Phone>(&format!("caller_ids[{i}]"), text);
+    let caller_id =
+        |(i, text): (usize, &String)| super::id::<Phone>(&format!("caller_ids[{i}]"), text);
     let rate = from.calls_per_second;
     Ok(Tenant {
         id,
@@ -40,7 +44,9 @@ fn read_settings(id: TenantId, from: pb::TenantSettings) -> Result<Tenant, Viola
         caller_ids: from.caller_ids.iter().enumerate().map(caller_id).collect::<Result<_, _>>()?,
         time_zone: or(from.time_zone, "UTC"),
         window: match from.window {
-            Some(window) => run::read_window(window).map_err(|violation| violation.under("window"))?,
+            Some(window) => {
+                run::read_window(window).map_err(|violation| violation.under("window"))?
+            }
             None => CallingWindow::default(),
         },
         region: non_empty(from.region),
@@ -65,11 +71,16 @@ pub(in crate::grpc) fn patch(
     // Never stored: the mask does not name it.
     let unread = pb::TenantSettings { account_sid: format!("AC{:032}", 0), ..Default::default() };
     let settings = fields.iter().fold(unread, |settings, field| take(settings, *field, &given));
-    let tenant = read_settings(id.clone(), settings).map_err(|violation| violation.under("settings"))?;
+    let tenant =
+        read_settings(id.clone(), settings).map_err(|violation| violation.under("settings"))?;
     Ok(TenantPatch { tenant, fields, revision: super::etag(etag)? })
 }
 
-fn take(mut to: pb::TenantSettings, field: TenantField, from: &pb::TenantSettings) -> pb::TenantSettings {
+fn take(
+    mut to: pb::TenantSettings,
+    field: TenantField,
+    from: &pb::TenantSettings,
+) -> pb::TenantSettings {
     match field {
         TenantField::Name => to.name.clone_from(&from.name),
         TenantField::AccountSid => to.account_sid.clone_from(&from.account_sid),
@@ -127,7 +138,9 @@ mod tests {
     }
 
     fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
-        Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() })
+        Some(prost_types::FieldMask {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        })
     }
 
     #[test]
@@ -164,7 +177,10 @@ mod tests {
             field(Some(pb::TenantSettings { account_sid: "x".into(), ..settings() })),
             "settings.account_sid"
         );
-        assert_eq!(field(Some(pb::TenantSettings { plan: "A".into(), ..settings() })), "settings.plan");
+        assert_eq!(
+            field(Some(pb::TenantSettings { plan: "A".into(), ..settings() })),
+            "settings.plan"
+        );
     }
 
     #[test]
@@ -179,14 +195,18 @@ mod tests {
             (read.fields, read.tenant.name.as_str(), read.revision),
             (vec![TenantField::Name], "new", Some(4))
         );
-        let field =
-            |paths: &[&str], etag| patch(&id(), Some(given.clone()), mask(paths), etag).unwrap_err().field;
+        let field = |paths: &[&str], etag| {
+            patch(&id(), Some(given.clone()), mask(paths), etag).unwrap_err().field
+        };
         assert_eq!(field(&["caller_ids"], ""), "settings.caller_ids[0]");
         assert_eq!(field(&["tenant_id"], ""), "update_mask.paths[0]");
         assert_eq!(field(&[], ""), "update_mask");
         assert_eq!(field(&["name"], "x"), "etag");
         // Every field of the message can be named.
         let words: Vec<&str> = TenantField::ALL.iter().map(|field| field.as_str()).collect();
-        assert_eq!(patch(&id(), Some(settings()), mask(&words), "").unwrap().fields, TenantField::ALL);
+        assert_eq!(
+            patch(&id(), Some(settings()), mask(&words), "").unwrap().fields,
+            TenantField::ALL
+        );
     }
 }

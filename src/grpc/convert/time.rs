@@ -12,18 +12,24 @@ const NANOS_PER_SECOND: i32 = 1_000_000_000;
 const NANOS_PER_MICRO: i32 = 1_000;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 
-/// An instant from the wire. What is finer than a microsecond is cut off: neither database keeps it.
+/// An instant from the wire. What is finer than a microsecond is cut off: neither database keeps
+/// it.
 pub(in crate::grpc) fn read(field: &str, at: Instant) -> Result<Timestamp, Violation> {
-    let fits =
-        (FIRST_SECOND..=LAST_SECOND).contains(&at.seconds) && (0..NANOS_PER_SECOND).contains(&at.nanos);
+    let fits = (FIRST_SECOND..=LAST_SECOND).contains(&at.seconds)
+        && (0..NANOS_PER_SECOND).contains(&at.nanos);
     if !fits {
         return Err(Violation::new(field, "must be an instant of the years 1 to 9999"));
     }
-    Ok(Timestamp::from_micros(at.seconds * MICROS_PER_SECOND + i64::from(at.nanos / NANOS_PER_MICRO)))
+    Ok(Timestamp::from_micros(
+        at.seconds * MICROS_PER_SECOND + i64::from(at.nanos / NANOS_PER_MICRO),
+    ))
 }
 
 /// The same where it may be absent.
-pub(in crate::grpc) fn read_some(field: &str, at: Option<Instant>) -> Result<Option<Timestamp>, Violation> {
+pub(in crate::grpc) fn read_some(
+    field: &str,
+    at: Option<Instant>,
+) -> Result<Option<Timestamp>, Violation> {
     at.map(|at| read(field, at)).transpose()
 }
 
@@ -34,9 +40,13 @@ pub(in crate::grpc) fn write(at: Timestamp) -> Option<Instant> {
     (FIRST_SECOND..=LAST_SECOND).contains(&seconds).then_some(Instant { seconds, nanos })
 }
 
-/// Whole seconds from the wire, at most `max`. Fractions are refused, not rounded: a client that asks for
-/// 1.5 s should learn that it does not get it.
-pub(in crate::grpc) fn read_seconds(field: &str, duration: Duration, max: u32) -> Result<u32, Violation> {
+/// Whole seconds from the wire, at most `max`. Fractions are refused, not rounded: a client that
+/// asks for 1.5 s should learn that it does not get it.
+pub(in crate::grpc) fn read_seconds(
+    field: &str,
+    duration: Duration,
+    max: u32,
+) -> Result<u32, Violation> {
     if duration.nanos != 0 {
         return Err(Violation::new(field, "must be whole seconds"));
     }

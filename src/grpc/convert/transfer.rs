@@ -2,7 +2,8 @@
 
 use super::{non_empty, required, time, twins};
 use crate::domain::transfer::{
-    Event, Method, Miss, Mode, OnFailure, Outcome, RING_TIMEOUT_DEFAULT_S, Settings, State, TARGETS_MAX,
+    Event, Method, Miss, Mode, OnFailure, Outcome, RING_TIMEOUT_DEFAULT_S, Settings, State,
+    TARGETS_MAX,
 };
 use crate::domain::{Phone, Violation};
 use crate::grpc::pb;
@@ -34,7 +35,8 @@ fn read_inner(settings: pb::TransferSettings) -> Result<Settings, Violation> {
         return Err(Violation::new("targets", "must be 1 to 10 numbers"));
     }
     let targets = settings.targets.iter().enumerate();
-    let targets = targets.map(|(i, text)| phone(&format!("targets[{i}]"), text)).collect::<Result<_, _>>()?;
+    let targets =
+        targets.map(|(i, text)| phone(&format!("targets[{i}]"), text)).collect::<Result<_, _>>()?;
     let ring_timeout_s = match settings.ring_timeout {
         None => RING_TIMEOUT_DEFAULT_S,
         Some(duration) => time::read_seconds("ring_timeout", duration, u32::MAX)?,
@@ -47,7 +49,9 @@ fn read_inner(settings: pb::TransferSettings) -> Result<Settings, Violation> {
     };
     let settings = Settings {
         targets,
-        caller_id: non_empty(settings.caller_id).map(|text| phone("caller_id", &text)).transpose()?,
+        caller_id: non_empty(settings.caller_id)
+            .map(|text| phone("caller_id", &text))
+            .transpose()?,
         announcement: non_empty(settings.announcement),
         facts: non_empty(settings.facts),
         hold_audio_url: non_empty(settings.hold_audio_url),
@@ -146,16 +150,19 @@ fn event(event: Event) -> pb::TransferEvent {
             method: method(way),
             target: number(target),
         }),
-        Event::Redirected { target } => Kind::Redirected(wire::Redirected { target: number(target) }),
+        Event::Redirected { target } => {
+            Kind::Redirected(wire::Redirected { target: number(target) })
+        }
         Event::ActionFailed { action, error } => Kind::ActionFailed(wire::ActionFailed {
             action: action.as_str().to_owned(),
             code: error.code,
             error_class: error.class,
         }),
         Event::FellBack { to } => Kind::FellBack(wire::FellBack { to: method(to) }),
-        Event::LegStarted { target, call_id } => {
-            Kind::TargetCalled(wire::TargetCalled { target: number(target), call_id: call_id.to_string() })
-        }
+        Event::LegStarted { target, call_id } => Kind::TargetCalled(wire::TargetCalled {
+            target: number(target),
+            call_id: call_id.to_string(),
+        }),
         Event::TargetAnswered { target } => {
             Kind::TargetAnswered(wire::TargetAnswered { target: number(target) })
         }
@@ -206,7 +213,8 @@ mod tests {
         let ring_timeout = Some(time::write_seconds(4));
         assert_eq!(field(pb::TransferSettings { ring_timeout, ..good() }), "settings.ring_timeout");
         let way = |kind| Some(pb::OnFailure { kind: Some(kind) });
-        let wrong = pb::TransferSettings { on_failure: way(Way::TwimlUrl("ftp://x".into())), ..good() };
+        let wrong =
+            pb::TransferSettings { on_failure: way(Way::TwimlUrl("ftp://x".into())), ..good() };
         assert_eq!(field(wrong), "settings.on_failure.twiml_url");
     }
 }

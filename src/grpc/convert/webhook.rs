@@ -18,7 +18,8 @@ pub(in crate::grpc) fn read(settings: pb::WebhookSettings) -> WebhookSettings {
 /// A change from the wire.
 pub(in crate::grpc) fn patch(request: pb::UpdateWebhookRequest) -> Result<WebhookPatch, Violation> {
     let not_a_field = "must be one of url, event_types, description and enabled";
-    let fields = masked(request.update_mask, WebhookField::ALL.len(), WebhookField::from_word, not_a_field)?;
+    let fields =
+        masked(request.update_mask, WebhookField::ALL.len(), WebhookField::from_word, not_a_field)?;
     Ok(WebhookPatch {
         settings: read(request.settings.unwrap_or_default()),
         enabled: request.enabled,

@@ -34,11 +34,13 @@ pub(super) fn export(
 ) -> Result<Response<Pages>, Status> {
     let call = shared.call(&request)?;
     let request = request.into_inner();
-    let (pager, after) = Pager::read_stream("ExportLeads", request.filter.as_ref(), &request.page_token)
-        .map_err(|violation| status::of_violation(&violation))?;
+    let (pager, after) =
+        Pager::read_stream("ExportLeads", request.filter.as_ref(), &request.page_token)
+            .map_err(|violation| status::of_violation(&violation))?;
     let filter = super::filter(request.filter)?;
     let export = Export { shared: shared.clone(), call, filter, pager, after };
-    // One page is read ahead of the client at most: the stream is polled when the connection takes more.
+    // One page is read ahead of the client at most: the stream is polled when the connection takes
+    // more.
     let pages = stream::try_unfold(Some(export), |export| async move {
         match export {
             None => Ok(None),

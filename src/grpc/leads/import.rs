@@ -1,6 +1,8 @@
-//! Imports of any size, resumable: the store keeps how far an import got, in the transaction of each batch.
+//! Imports of any size, resumable: the store keeps how far an import got, in the transaction of
+//! each batch.
 //!
-//! Reading phones costs about as much as storing them, so the next batches are read while one is stored.
+//! Reading phones costs about as much as storing them, so the next batches are read while one is
+//! stored.
 
 use futures_util::{Stream, StreamExt as _, stream};
 use tonic::{Request, Response, Status, Streaming};
@@ -17,7 +19,8 @@ use crate::store::{ImportStand, ImportStep, LeadImported};
 
 /// The most rejections told one by one.
 const REJECTIONS_MAX: usize = 100;
-/// Batches read at the same time, before their turn to be stored: bounds what one stream holds in memory.
+/// Batches read at the same time, before their turn to be stored: bounds what one stream holds in
+/// memory.
 const READ_AHEAD: usize = 2;
 
 /// What a row of the import takes from its header.
@@ -47,7 +50,9 @@ pub(super) async fn import(
     let call = shared.call(&request)?;
     let mut messages = request.into_inner();
     let (mut import, common) =
-        match imports::next(shared, &mut messages, |message: pb::ImportLeadsRequest| message.part).await? {
+        match imports::next(shared, &mut messages, |message: pb::ImportLeadsRequest| message.part)
+            .await?
+        {
             Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
             Some(wire::Part::Batch(_)) | None => {
                 return Err(status::of_violation(&imports::no_header()));
@@ -104,11 +109,15 @@ fn batches(
     let raw = stream::try_unfold((messages, offset), move |(mut messages, mut at)| async move {
         loop {
             let Some(part) =
-                imports::next(shared, &mut messages, |message: pb::ImportLeadsRequest| message.part).await?
+                imports::next(shared, &mut messages, |message: pb::ImportLeadsRequest| {
+                    message.part
+                })
+                .await?
             else {
                 return Ok(None);
             };
-            let (offset, leads) = fresh(at, part).map_err(|violation| status::of_violation(&violation))?;
+            let (offset, leads) =
+                fresh(at, part).map_err(|violation| status::of_violation(&violation))?;
             if !leads.is_empty() {
                 at += leads.len() as u64;
                 return Ok(Some(((offset, leads), (messages, at))));
@@ -154,7 +163,8 @@ impl Import {
     /// Stores a batch; returns what of it was refused.
     async fn store(mut self, rows: Rows) -> Result<(Self, Vec<Rejection>), Refusal> {
         let Batch { good, places } = rows.batch;
-        let step = ImportStep { import_id: &self.id, offset: rows.offset, taken: places.len() as u64 };
+        let step =
+            ImportStep { import_id: &self.id, offset: rows.offset, taken: places.len() as u64 };
         let (told, stand) = self.call.store.import_leads(&self.call.tenant, step, good).await?;
         self.stand = stand;
         let mut refused = Vec::new();

@@ -24,7 +24,10 @@ type Answer<A> = Result<Response<A>, Status>;
 
 #[tonic::async_trait]
 impl Leads for Service {
-    async fn create_lead(&self, request: Request<pb::CreateLeadRequest>) -> Answer<pb::CreateLeadResponse> {
+    async fn create_lead(
+        &self,
+        request: Request<pb::CreateLeadRequest>,
+    ) -> Answer<pb::CreateLeadResponse> {
         self.0.unary(request, create).await
     }
 
@@ -39,15 +42,24 @@ impl Leads for Service {
         self.0.unary(request, get).await
     }
 
-    async fn list_leads(&self, request: Request<pb::ListLeadsRequest>) -> Answer<pb::ListLeadsResponse> {
+    async fn list_leads(
+        &self,
+        request: Request<pb::ListLeadsRequest>,
+    ) -> Answer<pb::ListLeadsResponse> {
         self.0.unary(request, list).await
     }
 
-    async fn update_lead(&self, request: Request<pb::UpdateLeadRequest>) -> Answer<pb::UpdateLeadResponse> {
+    async fn update_lead(
+        &self,
+        request: Request<pb::UpdateLeadRequest>,
+    ) -> Answer<pb::UpdateLeadResponse> {
         self.0.unary(request, update).await
     }
 
-    async fn delete_lead(&self, request: Request<pb::DeleteLeadRequest>) -> Answer<pb::DeleteLeadResponse> {
+    async fn delete_lead(
+        &self,
+        request: Request<pb::DeleteLeadRequest>,
+    ) -> Answer<pb::DeleteLeadResponse> {
         self.0.unary(request, delete).await
     }
 
@@ -102,21 +114,30 @@ impl Leads for Service {
 
     type ExportLeadsStream = export::Pages;
 
-    async fn export_leads(&self, request: Request<pb::ExportLeadsRequest>) -> Answer<export::Pages> {
+    async fn export_leads(
+        &self,
+        request: Request<pb::ExportLeadsRequest>,
+    ) -> Answer<export::Pages> {
         export::export(&self.0, request)
     }
 }
 
-async fn create(call: Call, request: pb::CreateLeadRequest) -> Result<pb::CreateLeadResponse, Refusal> {
+async fn create(
+    call: Call,
+    request: pb::CreateLeadRequest,
+) -> Result<pb::CreateLeadResponse, Refusal> {
     let key = idempotency::key(&request)?;
     let _turn = call.rows.take(1).await?;
     let facts = convert::required("lead", request.lead)?;
-    let facts =
-        convert::lead::read(facts, call.region.as_deref()).map_err(|violation| violation.under("lead"))?;
+    let facts = convert::lead::read(facts, call.region.as_deref())
+        .map_err(|violation| violation.under("lead"))?;
     let created = call.store.create_leads(&call.tenant, vec![facts], key).await?.pop();
-    let created =
-        created.ok_or_else(|| status::internal(&"the store gave another number of answers than asked"))?;
-    Ok(pb::CreateLeadResponse { lead: Some(convert::lead::write(created.lead)), created: created.created })
+    let created = created
+        .ok_or_else(|| status::internal(&"the store gave another number of answers than asked"))?;
+    Ok(pb::CreateLeadResponse {
+        lead: Some(convert::lead::write(created.lead)),
+        created: created.created,
+    })
 }
 
 async fn batch_create(
@@ -133,10 +154,17 @@ async fn batch_create(
     for (i, lead) in batch::join(places, created)?.into_iter().enumerate() {
         answer.results.push(match lead {
             Ok(lead) => {
-                let count =
-                    if lead.created { &mut answer.created_count } else { &mut answer.duplicate_count };
+                let count = if lead.created {
+                    &mut answer.created_count
+                } else {
+                    &mut answer.duplicate_count
+                };
                 *count += 1;
-                Created { lead_id: lead.lead.id.to_string(), created: lead.created, error: String::new() }
+                Created {
+                    lead_id: lead.lead.id.to_string(),
+                    created: lead.created,
+                    error: String::new(),
+                }
             }
             Err(violation) => {
                 answer.rejected_count += 1;
@@ -164,11 +192,15 @@ async fn list(call: Call, request: pb::ListLeadsRequest) -> Result<pb::ListLeads
     let phone = if request.phone.is_empty() { None } else { Some(request.phone.parse()?) };
     let filter = LeadFilter { phone, ..filter(request.filter)? };
     let found = call.store.list_leads(&call.tenant, &filter, page).await?;
-    let (leads, next_page_token) = pager.answer(found, |view| (view.id.0, convert::lead::write(view)));
+    let (leads, next_page_token) =
+        pager.answer(found, |view| (view.id.0, convert::lead::write(view)));
     Ok(pb::ListLeadsResponse { leads, next_page_token })
 }
 
-async fn update(call: Call, request: pb::UpdateLeadRequest) -> Result<pb::UpdateLeadResponse, Refusal> {
+async fn update(
+    call: Call,
+    request: pb::UpdateLeadRequest,
+) -> Result<pb::UpdateLeadResponse, Refusal> {
     let key = idempotency::key(&request)?;
     let lead: LeadId = request.lead_id.parse()?;
     let patch = convert::lead::patch(request)?;
@@ -176,7 +208,10 @@ async fn update(call: Call, request: pb::UpdateLeadRequest) -> Result<pb::Update
     Ok(pb::UpdateLeadResponse { lead: Some(convert::lead::write(view)) })
 }
 
-async fn delete(call: Call, request: pb::DeleteLeadRequest) -> Result<pb::DeleteLeadResponse, Refusal> {
+async fn delete(
+    call: Call,
+    request: pb::DeleteLeadRequest,
+) -> Result<pb::DeleteLeadResponse, Refusal> {
     let key = idempotency::key(&request)?;
     let (lead, seen) = (request.lead_id.parse()?, convert::etag(&request.etag)?);
     let erased = call.store.delete_lead(&call.tenant, lead, seen, key).await?;
@@ -193,7 +228,8 @@ async fn events(
 ) -> Result<pb::ListLeadEventsResponse, Refusal> {
     let (pager, page) = Pager::read(&request)?;
     let found = call.store.lead_events(&call.tenant, request.lead_id.parse()?, page).await?;
-    let (events, next_page_token) = pager.answer(found, |view| (view.id, convert::lead::event(view)));
+    let (events, next_page_token) =
+        pager.answer(found, |view| (view.id, convert::lead::event(view)));
     Ok(pb::ListLeadEventsResponse { events, next_page_token })
 }
 

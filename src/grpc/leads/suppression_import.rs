@@ -32,8 +32,10 @@ pub(super) async fn import(
     let call = shared.call(&request)?;
     let mut messages = request.into_inner();
     let mut import =
-        match imports::next(shared, &mut messages, |message: pb::ImportSuppressionsRequest| message.part)
-            .await?
+        match imports::next(shared, &mut messages, |message: pb::ImportSuppressionsRequest| {
+            message.part
+        })
+        .await?
         {
             Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
             Some(wire::Part::Batch(_)) | None => {
@@ -41,7 +43,8 @@ pub(super) async fn import(
             }
         };
     while let Some(part) =
-        imports::next(shared, &mut messages, |message: pb::ImportSuppressionsRequest| message.part).await?
+        imports::next(shared, &mut messages, |message: pb::ImportSuppressionsRequest| message.part)
+            .await?
     {
         let wire::Part::Batch(batch) = part else {
             return Err(status::of_violation(&imports::second_header()));
@@ -75,7 +78,8 @@ async fn begin(call: Call, header: wire::Header) -> Result<Import, Refusal> {
 impl Import {
     /// Stores what of `batch` is not stored yet.
     async fn take(mut self, mut batch: wire::Batch) -> Result<Self, Refusal> {
-        let known = imports::already_stored(self.stand.offset, batch.offset, batch.suppressions.len())?;
+        let known =
+            imports::already_stored(self.stand.offset, batch.offset, batch.suppressions.len())?;
         batch.suppressions.drain(..known);
         if batch.suppressions.is_empty() {
             return Ok(self);
@@ -85,15 +89,20 @@ impl Import {
             convert::suppression::read(new, SuppressionSource::Import, self.region.as_deref())
         });
         let step = ImportStep { import_id: &self.id, offset, taken: places.len() as u64 };
-        let (added, stand) = self.call.store.import_suppressions(&self.call.tenant, step, good).await?;
+        let (added, stand) =
+            self.call.store.import_suppressions(&self.call.tenant, step, good).await?;
         self.stand = stand;
         for (offset, item) in (offset..).zip(batch::join(places, added)?) {
             match item.unwrap_or_else(SuppressionAdded::from) {
-                SuppressionAdded::Rejected { field, reason } if self.rejections.len() < TOLD_MAX => {
+                SuppressionAdded::Rejected { field, reason }
+                    if self.rejections.len() < TOLD_MAX =>
+                {
                     let error = Violation { field, reason }.to_string();
                     self.rejections.push(Rejection { offset, error });
                 }
-                SuppressionAdded::Kept { live_call: Some(call), .. } if self.live_calls.len() < TOLD_MAX => {
+                SuppressionAdded::Kept { live_call: Some(call), .. }
+                    if self.live_calls.len() < TOLD_MAX =>
+                {
                     self.live_calls.push(call.to_string());
                 }
                 SuppressionAdded::Rejected { .. } | SuppressionAdded::Kept { .. } => {}

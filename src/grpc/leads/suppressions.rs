@@ -53,7 +53,8 @@ pub(super) async fn remove(
     };
     let phones = request.phones.iter().enumerate().map(phone).collect::<Result<_, _>>()?;
     let removed = call.store.remove_suppressions(&call.tenant, phones, key).await?;
-    let removed_count = u32::try_from(removed.iter().filter(|removed| **removed).count()).unwrap_or(u32::MAX);
+    let removed_count =
+        u32::try_from(removed.iter().filter(|removed| **removed).count()).unwrap_or(u32::MAX);
     Ok(pb::RemoveSuppressionsResponse { removed, removed_count })
 }
 
@@ -64,7 +65,8 @@ pub(super) async fn list(
     let (pager, page) = Pager::read(&request)?;
     let filter = convert::suppression::filter(request)?;
     let found = call.store.list_suppressions(&call.tenant, &filter, page).await?;
-    let write = |view: crate::store::SuppressionView| (view.id.0, convert::suppression::write(view));
+    let write =
+        |view: crate::store::SuppressionView| (view.id.0, convert::suppression::write(view));
     let (suppressions, next_page_token) = pager.answer(found, write);
     Ok(pb::ListSuppressionsResponse { suppressions, next_page_token })
 }

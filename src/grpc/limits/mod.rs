@@ -1,7 +1,8 @@
 //! How much may come in: from one address before it is known whose it is, of one tenant after that.
 //!
-//! A limiter of `tower_governor` holds one quota, so there is one for each plan and class of method, and a small
-//! router before them. The limits hold in this process; what must hold over all of them is in the store.
+//! A limiter of `tower_governor` holds one quota, so there is one for each plan and class of
+//! method, and a small router before them. The limits hold in this process; what must hold over all
+//! of them is in the store.
 
 mod open;
 mod peer;
@@ -40,8 +41,9 @@ pub(super) use turns::Turn;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Limiters are pruned every so many looks,
 const PRUNE_EVERY_LOOKS: u32 = 60;
-/// and at every look at which one has more keys than this. A key that was not used for as long as its quota takes to
-/// fill up is pruned: what is left is at most who was active in the last seconds.
+/// and at every look at which one has more keys than this. A key that was not used for as long as
+/// its quota takes to fill up is pruned: what is left is at most who was active in the last
+/// seconds.
 const KEYS_MAX: usize = 10_000;
 
 /// Every limiter of this process.
@@ -110,7 +112,8 @@ where
         Self { layer: GovernorLayer::new(Arc::clone(&config)).error_handler(refuse), config }
     }
 
-    /// Calls `ready` if the quota of the request's key allows it. `guard` lives as long as the answer's body.
+    /// Calls `ready` if the quota of the request's key allows it. `guard` lives as long as the
+    /// answer's body.
     fn pass<S, B, G>(&self, ready: S, request: Request<B>, guard: Option<G>) -> Answer<S::Error>
     where
         S: Service<Request<B>, Response = Response<Body>>,
@@ -166,7 +169,11 @@ fn refusal(error: &GovernorError, quota: &OverQuota) -> Status {
         GovernorError::TooManyRequests { wait_time, .. } => {
             status::over_quota(quota, Duration::from_secs(wait_time.saturating_add(1)))
         }
-        GovernorError::UnableToExtractKey => status::internal(&"a request came to a limit without a key"),
-        GovernorError::Other { code, .. } => status::internal(&format!("a limit failed with {code}")),
+        GovernorError::UnableToExtractKey => {
+            status::internal(&"a request came to a limit without a key")
+        }
+        GovernorError::Other { code, .. } => {
+            status::internal(&format!("a limit failed with {code}"))
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The limit of one address: before authentication, so that guessing keys is slow and costs no look-ups.
+//! The limit of one address: before authentication, so that guessing keys is slow and costs no
+//! look-ups.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::domain::plan::Rate;
 use crate::grpc::methods::{self, Route};
 use crate::grpc::status::{self, OverQuota};
 
-/// Streams of health and reflection that one address may have open: they need no key, so no tenant's limit holds them.
+/// Streams of health and reflection that one address may have open: they need no key, so no
+/// tenant's limit holds them.
 const OPEN_STREAMS_MAX: u32 = 100;
 /// The bits of an IPv6 address that its owner was given; the others are the owner's to choose.
 const IPV6_PREFIX_BITS: u32 = 64;
@@ -37,12 +39,12 @@ impl Peer {
         }
     }
 
-    /// The peer that tonic puts into a request. A connection that was gone before it was asked has no address: those
-    /// share one.
+    /// The peer that tonic puts into a request. A connection that was gone before it was asked has
+    /// no address: those share one.
     fn from_request(extensions: &Extensions) -> Option<Self> {
-        let tcp = extensions
-            .get::<TcpConnectInfo>()
-            .or_else(|| extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref))?;
+        let tcp = extensions.get::<TcpConnectInfo>().or_else(|| {
+            extensions.get::<TlsConnectInfo<TcpConnectInfo>>().map(TlsConnectInfo::get_ref)
+        })?;
         let address = tcp.remote_addr().as_ref().map(SocketAddr::ip);
         Some(Self::of(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))))
     }
@@ -129,7 +131,8 @@ where
             Some(Some(guard)) => Some(guard),
             Some(None) => return Box::pin(std::future::ready(Ok(too_many().into_http()))),
         };
-        // The service that was polled ready goes with the request; its clone waits for the next one.
+        // The service that was polled ready goes with the request; its clone waits for the next
+        // one.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         limit.requests.pass(ready, request, guard)
@@ -165,11 +168,14 @@ mod tests {
 
     #[test]
     fn the_peer_is_the_connections() {
-        let tcp = TcpConnectInfo { local_addr: None, remote_addr: Some("192.0.2.1:5".parse().unwrap()) };
+        let tcp =
+            TcpConnectInfo { local_addr: None, remote_addr: Some("192.0.2.1:5".parse().unwrap()) };
         let mut request = Request::new(());
         assert!(PeerKey.extract(&request).is_err());
         // What a client says of itself does not count.
-        request.headers_mut().insert("x-forwarded-for", http::HeaderValue::from_static("198.51.100.7"));
+        request
+            .headers_mut()
+            .insert("x-forwarded-for", http::HeaderValue::from_static("198.51.100.7"));
         request.extensions_mut().insert(tcp);
         assert_eq!(PeerKey.extract(&request).unwrap(), peer("192.0.2.1"));
     }

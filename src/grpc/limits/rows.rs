@@ -1,5 +1,5 @@
-//! Rows are metered too: a batch or a stream of a thousand jobs takes a thousand tokens, whatever number of requests
-//! carried them.
+//! Rows are metered too: a batch or a stream of a thousand jobs takes a thousand tokens, whatever
+//! number of requests carried them.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -29,13 +29,18 @@ pub(in crate::grpc) struct Rows {
 impl Rows {
     /// The quota of `caller`'s tenant.
     pub(in crate::grpc) fn of(limits: &Arc<Limits>, caller: &Caller) -> Self {
-        Self { limits: Arc::clone(limits), tenant: caller.tenant.clone(), plan: caller.plan.clone() }
+        Self {
+            limits: Arc::clone(limits),
+            tenant: caller.tenant.clone(),
+            plan: caller.plan.clone(),
+        }
     }
 
-    /// Takes `count` rows, all or none, and a turn to write them; RESOURCE_EXHAUSTED if so many are not left, or too many
-    /// large writes of the tenant stand before this one.
+    /// Takes `count` rows, all or none, and a turn to write them; RESOURCE_EXHAUSTED if so many are
+    /// not left, or too many large writes of the tenant stand before this one.
     pub(in crate::grpc) async fn take(&self, count: usize) -> Result<Turn, Status> {
-        let turn = tokio::time::timeout(TURN_WITHIN, self.limits.turns.next(&self.tenant, count)).await;
+        let turn =
+            tokio::time::timeout(TURN_WITHIN, self.limits.turns.next(&self.tenant, count)).await;
         let turn = turn.map_err(|_| {
             let quota = OverQuota {
                 reason: "LARGE_WRITES_LIMIT",
@@ -50,7 +55,8 @@ impl Rows {
         }
     }
 
-    /// Takes `count` rows once they are there: whoever sends a stream is slowed down and not refused.
+    /// Takes `count` rows once they are there: whoever sends a stream is slowed down and not
+    /// refused.
     pub(in crate::grpc) async fn wait(&self, count: usize) -> Turn {
         while let Err(wait) = self.try_take(count) {
             tokio::time::sleep(wait).await;
@@ -81,8 +87,13 @@ mod tests {
 
     fn rows(per_second: &str, tenant: &str) -> Rows {
         let plan = Plan { rows: per_second.parse().unwrap(), ..Plan::STANDARD };
-        let limits = Given { plans: Plans { standard: plan, ..Plans::default() }, ..Given::default() };
-        Rows { limits: Limits::new(&limits), tenant: tenant.parse().unwrap(), plan: "standard".into() }
+        let limits =
+            Given { plans: Plans { standard: plan, ..Plans::default() }, ..Given::default() };
+        Rows {
+            limits: Limits::new(&limits),
+            tenant: tenant.parse().unwrap(),
+            plan: "standard".into(),
+        }
     }
 
     #[tokio::test]
@@ -111,7 +122,10 @@ mod tests {
         }
         let refused = rows.take(100).await.err().unwrap();
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        assert_eq!(refused.get_details_quota_failure().unwrap().violations[0].subject, "tenant:large_writes");
+        assert_eq!(
+            refused.get_details_quota_failure().unwrap().violations[0].subject,
+            "tenant:large_writes"
+        );
         assert!(rows.take(1).await.is_ok());
         held.pop();
         assert!(rows.take(100).await.is_ok());

@@ -25,7 +25,8 @@ impl KeyExtractor for TenantKey {
     type Key = TenantId;
 
     fn extract<T>(&self, request: &Request<T>) -> Result<TenantId, GovernorError> {
-        let caller = request.extensions().get::<Caller>().ok_or(GovernorError::UnableToExtractKey)?;
+        let caller =
+            request.extensions().get::<Caller>().ok_or(GovernorError::UnableToExtractKey)?;
         Ok(caller.tenant.clone())
     }
 }
@@ -49,7 +50,11 @@ impl Limit {
             let quota = OverQuota {
                 reason: "RATE_LIMIT",
                 subject: format!("tenant:requests:{}", class.as_str()),
-                description: format!("{} requests of the plan {}: {rate}", class.as_str(), plan.name),
+                description: format!(
+                    "{} requests of the plan {}: {rate}",
+                    class.as_str(),
+                    plan.name
+                ),
             };
             Gate::new(rate, TenantKey, quota)
         };
@@ -89,7 +94,10 @@ impl Limit {
         OverQuota {
             reason: "ROWS_RATE_LIMIT",
             subject: "tenant:rows".to_owned(),
-            description: format!("jobs and leads of the plan {}: {}", self.plan.name, self.plan.rows),
+            description: format!(
+                "jobs and leads of the plan {}: {}",
+                self.plan.name, self.plan.rows
+            ),
         }
     }
 
@@ -147,7 +155,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The service that was polled ready goes with the request; its clone waits for the next one.
+        // The service that was polled ready goes with the request; its clone waits for the next
+        // one.
         let clone = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, clone);
         // Nobody's requests have their own limit, by address.
@@ -163,7 +172,9 @@ where
         let guard = if class == Class::Stream {
             match limit.streams.enter(&caller.tenant, limit.plan.streams_max) {
                 Some(guard) => Some(guard),
-                None => return Box::pin(std::future::ready(Ok(limit.too_many_streams().into_http()))),
+                None => {
+                    return Box::pin(std::future::ready(Ok(limit.too_many_streams().into_http())));
+                }
             }
         } else {
             None

@@ -1,5 +1,5 @@
-//! A tenant's large writes go a few at a time: on a store with one writer, everybody else's next write would wait for all
-//! that stand before it.
+//! A tenant's large writes go a few at a time: on a store with one writer, everybody else's next
+//! write would wait for all that stand before it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -18,11 +18,15 @@ pub(super) async fn list(
         Of::JobId(job) => CallsOf::Job(job.parse()?),
     };
     let found = call.store.list_calls(&call.tenant, of, page).await?;
-    let (calls, next_page_token) = pager.answer(found, |view| (view.id.0, convert::call::write(view)));
+    let (calls, next_page_token) =
+        pager.answer(found, |view| (view.id.0, convert::call::write(view)));
     Ok(pb::ListCallsResponse { calls, next_page_token })
 }
 
-pub(super) async fn get(call: Call, request: pb::GetCallRequest) -> Result<pb::GetCallResponse, Refusal> {
+pub(super) async fn get(
+    call: Call,
+    request: pb::GetCallRequest,
+) -> Result<pb::GetCallResponse, Refusal> {
     use pb::get_call_request::By;
     let view = match convert::required("by", request.by)? {
         By::CallId(id) => call.store.call(&call.tenant, id.parse::<CallId>()?).await?,

@@ -24,12 +24,14 @@ pub(super) async fn forecast(
     settings.as_ref().map_or(Ok(()), check_ranges)?;
     let (of, named, duplicate) = match convert::required("of", request.of)? {
         Of::Leads(filter) => {
-            let filter = convert::lead::filter(filter).map_err(|violation| violation.under("leads"))?;
+            let filter =
+                convert::lead::filter(filter).map_err(|violation| violation.under("leads"))?;
             (ForecastOf::Leads(filter), None, 0)
         }
         Of::LeadIds(ids) => {
             batch::check_len("lead_ids.lead_ids", ids.lead_ids.len())?;
-            let ids = ids.lead_ids.iter().enumerate().map(lead_id).collect::<Result<Vec<_>, _>>()?;
+            let ids =
+                ids.lead_ids.iter().enumerate().map(lead_id).collect::<Result<Vec<_>, _>>()?;
             let all = ids.len() as u64;
             let once: BTreeSet<LeadId> = ids.into_iter().collect();
             let named = once.len() as u64;
@@ -37,7 +39,8 @@ pub(super) async fn forecast(
         }
         Of::RunId(run) => (ForecastOf::Run(convert::id::<RunId>("run_id", &run)?), None, 0),
     };
-    let counted = call.store.forecast_facts(&call.tenant, of, settings).await.map_err(in_settings)?;
+    let counted =
+        call.store.forecast_facts(&call.tenant, of, settings).await.map_err(in_settings)?;
     // Ids that are no lead's were not counted.
     let unknown = named.map_or(0, |named| named.saturating_sub(counted.total));
     let left_out = LeftOut {

@@ -20,7 +20,10 @@ const SEND_WINDOW: Duration = Duration::from_secs(20);
 /// Asks again after this long where no wake came.
 const POLL: Duration = Duration::from_millis(200);
 
-pub(super) async fn pause(call: Call, request: pb::PauseRunRequest) -> Result<pb::PauseRunResponse, Refusal> {
+pub(super) async fn pause(
+    call: Call,
+    request: pb::PauseRunRequest,
+) -> Result<pb::PauseRunResponse, Refusal> {
     let (run, in_flight) = halt(&call, &request, &request.run_id, Command::Pause).await?;
     Ok(pb::PauseRunResponse { run, in_flight })
 }
@@ -33,7 +36,10 @@ pub(super) async fn cancel(
     Ok(pb::CancelRunResponse { run, in_flight })
 }
 
-pub(super) async fn stop(call: Call, request: pb::StopRunRequest) -> Result<pb::StopRunResponse, Refusal> {
+pub(super) async fn stop(
+    call: Call,
+    request: pb::StopRunRequest,
+) -> Result<pb::StopRunResponse, Refusal> {
     let (run, in_flight) = halt(&call, &request, &request.run_id, Command::Stop).await?;
     Ok(pb::StopRunResponse { run, in_flight })
 }
@@ -57,8 +63,8 @@ async fn settled(
     run: RunId,
     wakes: &mut broadcast::Receiver<Wake>,
 ) -> Result<InFlight, Refusal> {
-    // The command committed before this instant, and no claim takes the run's jobs since: every intent there
-    // is was claimed earlier, and its time to be sent ends earlier than ours.
+    // The command committed before this instant, and no claim takes the run's jobs since: every
+    // intent there is was claimed earlier, and its time to be sent ends earlier than ours.
     let ends = Instant::now() + SEND_WINDOW;
     loop {
         match call.store.in_flight(&call.tenant, run).await {

@@ -1,4 +1,5 @@
-//! Imports of any size, resumable: the store keeps how far an import got, in the transaction of each batch.
+//! Imports of any size, resumable: the store keeps how far an import got, in the transaction of
+//! each batch.
 
 use tonic::{Request, Response, Status, Streaming};
 
@@ -33,7 +34,9 @@ pub(super) async fn import(
     let call = shared.call(&request)?;
     let mut messages = request.into_inner();
     let mut import =
-        match imports::next(shared, &mut messages, |message: pb::ImportJobsRequest| message.part).await? {
+        match imports::next(shared, &mut messages, |message: pb::ImportJobsRequest| message.part)
+            .await?
+        {
             Some(wire::Part::Header(header)) => shared.detached(begin(call, header)).await?,
             Some(wire::Part::Batch(_)) | None => {
                 return Err(status::of_violation(&imports::no_header()));
@@ -118,7 +121,9 @@ fn told(offset: u64, jobs: Vec<Result<JobAdded, Violation>>) -> Stored {
         if let JobAdded::Rejected { field, reason } = job
             && stored.rejections.len() < REJECTIONS_MAX
         {
-            stored.rejections.push(Rejection { offset, error: Violation { field, reason }.to_string() });
+            stored
+                .rejections
+                .push(Rejection { offset, error: Violation { field, reason }.to_string() });
         }
     }
     stored
@@ -130,7 +135,8 @@ mod tests {
 
     #[test]
     fn keeps_the_first_rejections_and_counts_all() {
-        let rejected = |n| (0..n).map(|_| Err(Violation::new("lead.phone", "is required"))).collect();
+        let rejected =
+            |n| (0..n).map(|_| Err(Violation::new("lead.phone", "is required"))).collect();
         let mut answer = pb::ImportJobsResponse::default();
         told(1_000, rejected(60)).add_to(&mut answer);
         told(1_060, rejected(600)).add_to(&mut answer);

@@ -43,7 +43,10 @@ pub(super) fn results(jobs: Vec<Result<JobAdded, Violation>>) -> (Vec<pb::NewJob
     (jobs.into_iter().enumerate().map(result).collect(), tally)
 }
 
-pub(super) async fn add(call: Call, request: pb::AddJobsRequest) -> Result<pb::AddJobsResponse, Refusal> {
+pub(super) async fn add(
+    call: Call,
+    request: pb::AddJobsRequest,
+) -> Result<pb::AddJobsResponse, Refusal> {
     let key = idempotency::key(&request)?;
     let run: RunId = request.run_id.parse()?;
     batch::check_len("jobs", request.jobs.len())?;
@@ -61,16 +64,23 @@ pub(super) async fn add(call: Call, request: pb::AddJobsRequest) -> Result<pb::A
     })
 }
 
-pub(super) async fn list(call: Call, request: pb::ListJobsRequest) -> Result<pb::ListJobsResponse, Refusal> {
+pub(super) async fn list(
+    call: Call,
+    request: pb::ListJobsRequest,
+) -> Result<pb::ListJobsResponse, Refusal> {
     let run: RunId = request.run_id.parse()?;
     let (pager, page) = Pager::read(&request)?;
     let states = convert::each("states", &request.states, convert::job::state_of)?;
     let found = call.store.list_jobs(&call.tenant, run, &states, page).await?;
-    let (jobs, next_page_token) = pager.answer(found, |view| (view.id.0, convert::job::write(view)));
+    let (jobs, next_page_token) =
+        pager.answer(found, |view| (view.id.0, convert::job::write(view)));
     Ok(pb::ListJobsResponse { jobs, next_page_token })
 }
 
-pub(super) async fn get(call: Call, request: pb::GetJobRequest) -> Result<pb::GetJobResponse, Refusal> {
+pub(super) async fn get(
+    call: Call,
+    request: pb::GetJobRequest,
+) -> Result<pb::GetJobResponse, Refusal> {
     let view = call.store.job(&call.tenant, request.job_id.parse()?).await?;
     Ok(pb::GetJobResponse { job: Some(convert::job::write(view)) })
 }

@@ -28,8 +28,8 @@ pub(super) async fn cleanup(
     Ok(convert::maintain::cleaned_up(done))
 }
 
-/// Fills the new run page by page. A client that goes away ends nothing: the work goes on in its own task, and
-/// after a crash the same request goes on where it was.
+/// Fills the new run page by page. A client that goes away ends nothing: the work goes on in its
+/// own task, and after a crash the same request goes on where it was.
 pub(super) async fn retry(
     call: Call,
     request: pb::RetryJobsRequest,
@@ -47,7 +47,8 @@ pub(super) async fn retry(
         None
     };
     let retry = NewRetry { parent, states, outcomes, patch, start: request.start };
-    let run = call.store.begin_retry(&call.tenant, retry, key).await.map_err(super::runs::in_settings)?;
+    let run =
+        call.store.begin_retry(&call.tenant, retry, key).await.map_err(super::runs::in_settings)?;
     loop {
         // A page at most; how many jobs it holds is known only afterwards.
         let _turn = call.rows.wait(BATCH_MAX).await;
@@ -73,7 +74,8 @@ pub(super) async fn list_tasks(
     let (pager, page) = Pager::read(&request)?;
     let states = convert::each("states", &request.states, convert::maintain::task_state_of)?;
     let found = call.store.list_tasks(&call.tenant, &states, page).await?;
-    let (tasks, next_page_token) = pager.answer(found, |view| (view.id.0, convert::maintain::task(view)));
+    let (tasks, next_page_token) =
+        pager.answer(found, |view| (view.id.0, convert::maintain::task(view)));
     Ok(pb::ListTasksResponse { tasks, next_page_token })
 }
 

@@ -22,7 +22,10 @@ type Answer<A> = Result<Response<A>, Status>;
 
 #[tonic::async_trait]
 impl OutboundQueue for Service {
-    async fn create_run(&self, request: Request<pb::CreateRunRequest>) -> Answer<pb::CreateRunResponse> {
+    async fn create_run(
+        &self,
+        request: Request<pb::CreateRunRequest>,
+    ) -> Answer<pb::CreateRunResponse> {
         self.0.unary(request, runs::create).await
     }
 
@@ -33,23 +36,38 @@ impl OutboundQueue for Service {
         self.0.unary(request, forecast::forecast).await
     }
 
-    async fn update_run(&self, request: Request<pb::UpdateRunRequest>) -> Answer<pb::UpdateRunResponse> {
+    async fn update_run(
+        &self,
+        request: Request<pb::UpdateRunRequest>,
+    ) -> Answer<pb::UpdateRunResponse> {
         self.0.unary(request, runs::update).await
     }
 
-    async fn start_run(&self, request: Request<pb::StartRunRequest>) -> Answer<pb::StartRunResponse> {
+    async fn start_run(
+        &self,
+        request: Request<pb::StartRunRequest>,
+    ) -> Answer<pb::StartRunResponse> {
         self.0.unary(request, runs::start).await
     }
 
-    async fn pause_run(&self, request: Request<pb::PauseRunRequest>) -> Answer<pb::PauseRunResponse> {
+    async fn pause_run(
+        &self,
+        request: Request<pb::PauseRunRequest>,
+    ) -> Answer<pb::PauseRunResponse> {
         self.0.unary(request, halt::pause).await
     }
 
-    async fn resume_run(&self, request: Request<pb::ResumeRunRequest>) -> Answer<pb::ResumeRunResponse> {
+    async fn resume_run(
+        &self,
+        request: Request<pb::ResumeRunRequest>,
+    ) -> Answer<pb::ResumeRunResponse> {
         self.0.unary(request, runs::resume).await
     }
 
-    async fn cancel_run(&self, request: Request<pb::CancelRunRequest>) -> Answer<pb::CancelRunResponse> {
+    async fn cancel_run(
+        &self,
+        request: Request<pb::CancelRunRequest>,
+    ) -> Answer<pb::CancelRunResponse> {
         self.0.unary(request, halt::cancel).await
     }
 
@@ -65,7 +83,10 @@ impl OutboundQueue for Service {
         self.0.unary(request, runs::get).await
     }
 
-    async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Answer<pb::ListRunsResponse> {
+    async fn list_runs(
+        &self,
+        request: Request<pb::ListRunsRequest>,
+    ) -> Answer<pb::ListRunsResponse> {
         self.0.unary(request, runs::list).await
     }
 
@@ -80,7 +101,10 @@ impl OutboundQueue for Service {
         import::import(&self.0, request).await
     }
 
-    async fn list_jobs(&self, request: Request<pb::ListJobsRequest>) -> Answer<pb::ListJobsResponse> {
+    async fn list_jobs(
+        &self,
+        request: Request<pb::ListJobsRequest>,
+    ) -> Answer<pb::ListJobsResponse> {
         self.0.unary(request, jobs::list).await
     }
 
@@ -88,11 +112,17 @@ impl OutboundQueue for Service {
         self.0.unary(request, jobs::get).await
     }
 
-    async fn cancel_jobs(&self, request: Request<pb::CancelJobsRequest>) -> Answer<pb::CancelJobsResponse> {
+    async fn cancel_jobs(
+        &self,
+        request: Request<pb::CancelJobsRequest>,
+    ) -> Answer<pb::CancelJobsResponse> {
         self.0.unary(request, jobs::cancel).await
     }
 
-    async fn list_calls(&self, request: Request<pb::ListCallsRequest>) -> Answer<pb::ListCallsResponse> {
+    async fn list_calls(
+        &self,
+        request: Request<pb::ListCallsRequest>,
+    ) -> Answer<pb::ListCallsResponse> {
         self.0.unary(request, calls::list).await
     }
 
@@ -114,19 +144,31 @@ impl OutboundQueue for Service {
         self.0.unary(request, maintain::cleanup).await
     }
 
-    async fn retry_jobs(&self, request: Request<pb::RetryJobsRequest>) -> Answer<pb::RetryJobsResponse> {
+    async fn retry_jobs(
+        &self,
+        request: Request<pb::RetryJobsRequest>,
+    ) -> Answer<pb::RetryJobsResponse> {
         self.0.unary(request, maintain::retry).await
     }
 
-    async fn explain_job(&self, request: Request<pb::ExplainJobRequest>) -> Answer<pb::ExplainJobResponse> {
+    async fn explain_job(
+        &self,
+        request: Request<pb::ExplainJobRequest>,
+    ) -> Answer<pb::ExplainJobResponse> {
         self.0.unary(request, maintain::explain).await
     }
 
-    async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Answer<pb::ListTasksResponse> {
+    async fn list_tasks(
+        &self,
+        request: Request<pb::ListTasksRequest>,
+    ) -> Answer<pb::ListTasksResponse> {
         self.0.unary(request, maintain::list_tasks).await
     }
 
-    async fn retry_task(&self, request: Request<pb::RetryTaskRequest>) -> Answer<pb::RetryTaskResponse> {
+    async fn retry_task(
+        &self,
+        request: Request<pb::RetryTaskRequest>,
+    ) -> Answer<pb::RetryTaskResponse> {
         self.0.unary(request, maintain::retry_task).await
     }
 

@@ -22,7 +22,8 @@ pub(super) async fn create(
     check_ranges(&settings)?;
     let Batch { good, places } =
         Batch::read(request.jobs, |job| convert::job::read(job, call.region.as_deref()));
-    let new = NewRun { settings, jobs: good, start: request.start, seal: request.seal, parent: None };
+    let new =
+        NewRun { settings, jobs: good, start: request.start, seal: request.seal, parent: None };
     let created = match request.from_leads.map(convert::lead::filter).transpose() {
         Ok(None) => call.store.create_run(&call.tenant, new, key).await,
         Ok(Some(filter)) => call.store.create_run_from_leads(&call.tenant, new, filter, key).await,
@@ -45,9 +46,9 @@ pub(super) async fn update(
     Ok(pb::UpdateRunResponse { run: Some(convert::run::write(view)) })
 }
 
-/// Checks all that does not depend on the time. The store judges the two instants, with a change against the
-/// run's own, and only after it has looked for the answer to a repeated request: what was in the future when
-/// the request was first made may have passed since.
+/// Checks all that does not depend on the time. The store judges the two instants, with a change
+/// against the run's own, and only after it has looked for the answer to a repeated request: what
+/// was in the future when the request was first made may have passed since.
 pub(super) fn check_ranges(settings: &RunSettings) -> Result<(), Violation> {
     let timeless = RunSettings { starts_at: None, expires_at: None, ..settings.clone() };
     timeless.check(Timestamp::default()).map_err(|violation| violation.under("settings"))
@@ -98,7 +99,10 @@ pub(super) async fn command<R: Keyed>(
     Ok(call.store.command_run(&call.tenant, run, command, key).await?)
 }
 
-pub(super) async fn start(call: Call, request: pb::StartRunRequest) -> Result<pb::StartRunResponse, Refusal> {
+pub(super) async fn start(
+    call: Call,
+    request: pb::StartRunRequest,
+) -> Result<pb::StartRunResponse, Refusal> {
     let view = command(&call, &request, &request.run_id, Command::Start).await?;
     Ok(pb::StartRunResponse { run: Some(convert::run::write(view)) })
 }
@@ -111,20 +115,30 @@ pub(super) async fn resume(
     Ok(pb::ResumeRunResponse { run: Some(convert::run::write(view)) })
 }
 
-pub(super) async fn seal(call: Call, request: pb::SealRunRequest) -> Result<pb::SealRunResponse, Refusal> {
+pub(super) async fn seal(
+    call: Call,
+    request: pb::SealRunRequest,
+) -> Result<pb::SealRunResponse, Refusal> {
     let view = command(&call, &request, &request.run_id, Command::Seal).await?;
     Ok(pb::SealRunResponse { run: Some(convert::run::write(view)) })
 }
 
-pub(super) async fn get(call: Call, request: pb::GetRunRequest) -> Result<pb::GetRunResponse, Refusal> {
+pub(super) async fn get(
+    call: Call,
+    request: pb::GetRunRequest,
+) -> Result<pb::GetRunResponse, Refusal> {
     let view = call.store.run(&call.tenant, request.run_id.parse()?).await?;
     Ok(pb::GetRunResponse { run: Some(convert::run::write(view)) })
 }
 
-pub(super) async fn list(call: Call, request: pb::ListRunsRequest) -> Result<pb::ListRunsResponse, Refusal> {
+pub(super) async fn list(
+    call: Call,
+    request: pb::ListRunsRequest,
+) -> Result<pb::ListRunsResponse, Refusal> {
     let (pager, page) = Pager::read(&request)?;
     let states = convert::each("states", &request.states, convert::run::state_of)?;
     let found = call.store.list_runs(&call.tenant, &states, page).await?;
-    let (runs, next_page_token) = pager.answer(found, |view| (view.id.0, convert::run::write(view)));
+    let (runs, next_page_token) =
+        pager.answer(found, |view| (view.id.0, convert::run::write(view)));
     Ok(pb::ListRunsResponse { runs, next_page_token })
 }

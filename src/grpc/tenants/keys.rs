@@ -68,6 +68,7 @@ pub(super) async fn audit(
     };
     let filter = convert::key::audit_filter(request)?;
     let found = call.store.list_audit_events(&tenant, &filter, page).await?;
-    let (events, next_page_token) = pager.answer(found, |event| (event.id, convert::key::audit_event(event)));
+    let (events, next_page_token) =
+        pager.answer(found, |event| (event.id, convert::key::audit_event(event)));
     Ok(pb::ListAuditEventsResponse { events, next_page_token })
 }

@@ -20,7 +20,10 @@ pub(super) async fn create(
     Ok(pb::CreateTenantResponse { tenant: Some(convert::tenant::write(view)) })
 }
 
-pub(super) async fn get(call: Call, request: pb::GetTenantRequest) -> Result<pb::GetTenantResponse, Refusal> {
+pub(super) async fn get(
+    call: Call,
+    request: pb::GetTenantRequest,
+) -> Result<pb::GetTenantResponse, Refusal> {
     let view = call.store.tenant_view(&request.tenant_id.parse()?).await?;
     Ok(pb::GetTenantResponse { tenant: Some(convert::tenant::write(view)) })
 }

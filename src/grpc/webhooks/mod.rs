@@ -40,7 +40,10 @@ impl Webhooks for Service {
         self.shared.unary(request, |call, request| create(call, client, request)).await
     }
 
-    async fn get_webhook(&self, request: Request<pb::GetWebhookRequest>) -> Answer<pb::GetWebhookResponse> {
+    async fn get_webhook(
+        &self,
+        request: Request<pb::GetWebhookRequest>,
+    ) -> Answer<pb::GetWebhookResponse> {
         self.shared.unary(request, get).await
     }
 
@@ -98,7 +101,8 @@ impl Webhooks for Service {
 
 /// Refuses a target that will never be called; where a name leads is only known when it is.
 fn check_url(client: &outbound::Client, settings: &WebhookSettings) -> Result<(), Violation> {
-    let url = Url::parse(&settings.url).map_err(|_| Violation::new("settings.url", "is not a URL"))?;
+    let url =
+        Url::parse(&settings.url).map_err(|_| Violation::new("settings.url", "is not a URL"))?;
     client.check(&url).map_err(|refused| Violation::new("settings.url", refused.to_string()))
 }
 
@@ -121,7 +125,11 @@ async fn create(
     let settings = convert::webhook::read(convert::required("settings", request.settings)?);
     check_url(&client, &settings)?;
     let secret = outbound::new_secret(rand::random());
-    let made = call.store.create_webhook(&call.tenant, settings, secret, key).await.map_err(in_settings)?;
+    let made = call
+        .store
+        .create_webhook(&call.tenant, settings, secret, key)
+        .await
+        .map_err(in_settings)?;
     let (webhook, secret) = with_secret(made);
     Ok(pb::CreateWebhookResponse { webhook, secret })
 }
@@ -131,15 +139,22 @@ fn with_secret(made: WebhookWithSecret) -> (Option<pb::Webhook>, String) {
     (Some(convert::webhook::write(made.webhook)), secret)
 }
 
-async fn get(call: Call, request: pb::GetWebhookRequest) -> Result<pb::GetWebhookResponse, Refusal> {
+async fn get(
+    call: Call,
+    request: pb::GetWebhookRequest,
+) -> Result<pb::GetWebhookResponse, Refusal> {
     let view = call.store.webhook(&call.tenant, request.webhook_id.parse()?).await?;
     Ok(pb::GetWebhookResponse { webhook: Some(convert::webhook::write(view)) })
 }
 
-async fn list(call: Call, request: pb::ListWebhooksRequest) -> Result<pb::ListWebhooksResponse, Refusal> {
+async fn list(
+    call: Call,
+    request: pb::ListWebhooksRequest,
+) -> Result<pb::ListWebhooksResponse, Refusal> {
     let (pager, page) = Pager::read(&request)?;
     let found = call.store.list_webhooks(&call.tenant, page).await?;
-    let (webhooks, next_page_token) = pager.answer(found, |view| (view.id.0, convert::webhook::write(view)));
+    let (webhooks, next_page_token) =
+        pager.answer(found, |view| (view.id.0, convert::webhook::write(view)));
     Ok(pb::ListWebhooksResponse { webhooks, next_page_token })
 }
 
@@ -154,11 +169,15 @@ async fn update(
     if patch.fields.contains(&crate::domain::webhook::WebhookField::Url) {
         check_url(&client, &patch.settings)?;
     }
-    let view = call.store.update_webhook(&call.tenant, id, patch, key).await.map_err(in_settings)?;
+    let view =
+        call.store.update_webhook(&call.tenant, id, patch, key).await.map_err(in_settings)?;
     Ok(pb::UpdateWebhookResponse { webhook: Some(convert::webhook::write(view)) })
 }
 
-async fn delete(call: Call, request: pb::DeleteWebhookRequest) -> Result<pb::DeleteWebhookResponse, Refusal> {
+async fn delete(
+    call: Call,
+    request: pb::DeleteWebhookRequest,
+) -> Result<pb::DeleteWebhookResponse, Refusal> {
     let key = idempotency::key(&request)?;
     call.store.delete_webhook(&call.tenant, request.webhook_id.parse()?, key).await?;
     Ok(pb::DeleteWebhookResponse {})
@@ -189,7 +208,8 @@ async fn test(
     request: pb::TestWebhookRequest,
 ) -> Result<pb::TestWebhookResponse, Refusal> {
     let target = call.store.webhook_to_test(&call.tenant, request.webhook_id.parse()?).await?;
-    let (id, body) = (store::test_message_id().to_string(), store::test_body(target.id, target.now));
+    let (id, body) =
+        (store::test_message_id().to_string(), store::test_body(target.id, target.now));
     let message = Message { id: &id, body: &body, secrets: &target.secrets };
     let attempt = client.post(&target.url, &message, target.now.secs()).await;
     Ok(convert::webhook::write_attempt(attempt))

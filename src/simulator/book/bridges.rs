@@ -16,8 +16,8 @@ pub(super) struct Open {
 }
 
 impl Book {
-    /// Lets two calls hear each other, and gives what is canceled when they do not any more; none when one of them has
-    /// ended. A caller that heard it ring until now is answered by this.
+    /// Lets two calls hear each other, and gives what is canceled when they do not any more; none
+    /// when one of them has ended. A caller that heard it ring until now is answered by this.
     pub fn bridge(
         &mut self,
         dialing: usize,
@@ -30,7 +30,10 @@ impl Book {
             return None;
         }
         if self.calls[dialing].status == CarrierStatus::Ringing {
-            self.change(dialing, Change { status: CarrierStatus::InProgress, duration_s: None, sip: 200 });
+            self.change(
+                dialing,
+                Change { status: CarrierStatus::InProgress, duration_s: None, sip: 200 },
+            );
         }
         let now = self.clock.now();
         let record = (self.ledger.bridges.len() < ENTRIES_MAX).then(|| {
@@ -56,7 +59,8 @@ impl Book {
         let ended = self.open.extract_if(.., |open| open.legs.contains(&index));
         for open in ended {
             open.over.cancel();
-            if let Some(bridge) = open.record.and_then(|record| self.ledger.bridges.get_mut(record)) {
+            if let Some(bridge) = open.record.and_then(|record| self.ledger.bridges.get_mut(record))
+            {
                 bridge.until_us = Some(now.at);
                 bridge.until_monotonic_us = Some(now.monotonic_us);
             }

@@ -105,8 +105,10 @@ impl Book {
     pub fn close_queue(&mut self, sid: &str) {
         let Queues { all, by_name, .. } = &mut self.queues;
         all.retain(|queue| queue.sid.as_str() != sid);
-        let names =
-            all.iter().enumerate().map(|(at, queue)| ((queue.account.clone(), queue.name.clone()), at));
+        let names = all
+            .iter()
+            .enumerate()
+            .map(|(at, queue)| ((queue.account.clone(), queue.name.clone()), at));
         *by_name = names.collect();
     }
 
@@ -115,8 +117,8 @@ impl Book {
         self.queues.all.iter().filter(move |queue| queue.account == *account)
     }
 
-    /// Puts a live call at the queue's end, and gives the queue's SID and what will tell the call to leave; none when
-    /// the queue is full.
+    /// Puts a live call at the queue's end, and gives the queue's SID and what will tell the call
+    /// to leave; none when the queue is full.
     pub fn join(
         &mut self,
         account: &AccountSid,
@@ -145,7 +147,9 @@ impl Book {
     /// Tells the queue's first member to come to the call that dials it.
     pub fn take_front(&mut self, account: &AccountSid, name: &str, mut taken: Pickup) -> Front {
         let known = self.queues.by_name.get(&(account.clone(), name.to_owned()));
-        let Some(queue) = known.and_then(|at| self.queues.all.get_mut(*at)) else { return Front::Unknown };
+        let Some(queue) = known.and_then(|at| self.queues.all.get_mut(*at)) else {
+            return Front::Unknown;
+        };
         while let Some(member) = queue.members.pop_front() {
             match member.out.send(Departure::Taken(taken)) {
                 Ok(()) => return Front::Called(member.sid),

@@ -57,16 +57,17 @@ impl Book {
     /// Lets a call into a room; it hears everybody there once two are in, one of whom may start it.
     pub fn enter(&mut self, account: &AccountSid, conference: &Conference, call: usize) -> Place {
         let rooms = &mut self.rooms;
-        let room = rooms.open.entry((account.clone(), conference.name.clone())).or_insert_with(|| {
-            rooms.opened += 1;
-            Room {
-                sid: format!("CF{}", unique(self.clock.started_at, rooms.opened)),
-                parties: Vec::new(),
-                begun: CancellationToken::new(),
-                over: CancellationToken::new(),
-                events: 0,
-            }
-        });
+        let room =
+            rooms.open.entry((account.clone(), conference.name.clone())).or_insert_with(|| {
+                rooms.opened += 1;
+                Room {
+                    sid: format!("CF{}", unique(self.clock.started_at, rooms.opened)),
+                    parties: Vec::new(),
+                    begun: CancellationToken::new(),
+                    over: CancellationToken::new(),
+                    events: 0,
+                }
+            });
         room.parties.push(Party {
             call,
             start_on_enter: conference.start_on_enter,
@@ -81,11 +82,19 @@ impl Book {
             room.begun.cancel();
             events.push(room.event("conference-start"));
             let later = |at: usize| calls[at + 1..].iter();
-            pairs
-                .extend(calls.iter().enumerate().flat_map(|(at, one)| later(at).map(|other| (*one, *other))));
+            pairs.extend(
+                calls
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(at, one)| later(at).map(|other| (*one, *other))),
+            );
         }
-        let place =
-            Place { sid: room.sid.clone(), begun: room.begun.clone(), over: room.over.clone(), events };
+        let place = Place {
+            sid: room.sid.clone(),
+            begun: room.begun.clone(),
+            over: room.over.clone(),
+            events,
+        };
         for (one, other) in pairs {
             self.bridge(one, other, Via::Conference, Some(&conference.name));
         }
@@ -105,11 +114,18 @@ impl Book {
     }
 
     /// Lets a call out of its room, and tells what happened by that.
-    pub fn exit(&mut self, account: &AccountSid, name: &str, call: usize) -> Vec<(u32, &'static str)> {
+    pub fn exit(
+        &mut self,
+        account: &AccountSid,
+        name: &str,
+        call: usize,
+    ) -> Vec<(u32, &'static str)> {
         self.part(call);
         let key = (account.clone(), name.to_owned());
         let Some(room) = self.rooms.open.get_mut(&key) else { return Vec::new() };
-        let Some(at) = room.parties.iter().position(|party| party.call == call) else { return Vec::new() };
+        let Some(at) = room.parties.iter().position(|party| party.call == call) else {
+            return Vec::new();
+        };
         let party = room.parties.remove(at);
         let mut events = vec![room.event("participant-leave")];
         if party.end_on_exit || room.parties.is_empty() {

@@ -67,9 +67,15 @@ impl Life {
         let child = leg.index;
         let (ready, joined) = oneshot::channel();
         let url = number.url.as_ref().map(|url| self.link(url, Method::Post, Vec::new()));
-        super::begin(&self.core, &self.account, leg, Some(Dialed { parent: self.index, url, ready }));
+        super::begin(
+            &self.core,
+            &self.account,
+            leg,
+            Some(Dialed { parent: self.index, url, ready }),
+        );
         let talk = self.talk_with(dial, joined).await;
-        // The leg is left when its callee leaves, or is sent elsewhere; else nobody is there for it any more.
+        // The leg is left when its callee leaves, or is sent elsewhere; else nobody is there for it
+        // any more.
         if !matches!(talk, Ok(Talk::Left | Talk::Never)) {
             self.core.end(child);
         }
@@ -105,8 +111,14 @@ impl Life {
         book.dial(&self.core.config, &self.account, request)
     }
 
-    async fn talk_with(&mut self, dial: &Dial, joined: oneshot::Receiver<CancellationToken>) -> Flow<Talk> {
-        let Some(Ok(over)) = self.until(f64::INFINITY, joined).await? else { return Ok(Talk::Never) };
+    async fn talk_with(
+        &mut self,
+        dial: &Dial,
+        joined: oneshot::Receiver<CancellationToken>,
+    ) -> Flow<Talk> {
+        let Some(Ok(over)) = self.until(f64::INFINITY, joined).await? else {
+            return Ok(Talk::Never);
+        };
         self.answered = true;
         let keys = self.keys.clone();
         keys.forget();
@@ -146,7 +158,8 @@ impl Life {
         }
     }
 
-    /// Talks to the call that dialed this one, for at most `seconds`; false when there was nobody any more.
+    /// Talks to the call that dialed this one, for at most `seconds`; false when there was nobody
+    /// any more.
     pub(super) async fn bridged(
         &mut self,
         dialing: usize,
@@ -171,7 +184,8 @@ impl Life {
 }
 
 impl Core {
-    /// What a `<Dial>` says of the call that it made: its status in the words for it, its SID, and how long it lasted.
+    /// What a `<Dial>` says of the call that it made: its status in the words for it, its SID, and
+    /// how long it lasted.
     fn leg_told(&self, leg: usize) -> (&'static str, Option<CallSid>, u32) {
         let book = self.book();
         let Some(entry) = book.entry(leg) else { return ("failed", None, 0) };

@@ -35,7 +35,8 @@ pub(super) enum Step {
 }
 
 impl Life {
-    /// Follows the call's documents until one ends, somebody hangs up, or the time limit is reached.
+    /// Follows the call's documents until one ends, somebody hangs up, or the time limit is
+    /// reached.
     pub(super) async fn follow(&mut self, mut next: Next) -> End {
         for _ in 0..DOCUMENTS_MAX {
             let done = match next {
@@ -86,9 +87,13 @@ impl Life {
     /// Performs a verb that connects the call to nobody.
     async fn step(&mut self, verb: Verb) -> Flow<Step> {
         match verb {
-            Verb::Say { .. } | Verb::Play { .. } | Verb::Connect(_) => self.wait(self.plan.talk_s).await?,
+            Verb::Say { .. } | Verb::Play { .. } | Verb::Connect(_) => {
+                self.wait(self.plan.talk_s).await?
+            }
             Verb::Pause { length_s } => self.wait(f64::from(length_s)).await?,
-            Verb::Redirect { url } => return Ok(Step::Document(self.link(&url, Method::Post, Vec::new()))),
+            Verb::Redirect { url } => {
+                return Ok(Step::Document(self.link(&url, Method::Post, Vec::new())));
+            }
             Verb::Gather(gather) => {
                 let next = self.gather(gather).await?;
                 return Ok(next.map_or(Step::Verb, Step::Document));
@@ -96,13 +101,15 @@ impl Life {
             Verb::Leave => return Ok(Step::Leave),
             Verb::Hangup => return Err(OVER),
             Verb::Reject => return Err(Cut::End(End::Rejected)),
-            // Twilio does not allow these where only this is called: in a waitUrl, or before two are connected.
+            // Twilio does not allow these where only this is called: in a waitUrl, or before two
+            // are connected.
             Verb::Dial(_) | Verb::Enqueue { .. } => return Err(BROKEN),
         }
         Ok(Step::Verb)
     }
 
-    /// Follows what one party hears alone, a `url` or one round of a `waitUrl`; true when it says to leave.
+    /// Follows what one party hears alone, a `url` or one round of a `waitUrl`; true when it says
+    /// to leave.
     pub(super) async fn alone(&mut self, source: &Source) -> Flow<bool> {
         let mut next = source.clone();
         'documents: for _ in 0..DOCUMENTS_MAX {
@@ -121,7 +128,8 @@ impl Life {
         Err(BROKEN)
     }
 
-    /// What is heard while waiting, again and again, until it says to leave; without a document, music.
+    /// What is heard while waiting, again and again, until it says to leave; without a document,
+    /// music.
     pub(super) async fn hold(&mut self, wait: Option<Source>) -> Flow<()> {
         let Some(source) = wait else { return self.wait(f64::INFINITY).await };
         loop {
@@ -136,7 +144,8 @@ impl Life {
         }
     }
 
-    /// An address in the document that is being followed. What cannot be resolved fails when it is fetched.
+    /// An address in the document that is being followed. What cannot be resolved fails when it is
+    /// fetched.
     pub(super) fn link(&self, url: &str, method: Method, params: Params) -> Source {
         let absolute = self.base.as_ref().and_then(|base| base.join(url).ok());
         let url = absolute.map_or_else(|| url.to_owned(), String::from);
@@ -152,7 +161,9 @@ impl Life {
             }
             Source::Fetched(fetch) => fetch,
         };
-        for (nth, url) in [Some(&fetch.url), fetch.fallback_url.as_ref()].into_iter().flatten().enumerate() {
+        for (nth, url) in
+            [Some(&fetch.url), fetch.fallback_url.as_ref()].into_iter().flatten().enumerate()
+        {
             let Ok(mut url) = Url::parse(url) else { continue };
             let mut params = self.common();
             params.extend_from_slice(&fetch.params);
@@ -164,14 +175,17 @@ impl Life {
                 url.query_pairs_mut().extend_pairs(&params);
                 params.clear();
             }
-            let signature = signature::sign(self.account.auth_token.expose_secret(), url.as_str(), &params);
+            let signature =
+                signature::sign(self.account.auth_token.expose_secret(), url.as_str(), &params);
             let core = self.core.clone();
             let asked = async {
                 let policy = Override::read(url.as_str(), "ct");
                 for attempt in 0.. {
                     let answer = match fetch.method {
                         Method::Get => core.poster.get(url.as_str(), &signature).await,
-                        Method::Post => core.poster.post_form(url.as_str(), &params, &signature).await,
+                        Method::Post => {
+                            core.poster.post_form(url.as_str(), &params, &signature).await
+                        }
                     };
                     let failure = match Failure::of(answer) {
                         Ok(body) => return Some(body),
@@ -203,7 +217,8 @@ impl Life {
         self.core.book().entry(self.index).map(callbacks::common).unwrap_or_default()
     }
 
-    /// Tells an `action` URL how something ended for a call that goes on elsewhere; what it answers is not heard.
+    /// Tells an `action` URL how something ended for a call that goes on elsewhere; what it answers
+    /// is not heard.
     pub(super) fn inform(&self, action: &Source) {
         if let Source::Fetched(fetch) = action {
             let mut params = self.common();

@@ -34,13 +34,17 @@ impl Life {
         let mut patience_s =
             gather.prompts.iter().map(|prompt| self.length_s(prompt)).sum::<f64>() + timeout_s;
         loop {
-            let until_planned = planned.as_ref().map(|press| press.after_s - (started_with - self.left_s));
+            let until_planned =
+                planned.as_ref().map(|press| press.after_s - (started_with - self.left_s));
             let pressing = until_planned.filter(|seconds| *seconds <= patience_s);
-            let pressed = match self.until(pressing.unwrap_or(patience_s).max(0.0), keys.next()).await? {
-                Some(key) => key.to_string(),
-                None if pressing.is_some() => planned.take().map(|press| press.digits).unwrap_or_default(),
-                None => return Ok((digits, None)),
-            };
+            let pressed =
+                match self.until(pressing.unwrap_or(patience_s).max(0.0), keys.next()).await? {
+                    Some(key) => key.to_string(),
+                    None if pressing.is_some() => {
+                        planned.take().map(|press| press.digits).unwrap_or_default()
+                    }
+                    None => return Ok((digits, None)),
+                };
             for key in pressed.chars() {
                 if gather.finish_on_key == Some(key) {
                     return Ok((digits, Some(key)));

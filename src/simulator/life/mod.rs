@@ -1,6 +1,7 @@
 //! The life of one call: it is dialed, rings, is answered, follows its TwiML, and ends.
 //!
-//! One task a call. tokio's timer is a hashed wheel, so a hundred thousand waiting calls cost little.
+//! One task a call. tokio's timer is a hashed wheel, so a hundred thousand waiting calls cost
+//! little.
 
 mod dial;
 mod follow;
@@ -112,7 +113,8 @@ enum End {
     Over,
     /// It was refused.
     Rejected,
-    /// Its document cannot be had: Twilio says that an application error has occurred, and hangs up.
+    /// Its document cannot be had: Twilio says that an application error has occurred, and hangs
+    /// up.
     Broken,
 }
 
@@ -158,7 +160,11 @@ impl Life {
                     self.finish(end);
                 }
             }
-            Outcome::Answered | Outcome::Machine | Outcome::Busy | Outcome::NoAnswer | Outcome::Failed => {
+            Outcome::Answered
+            | Outcome::Machine
+            | Outcome::Busy
+            | Outcome::NoAnswer
+            | Outcome::Failed => {
                 self.after(timeout_s, CarrierStatus::NoAnswer, 487).await;
             }
         }
@@ -219,7 +225,8 @@ impl Life {
         let pause = self.core.real(seconds);
         let ended = tokio::select! {
             biased;
-            // Nobody can send an unanswered call elsewhere, so this yields only when the call has ended.
+            // Nobody can send an unanswered call elsewhere, so this yields only when the call has
+            // ended.
             _ = self.commands.recv() => true,
             () = pass(pause) => false,
         };
@@ -241,8 +248,9 @@ impl Life {
         }
         let within = seconds.min(self.left_s);
         // Where no time passes, whoever waits for somebody else would never get to hear of him.
-        let endless =
-            self.core.config.is_instant() && seconds.is_infinite() && self.plan.hang_up_after_s.is_none();
+        let endless = self.core.config.is_instant()
+            && seconds.is_infinite()
+            && self.plan.hang_up_after_s.is_none();
         let (core, since) = (self.core.clone(), Instant::now());
         self.waiting_since = Some(since);
         let time = async {
@@ -297,7 +305,9 @@ impl Life {
         let Some(detection) = &self.request.detection else { return };
         let (answered_by, took_s) = match (self.plan.outcome, detection.mode) {
             (Outcome::Machine, AmdMode::Enable) => (AnsweredBy::MachineStart, DETECTION_S),
-            (Outcome::Machine, AmdMode::DetectMessageEnd) => (AnsweredBy::MachineEndBeep, GREETING_S),
+            (Outcome::Machine, AmdMode::DetectMessageEnd) => {
+                (AnsweredBy::MachineEndBeep, GREETING_S)
+            }
             (Outcome::Answered | Outcome::Busy | Outcome::NoAnswer | Outcome::Failed, _) => {
                 (AnsweredBy::Human, DETECTION_S)
             }
@@ -342,14 +352,21 @@ impl Core {
     /// Ends a live call as a client or a person asked; what it had lasted is read off the clock.
     pub(super) fn hang_up(&self, index: usize, status: CarrierStatus) -> bool {
         let mut book = self.book();
-        let scale = if self.config.is_instant() { config::INSTANT_SPEED } else { self.config.speed };
+        let scale =
+            if self.config.is_instant() { config::INSTANT_SPEED } else { self.config.speed };
         let duration_s = book.answered_for_s(index).map(|s| s * scale);
-        book.change(index, Change { status, duration_s, sip: if duration_s.is_some() { 200 } else { 487 } })
+        book.change(
+            index,
+            Change { status, duration_s, sip: if duration_s.is_some() { 200 } else { 487 } },
+        )
     }
 
     /// Ends a live call, whether it was answered or not.
     pub(super) fn end(&self, index: usize) -> bool {
         let answered = self.book().answered_for_s(index).is_some();
-        self.hang_up(index, if answered { CarrierStatus::Completed } else { CarrierStatus::Canceled })
+        self.hang_up(
+            index,
+            if answered { CarrierStatus::Completed } else { CarrierStatus::Canceled },
+        )
     }
 }

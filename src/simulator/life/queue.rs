@@ -37,8 +37,8 @@ impl Life {
             return Ok(action.map(|(url, method)| self.link(&url, method, full)));
         };
         let stay = Stay { queue, name: name.to_owned(), joined_with_s: self.left_s, action };
-        let wait =
-            wait_url.map(|url| self.link(&url, Method::Post, vec![pair("QueueSid", stay.queue.as_str())]));
+        let wait = wait_url
+            .map(|url| self.link(&url, Method::Post, vec![pair("QueueSid", stay.queue.as_str())]));
         let base = self.base.clone();
         let departed = tokio::select! {
             biased;
@@ -72,7 +72,8 @@ impl Life {
         let Pickup { by, url, ready } = taken;
         if let Some(url) = url {
             let mut params = self.told(stay, "bridging-in-process");
-            let by = self.core.book().entry(by).map(|entry| pair("DequeingCallSid", entry.sid.as_str()));
+            let by =
+                self.core.book().entry(by).map(|entry| pair("DequeingCallSid", entry.sid.as_str()));
             params.extend(by);
             let base = self.base.clone();
             let source = self.link(&url, Method::Post, params);
@@ -84,7 +85,10 @@ impl Life {
             Ok(talked) => Ok(self.leaving(stay, if talked { "bridged" } else { "error" })),
             Err(cut) => {
                 let redirected = matches!(cut, Cut::Sent(_));
-                self.inform_of(stay, if redirected { "redirected-from-bridged" } else { "bridged" });
+                self.inform_of(
+                    stay,
+                    if redirected { "redirected-from-bridged" } else { "bridged" },
+                );
                 Err(cut)
             }
         }
@@ -141,7 +145,12 @@ impl Life {
     }
 
     /// Talks to a caller taken from a queue, until one of the two has enough.
-    async fn serve(&mut self, dial: &Dial, sid: CallSid, over: impl Future<Output = ()>) -> Flow<Told> {
+    async fn serve(
+        &mut self,
+        dial: &Dial,
+        sid: CallSid,
+        over: impl Future<Output = ()>,
+    ) -> Flow<Told> {
         self.answered = true;
         let limit_s = dial.time_limit_s.map_or(f64::INFINITY, f64::from);
         let talk_s = self.plan.talk_s;

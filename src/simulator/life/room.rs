@@ -10,7 +10,11 @@ use super::{Flow, Life, OVER};
 
 impl Life {
     /// Waits until the conference starts, and stays until it ends or this person has enough.
-    pub(super) async fn dial_conference(&mut self, dial: &Dial, conference: &Conference) -> Flow<Told> {
+    pub(super) async fn dial_conference(
+        &mut self,
+        dial: &Dial,
+        conference: &Conference,
+    ) -> Flow<Told> {
         self.pick_up()?;
         // Bound, so that the lock is not held while the conference lasts.
         let place = self.core.book().enter(&self.account.sid, conference, self.index);
@@ -26,13 +30,20 @@ impl Life {
         Ok(Told { status: "answered", sid: None, talked_s })
     }
 
-    /// How long the conference lasted for this call, in simulated seconds; none if it never started.
-    async fn stay(&mut self, dial: &Dial, conference: &Conference, place: &Place) -> Flow<Option<u32>> {
+    /// How long the conference lasted for this call, in simulated seconds; none if it never
+    /// started.
+    async fn stay(
+        &mut self,
+        dial: &Dial,
+        conference: &Conference,
+        place: &Place,
+    ) -> Flow<Option<u32>> {
         let limit_s = dial.time_limit_s.map_or(f64::INFINITY, f64::from);
         if !place.begun.is_cancelled() {
             // An empty address is silence.
             let wait = conference.wait_url.as_deref().filter(|url| !url.is_empty());
-            let wait = wait.map(|url| self.link(url, Method::Post, vec![pair("ConferenceSid", &place.sid)]));
+            let wait = wait
+                .map(|url| self.link(url, Method::Post, vec![pair("ConferenceSid", &place.sid)]));
             let began = tokio::select! {
                 biased;
                 () = place.begun.cancelled() => true,
@@ -47,7 +58,8 @@ impl Life {
             }
         }
         let before = self.left_s;
-        // Callers stay until they are left alone or their patience ends; who was called talks for a while.
+        // Callers stay until they are left alone or their patience ends; who was called talks for a
+        // while.
         let talk_s = if self.request.inbound { f64::INFINITY } else { self.plan.talk_s };
         let over = self.until(talk_s.min(limit_s), place.over.cancelled()).await?;
         if over.is_none() && talk_s <= limit_s {

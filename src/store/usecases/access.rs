@@ -13,7 +13,11 @@ use crate::store::sql::{Row, Sql, Value, args, to_json};
 use crate::store::{Error, Result, TenantView};
 
 /// See [`crate::store::Store::put_account`].
-pub async fn put_account(engine: &Engine, account: &AccountSid, calls_per_second: f64) -> Result<bool> {
+pub async fn put_account(
+    engine: &Engine,
+    account: &AccountSid,
+    calls_per_second: f64,
+) -> Result<bool> {
     static PUT: Sql = Sql::new(
         "INSERT INTO carrier_accounts (account_sid, calls_per_second, created_at, updated_at)
          VALUES ($1, $2, {now}, {now})
@@ -29,9 +33,14 @@ pub async fn put_account(engine: &Engine, account: &AccountSid, calls_per_second
 }
 
 /// See [`crate::store::Store::open_breaker`] and [`crate::store::Store::close_breaker`].
-pub async fn set_breaker(engine: &Engine, account: &AccountSid, open_for: Option<Duration>) -> Result<()> {
-    static SET: Sql =
-        Sql::new("UPDATE carrier_accounts SET breaker_open_until = {now} + $2 WHERE account_sid = $1");
+pub async fn set_breaker(
+    engine: &Engine,
+    account: &AccountSid,
+    open_for: Option<Duration>,
+) -> Result<()> {
+    static SET: Sql = Sql::new(
+        "UPDATE carrier_accounts SET breaker_open_until = {now} + $2 WHERE account_sid = $1",
+    );
     let open_for = open_for.map(micros);
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
     tx.execute(&SET, args![account.as_str(), open_for]).await?;
@@ -76,7 +85,8 @@ pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<bool> {
 
 /// Takes the dispatch lock of the tenant, if there is such a tenant.
 pub(super) async fn lock_dispatch(tx: &mut Tx, id: &TenantId) -> Result<()> {
-    static LOCK: Sql = Sql::new("SELECT tenant_id FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
+    static LOCK: Sql =
+        Sql::new("SELECT tenant_id FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
     tx.fetch(&LOCK, args![id]).await.map(drop)
 }
 
@@ -121,7 +131,11 @@ pub(super) fn read_tenant(row: &Row) -> Result<TenantView> {
             window: row.json("calling_window")?,
             region: row.opt_text("region")?,
             plan: row.text("plan")?,
-            greeting: if row.opt_text("greeting")?.is_some() { Some(row.json("greeting")?) } else { None },
+            greeting: if row.opt_text("greeting")?.is_some() {
+                Some(row.json("greeting")?)
+            } else {
+                None
+            },
         },
         state: row.word("state", TenantState::from_word)?,
         revision: row.int("revision")?,

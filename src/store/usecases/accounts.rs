@@ -12,8 +12,8 @@ use crate::store::engine::Engine;
 use crate::store::seal::{Keyring, Sealed};
 use crate::store::sql::{Row, Sql, args, to_json};
 use crate::store::{
-    AccountAccess, AccountPatch, AccountView, CarrierApiKey, CarrierSecrets, Error, Hints, NewAccount, Page,
-    Paged, RequestKey, Resealed, Result,
+    AccountAccess, AccountPatch, AccountView, CarrierApiKey, CarrierSecrets, Error, Hints,
+    NewAccount, Page, Paged, RequestKey, Resealed, Result,
 };
 
 /// Accounts sealed anew in one transaction.
@@ -78,7 +78,9 @@ fn read(row: &Row) -> Result<AccountView> {
 
 async fn row(tx: &mut Tx, account: &AccountSid) -> Result<Row> {
     static SELECT: Sql = Sql::new(concat!(account_columns!(), "WHERE account_sid = $1"));
-    tx.fetch_optional(&SELECT, args![account.as_str()]).await?.ok_or(Error::NotFound("carrier account"))
+    tx.fetch_optional(&SELECT, args![account.as_str()])
+        .await?
+        .ok_or(Error::NotFound("carrier account"))
 }
 
 async fn view(tx: &mut Tx, account: &AccountSid) -> Result<AccountView> {
@@ -97,7 +99,11 @@ pub async fn must_exist(tx: &mut Tx, account: &AccountSid) -> Result<()> {
 }
 
 /// See [`crate::store::Admin::create_account`].
-pub async fn create(engine: &Engine, new: NewAccount, key: Option<RequestKey>) -> Result<AccountView> {
+pub async fn create(
+    engine: &Engine,
+    new: NewAccount,
+    key: Option<RequestKey>,
+) -> Result<AccountView> {
     static INSERT: Sql = Sql::new(
         "INSERT INTO carrier_accounts (account_sid, calls_per_second, base_url, managed, secrets_sealed, sealed_with,
              hints, created_at, updated_at)
@@ -138,8 +144,10 @@ pub async fn get(engine: &Engine, account: &AccountSid) -> Result<AccountView> {
 
 /// See [`crate::store::Admin::list_accounts`].
 pub async fn list(engine: &Engine, page: Page<String>) -> Result<Paged<AccountView, String>> {
-    static SELECT: Sql =
-        Sql::new(concat!(account_columns!(), "WHERE account_sid > $1 ORDER BY account_sid LIMIT $2"));
+    static SELECT: Sql = Sql::new(concat!(
+        account_columns!(),
+        "WHERE account_sid > $1 ORDER BY account_sid LIMIT $2"
+    ));
     let mut tx = engine.db.read(Scope::Owner).await?;
     let after = page.after.clone().unwrap_or_default();
     let rows = tx.fetch(&SELECT, args![after, page.limit()]).await?;
@@ -149,7 +157,9 @@ pub async fn list(engine: &Engine, page: Page<String>) -> Result<Paged<AccountVi
 
 async fn lock(tx: &mut Tx, account: &AccountSid) -> Result<Row> {
     static LOCK: Sql = Sql::new(concat!(account_columns!(), "WHERE account_sid = $1 {for_update}"));
-    tx.fetch_optional(&LOCK, args![account.as_str()]).await?.ok_or(Error::NotFound("carrier account"))
+    tx.fetch_optional(&LOCK, args![account.as_str()])
+        .await?
+        .ok_or(Error::NotFound("carrier account"))
 }
 
 /// See [`crate::store::Admin::update_account`].
@@ -197,9 +207,12 @@ pub async fn update(
     Ok(view)
 }
 
-/// The credentials after a change. A new token makes the old one the previous one, which goes on to count for
-/// callbacks that the carrier signed before it learned of the new one.
-fn changed(before: Option<CarrierSecrets>, patch: &AccountPatch) -> Result<CarrierSecrets, Violation> {
+/// The credentials after a change. A new token makes the old one the previous one, which goes on to
+/// count for callbacks that the carrier signed before it learned of the new one.
+fn changed(
+    before: Option<CarrierSecrets>,
+    patch: &AccountPatch,
+) -> Result<CarrierSecrets, Violation> {
     let current = before.as_ref().map(|secrets| secrets.auth_token.clone());
     let missing = || Violation::new("auth_token", "is required: the account has none stored yet");
     let auth_token = patch.auth_token.clone().or(current.clone()).ok_or_else(missing)?;
@@ -208,7 +221,10 @@ fn changed(before: Option<CarrierSecrets>, patch: &AccountPatch) -> Result<Carri
     Ok(CarrierSecrets {
         auth_token,
         previous_auth_token: patch.previous_auth_token.clone().unwrap_or(previous),
-        api_key: patch.api_key.clone().unwrap_or_else(|| before.and_then(|secrets| secrets.api_key)),
+        api_key: patch
+            .api_key
+            .clone()
+            .unwrap_or_else(|| before.and_then(|secrets| secrets.api_key)),
     })
 }
 

@@ -19,7 +19,11 @@ use crate::store::usecases::{lead_calls, tasks};
 use crate::store::{Applied, BATCH_MAX, Error, Result};
 
 /// See [`crate::store::Store::apply`].
-pub async fn apply(engine: &Engine, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>> {
+pub async fn apply(
+    engine: &Engine,
+    tenant: &TenantId,
+    news: &[(CallId, News)],
+) -> Result<Vec<Applied>> {
     if news.len() > BATCH_MAX {
         return Err(Error::Internal("too much news for one batch".to_owned()));
     }
@@ -30,7 +34,11 @@ pub async fn apply(engine: &Engine, tenant: &TenantId, news: &[(CallId, News)]) 
 }
 
 /// The same inside a transaction.
-pub async fn apply_in(tx: &mut Tx, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>> {
+pub async fn apply_in(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    news: &[(CallId, News)],
+) -> Result<Vec<Applied>> {
     let mut batch = Batch::load(tx, tenant, news).await?;
     let applied = news.iter().map(|(call, news)| batch.take(*call, news)).collect();
     batch.save(tx, tenant).await?;
@@ -134,7 +142,8 @@ impl Batch {
         let Some(row) = self.calls.get_mut(&call) else { return };
         let Some(run) = self.runs.iter_mut().find(|run| Some(run.id) == row.run_id) else { return };
         if let News::AnsweredBy { answered_by, .. } = news {
-            row.intervention = run.settings.amd.as_ref().and_then(|amd| amd.intervention(*answered_by));
+            row.intervention =
+                run.settings.amd.as_ref().and_then(|amd| amd.intervention(*answered_by));
         }
         if run.state.is_ended() {
             // The terminal event is the log's last; the call's row keeps the facts.
@@ -157,7 +166,9 @@ impl Batch {
             now: self.now,
             draw: draw(call),
         };
-        let Some(next) = job::after_call(&job.job, row.attempt, &row.call, news, context) else { return };
+        let Some(next) = job::after_call(&job.job, row.attempt, &row.call, news, context) else {
+            return;
+        };
         if next.state == JobState::Queued {
             self.work_at = self.work_at.min(next.eligible_at);
         }
@@ -166,7 +177,8 @@ impl Batch {
     }
 
     async fn save(mut self, tx: &mut Tx, tenant: &TenantId) -> Result<()> {
-        let calls: Vec<&CallRow> = self.changed_calls.iter().map(|call| &self.calls[call]).collect();
+        let calls: Vec<&CallRow> =
+            self.changed_calls.iter().map(|call| &self.calls[call]).collect();
         call_row::save(tx, tenant, &calls, self.now).await?;
         let jobs: Vec<&JobRow> = self.changed_jobs.iter().map(|job| &self.jobs[job]).collect();
         job_row::save(tx, tenant, &jobs, self.now).await?;
@@ -216,6 +228,11 @@ fn pause_for(run: &mut RunRow, code: &str, message: &str, now: Timestamp) {
 
 /// A number in 0.0..1.0 that the call's random id holds anyway.
 pub(super) fn draw(call: CallId) -> f64 {
-    let bits = u32::from_le_bytes([call.0.as_bytes()[12], call.0.as_bytes()[13], call.0.as_bytes()[14], 0]);
+    let bits = u32::from_le_bytes([
+        call.0.as_bytes()[12],
+        call.0.as_bytes()[13],
+        call.0.as_bytes()[14],
+        0,
+    ]);
     f64::from(bits) / f64::from(1 << 24)
 }

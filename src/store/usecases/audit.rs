@@ -10,11 +10,13 @@ use crate::domain::{TenantId, Timestamp};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::sql::{Row, Sql, args, to_json};
-use crate::store::{Actor, AuditEvent, AuditFilter, Error, MAINTENANCE_INTERVAL, Page, Paged, Result};
+use crate::store::{
+    Actor, AuditEvent, AuditFilter, Error, MAINTENANCE_INTERVAL, Page, Paged, Result,
+};
 
-/// Writes, in the transaction of what it tells, that the actor did something to `subject` (its kind and id).
-/// `detail` holds ids and facts, like a log line: never a phone or a secret. What the system does by itself is not
-/// written, but for [`write_system`].
+/// Writes, in the transaction of what it tells, that the actor did something to `subject` (its kind
+/// and id). `detail` holds ids and facts, like a log line: never a phone or a secret. What the
+/// system does by itself is not written, but for [`write_system`].
 pub async fn write<D: Serialize>(
     tx: &mut Tx,
     actor: &Actor,
@@ -43,8 +45,8 @@ pub async fn write<D: Serialize>(
     Ok(())
 }
 
-/// The same of what the system did by itself to a tenant, where its administrators have to know of it. `method` says
-/// what, in the form of an RPC's name.
+/// The same of what the system did by itself to a tenant, where its administrators have to know of
+/// it. `method` says what, in the form of an RPC's name.
 pub async fn write_system<D: Serialize>(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -58,7 +60,8 @@ pub async fn write_system<D: Serialize>(
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
     );
     let actor = Actor::System;
-    let values = args![tenant, Uuid::now_v7(), now, actor.name(), method, subject, to_json(detail)?];
+    let values =
+        args![tenant, Uuid::now_v7(), now, actor.name(), method, subject, to_json(detail)?];
     tx.execute(&INSERT, values).await?;
     Ok(())
 }
@@ -131,16 +134,17 @@ crate::domain::state_words! {
     }
 }
 
-/// Notes that the tenant has this done now, or says how long it has to wait. The row's lock makes it hold across
-/// processes.
+/// Notes that the tenant has this done now, or says how long it has to wait. The row's lock makes
+/// it hold across processes.
 pub async fn once_a_minute(tx: &mut Tx, tenant: &TenantId, kind: Maintenance) -> Result<()> {
     static TAKE: Sql = Sql::new(
         "INSERT INTO maintenance (tenant_id, kind, last_at) VALUES ($1, $2, {now})
          ON CONFLICT (tenant_id, kind) DO UPDATE SET last_at = excluded.last_at
          WHERE maintenance.last_at <= excluded.last_at - $3",
     );
-    static LAST: Sql =
-        Sql::new("SELECT last_at, {now} AS now FROM maintenance WHERE tenant_id = $1 AND kind = $2");
+    static LAST: Sql = Sql::new(
+        "SELECT last_at, {now} AS now FROM maintenance WHERE tenant_id = $1 AND kind = $2",
+    );
     if tx.execute(&TAKE, args![tenant, kind.as_str(), micros(MAINTENANCE_INTERVAL)]).await? > 0 {
         return Ok(());
     }

@@ -23,13 +23,15 @@ macro_rules! call_view {
 
 /// See [`crate::store::Store::call`].
 pub async fn get(engine: &Engine, tenant: &TenantId, call: CallId) -> Result<CallView> {
-    static SELECT: Sql = Sql::new(concat!(call_view!(), "WHERE c.tenant_id = $1 AND c.call_id = $2"));
+    static SELECT: Sql =
+        Sql::new(concat!(call_view!(), "WHERE c.tenant_id = $1 AND c.call_id = $2"));
     one(engine, tenant, &SELECT, args![tenant, call.0]).await
 }
 
 /// See [`crate::store::Store::call_by_sid`].
 pub async fn get_by_sid(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Result<CallView> {
-    static SELECT: Sql = Sql::new(concat!(call_view!(), "WHERE c.tenant_id = $1 AND c.call_sid = $2"));
+    static SELECT: Sql =
+        Sql::new(concat!(call_view!(), "WHERE c.tenant_id = $1 AND c.call_sid = $2"));
     one(engine, tenant, &SELECT, args![tenant, sid.as_str()]).await
 }
 
@@ -40,7 +42,12 @@ async fn one(engine: &Engine, tenant: &TenantId, sql: &Sql, args: Vec<Value>) ->
 }
 
 /// See [`crate::store::Store::list_calls`].
-pub async fn list(engine: &Engine, tenant: &TenantId, of: CallsOf, page: Page) -> Result<Paged<CallView>> {
+pub async fn list(
+    engine: &Engine,
+    tenant: &TenantId,
+    of: CallsOf,
+    page: Page,
+) -> Result<Paged<CallView>> {
     static BY_RUN: Sql = Sql::new(concat!(
         call_view!(),
         "WHERE c.tenant_id = $1 AND c.run_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
@@ -84,8 +91,10 @@ pub async fn commits_after(
          WHERE tenant_id = $1 AND run_id = $2 AND revision > $3 ORDER BY revision LIMIT $4",
     );
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    // The head first: what is committed later than it is read may be among the commits, never the reverse.
-    let head = tx.fetch_optional(&HEAD, args![tenant, run.0]).await?.ok_or(Error::NotFound("run"))?;
+    // The head first: what is committed later than it is read may be among the commits, never the
+    // reverse.
+    let head =
+        tx.fetch_optional(&HEAD, args![tenant, run.0]).await?.ok_or(Error::NotFound("run"))?;
     let rows = tx.fetch(&TAIL, args![tenant, run.0, revision, i64::from(limit)]).await?;
     let commits: Vec<Commit> = rows
         .iter()

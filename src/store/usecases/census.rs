@@ -11,8 +11,8 @@ use crate::store::engine::Engine;
 use crate::store::sql::Sql;
 use crate::store::{Error, Result};
 
-/// See [`crate::store::Store::census`]. Runs that have not ended and live calls have indexes of their own, and tasks
-/// that are done are gone, so this does not grow with what is over.
+/// See [`crate::store::Store::census`]. Runs that have not ended and live calls have indexes of
+/// their own, and tasks that are done are gone, so this does not grow with what is over.
 pub async fn take(engine: &Engine) -> Result<Census> {
     static COUNT: Sql = Sql::new(
         "SELECT 'queued' AS what, '' AS word, CAST(COALESCE(sum(queued), 0) AS BIGINT) AS n FROM runs

@@ -27,8 +27,8 @@ use crate::store::{Claim, ClaimLimits, ClaimedCall, Error, Result, TenantView};
 
 /// Runs of a tenant that one claim looks at.
 const RUNS_PER_CLAIM: i64 = 16;
-/// A claim is made this share of the horizon before the next call's turn, so that at a high pace one claim
-/// takes most of a horizon's calls instead of one.
+/// A claim is made this share of the horizon before the next call's turn, so that at a high pace
+/// one claim takes most of a horizon's calls instead of one.
 const LEAD_SHARE: u32 = 5;
 
 /// What the dispatch row and its neighbours say.
@@ -44,7 +44,8 @@ struct Dispatch {
     breaker_open_until: Option<Timestamp>,
 }
 
-/// A probe that is not heard of for this long is followed by another: longer than a request can take.
+/// A probe that is not heard of for this long is followed by another: longer than a request can
+/// take.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(20);
 
 /// See [`crate::store::Store::claim`].
@@ -60,7 +61,8 @@ pub async fn claim(engine: &Engine, worker: &WorkerId, limits: ClaimLimits) -> R
     let TenantView { tenant, state, .. } = access::tenant(&mut tx, &tenant_id).await?;
     let (account_meter, breaker_open_until) = lock_account(&mut tx, &tenant).await?;
     let meters = [Meter::new(tenant.calls_per_second, next_call_at)?, account_meter];
-    let mut dispatch = Dispatch { tenant, now, virtual_time, caller_turn, meters, breaker_open_until };
+    let mut dispatch =
+        Dispatch { tenant, now, virtual_time, caller_turn, meters, breaker_open_until };
     let taken = match state {
         TenantState::Active => take(engine, &mut tx, &mut dispatch, worker, limits).await?,
         // Enabling it wakes it.
@@ -108,14 +110,21 @@ async fn take(
     let mut meters = dispatch.meters;
     let slots = pace::reserve(&mut meters, now, limits.horizon, free.min(limits.max_calls)).len();
     if slots == 0 {
-        return Ok(Taken { ready_at: next_turn(&dispatch.meters, now, limits), ..Taken::default() });
+        return Ok(Taken {
+            ready_at: next_turn(&dispatch.meters, now, limits),
+            ..Taken::default()
+        });
     }
     let demands = demands(tx, &tenant, now, &live).await?;
     let mut wants: Vec<Demand> = demands.iter().map(|(_, demand)| demand.clone()).collect();
     let (given, virtual_time) = share::share(&mut wants, slots, dispatch.virtual_time);
     dispatch.virtual_time = virtual_time;
-    let chosen: Vec<Uuid> =
-        demands.iter().zip(&given).filter(|(_, given)| **given > 0).map(|((id, _), _)| id.0).collect();
+    let chosen: Vec<Uuid> = demands
+        .iter()
+        .zip(&given)
+        .filter(|(_, given)| **given > 0)
+        .map(|((id, _), _)| id.0)
+        .collect();
     let mut runs = run_row::lock(tx, &tenant, chosen).await?;
     let mut claimed = Vec::new();
     let mut gone = Vec::new();
@@ -172,13 +181,18 @@ async fn pick(tx: &mut Tx) -> Result<Option<Ready>> {
 }
 
 async fn next_ready(tx: &mut Tx) -> Result<(Timestamp, Timestamp)> {
-    static NEXT: Sql = Sql::new("SELECT min(ready_at) AS ready_at, {now} AS now FROM tenant_dispatch");
+    static NEXT: Sql =
+        Sql::new("SELECT min(ready_at) AS ready_at, {now} AS now FROM tenant_dispatch");
     let row = tx.fetch_one(&NEXT, Vec::new()).await?;
     Ok((Timestamp(row.int("now")?), row.opt_int("ready_at")?.map_or(Timestamp::NEVER, Timestamp)))
 }
 
-/// After the tenant's row: the account's, shared with other tenants, so that its pace is exact as well.
-pub(super) async fn lock_account(tx: &mut Tx, tenant: &Tenant) -> Result<(Meter, Option<Timestamp>)> {
+/// After the tenant's row: the account's, shared with other tenants, so that its pace is exact as
+/// well.
+pub(super) async fn lock_account(
+    tx: &mut Tx,
+    tenant: &Tenant,
+) -> Result<(Meter, Option<Timestamp>)> {
     static LOCK: Sql = Sql::new(
         "SELECT calls_per_second, next_call_at, breaker_open_until FROM carrier_accounts
          WHERE account_sid = $1 {for_update}",
@@ -188,8 +202,8 @@ pub(super) async fn lock_account(tx: &mut Tx, tenant: &Tenant) -> Result<(Meter,
     Ok((meter, row.opt_int("breaker_open_until")?.map(Timestamp)))
 }
 
-/// Live calls by run; derived from the index of live calls, never from a counter. A transfer that waits for a slot for
-/// its call counts as having it: somebody is on the line, and jobs can wait.
+/// Live calls by run; derived from the index of live calls, never from a counter. A transfer that
+/// waits for a slot for its call counts as having it: somebody is on the line, and jobs can wait.
 async fn live_calls(tx: &mut Tx, tenant: &TenantId) -> Result<HashMap<Option<RunId>, usize>> {
     static COUNT: Sql = Sql::new(
         "SELECT run_id, count(*) AS live FROM call_log
@@ -199,7 +213,8 @@ async fn live_calls(tx: &mut Tx, tenant: &TenantId) -> Result<HashMap<Option<Run
     );
     let mut live = HashMap::new();
     for row in tx.fetch(&COUNT, args![tenant]).await? {
-        *live.entry(row.opt_uuid("run_id")?.map(RunId)).or_insert(0) += row.narrow::<usize>("live")?;
+        *live.entry(row.opt_uuid("run_id")?.map(RunId)).or_insert(0) +=
+            row.narrow::<usize>("live")?;
     }
     Ok(live)
 }
@@ -221,8 +236,9 @@ async fn demands(
     rows.iter()
         .map(|row| {
             let id = RunId(row.uuid("run_id")?);
-            let headroom =
-                row.narrow::<usize>("concurrency")?.saturating_sub(live.get(&Some(id)).copied().unwrap_or(0));
+            let headroom = row
+                .narrow::<usize>("concurrency")?
+                .saturating_sub(live.get(&Some(id)).copied().unwrap_or(0));
             let demand = Demand {
                 weight: row.narrow("weight")?,
                 priority: row.narrow("priority")?,
@@ -241,9 +257,9 @@ struct Picked {
     gone: Vec<ReadyKey>,
 }
 
-/// Takes up to `wanted` of the run's eligible jobs; those that may not be dialed now move once to when they may, and
-/// those whose phone is suppressed end.
-/// `phones` are those that this claim dials already, whatever the run.
+/// Takes up to `wanted` of the run's eligible jobs; those that may not be dialed now move once to
+/// when they may, and those whose phone is suppressed end. `phones` are those that this claim dials
+/// already, whatever the run.
 async fn pick_jobs(
     engine: &Engine,
     tx: &mut Tx,
@@ -256,7 +272,8 @@ async fn pick_jobs(
     let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
     let mut openings = Openings::read(tx, tenant, run, &scan.candidates, now).await?;
-    let suppressed = suppressions::among(tx, &tenant.id, queue::phones(&scan.candidates), now).await?;
+    let suppressed =
+        suppressions::among(tx, &tenant.id, queue::phones(&scan.candidates), now).await?;
     let mut picked = Picked::default();
     let mut deferred = Vec::new();
     let (mut passed_over, mut busy_jobs) = (false, 0_u32);
@@ -265,7 +282,8 @@ async fn pick_jobs(
         let opening = openings.of(&candidate)?;
         let key = candidate.key;
         if candidate.phone.expose().is_empty() {
-            // Its lead was deleted while a call of the job's went on, which was to be followed by another.
+            // Its lead was deleted while a call of the job's went on, which was to be followed by
+            // another.
             erased.push(candidate);
         } else if suppressed.contains_key(&candidate.phone) {
             unwanted.push(candidate);
@@ -291,7 +309,8 @@ async fn pick_jobs(
         tracing::info!(event = "dedup_conflict", key = "phone", %tenant, %run_id, jobs = busy_jobs, "put off");
     }
     queue::defer(tx, &tenant.id, run, deferred, now).await?;
-    queue::skip(tx, &tenant.id, run, erased, |job| job::called_off(job, JobState::Skipped), now).await?;
+    queue::skip(tx, &tenant.id, run, erased, |job| job::called_off(job, JobState::Skipped), now)
+        .await?;
     queue::skip(tx, &tenant.id, run, unwanted, job::suppressed, now).await?;
     Ok(picked)
 }
@@ -316,7 +335,9 @@ async fn commit_intents(
     let mut jobs: Vec<JobRow> = Vec::with_capacity(claimed.len());
     let keys: Vec<ReadyKey> = claimed.iter().map(|candidate| candidate.key).collect();
     for (candidate, send_at) in claimed.into_iter().zip(slots) {
-        let Some(run) = runs.iter_mut().find(|run| run.id == candidate.key.run_id) else { continue };
+        let Some(run) = runs.iter_mut().find(|run| run.id == candidate.key.run_id) else {
+            continue;
+        };
         let mut row = candidate.row;
         let attempt = row.job.attempt + 1;
         let call_id = CallId(Uuid::now_v7());
@@ -390,7 +411,11 @@ async fn insert_intents(
         .texts(calls.iter().map(|call| call.from.expose().to_owned()))
         .texts(calls.iter().map(|call| call.to.expose().to_owned()))
         .ints(calls.iter().map(|call| i64::from(call.time_limit_s)));
-    tx.execute(&INSERT, args![&tenant.id, tenant.account_sid.as_str(), worker.0.as_str(), now, rows]).await?;
+    tx.execute(
+        &INSERT,
+        args![&tenant.id, tenant.account_sid.as_str(), worker.0.as_str(), now, rows],
+    )
+    .await?;
     Ok(())
 }
 
@@ -398,9 +423,9 @@ fn next_turn(meters: &[Meter], now: Timestamp, limits: ClaimLimits) -> Timestamp
     (pace::next_slot(meters, now) - limits.horizon / LEAD_SHARE).max(now)
 }
 
-/// When the tenant has work again: at the next turn if jobs wait, when the next becomes eligible, or never
-/// until somebody says so. A claim that `moved` nothing found every run with eligible jobs at its cap, so only
-/// the future can bring work: the end of a call wakes the tenant.
+/// When the tenant has work again: at the next turn if jobs wait, when the next becomes eligible,
+/// or never until somebody says so. A claim that `moved` nothing found every run with eligible jobs
+/// at its cap, so only the future can bring work: the end of a call wakes the tenant.
 async fn ready_again(
     tx: &mut Tx,
     dispatch: &Dispatch,
@@ -430,10 +455,18 @@ async fn save_dispatch(tx: &mut Tx, dispatch: &Dispatch, ready_at: Timestamp) ->
     );
     let [tenant_meter, account_meter] = dispatch.meters;
     let Dispatch { tenant, virtual_time, caller_turn, .. } = dispatch;
-    tx.execute(&TENANT, args![&tenant.id, ready_at, tenant_meter.next, *virtual_time, *caller_turn]).await?;
+    tx.execute(
+        &TENANT,
+        args![&tenant.id, ready_at, tenant_meter.next, *virtual_time, *caller_turn],
+    )
+    .await?;
     tx.execute(
         &ACCOUNT,
-        args![dispatch.tenant.account_sid.as_str(), account_meter.next, dispatch.breaker_open_until],
+        args![
+            dispatch.tenant.account_sid.as_str(),
+            account_meter.next,
+            dispatch.breaker_open_until
+        ],
     )
     .await?;
     Ok(())

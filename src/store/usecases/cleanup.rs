@@ -1,4 +1,5 @@
-//! Ending what is stale of one tenant, when asked for: what the sweep does for all of them, at once.
+//! Ending what is stale of one tenant, when asked for: what the sweep does for all of them, at
+//! once.
 
 use uuid::Uuid;
 
@@ -40,7 +41,8 @@ fn number(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-/// Ends queued jobs of runs that expired or were called off, and the runs: jobs and runs that ended.
+/// Ends queued jobs of runs that expired or were called off, and the runs: jobs and runs that
+/// ended.
 async fn end_runs(engine: &Engine, tenant: &TenantId) -> Result<(u32, u32)> {
     static SELECT: Sql = Sql::new(
         "SELECT run_id FROM runs WHERE tenant_id = $1 AND ended_at IS NULL

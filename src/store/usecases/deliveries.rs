@@ -1,4 +1,5 @@
-//! Deliveries of webhooks: what is to be sent to an endpoint now, what became of it, and what is kept of it.
+//! Deliveries of webhooks: what is to be sent to an endpoint now, what became of it, and what is
+//! kept of it.
 
 use std::time::Duration;
 
@@ -14,15 +15,16 @@ use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::sql::{Row, Rows, Sql, args};
 use crate::store::{
-    DeliveryTried, DeliveryView, DueDelivery, Error, Page, Paged, ROUND_MAX, Result, Round, RoundEnd, Task,
-    lead_row, outbox,
+    DeliveryTried, DeliveryView, DueDelivery, Error, Page, Paged, ROUND_MAX, Result, Round,
+    RoundEnd, Task, lead_row, outbox,
 };
 
 /// How long deliveries are kept that were taken or given up.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Rows deleted in one transaction.
 const DELETED_MAX: i64 = 1_000;
-/// Without anything queued the task is done. Should the clock of `next_at` be wrong, it looks again after this.
+/// Without anything queued the task is done. Should the clock of `next_at` be wrong, it looks again
+/// after this.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(3_600);
 
 /// A queued delivery with nothing queued before it about the same subject.
@@ -45,7 +47,8 @@ pub async fn begin_round(engine: &Engine, task: &Task) -> Result<Option<Round>> 
     let (tenant, id) = (&task.tenant, WebhookId(endpoint(task)?));
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let row = lock(&mut tx, tenant, id).await?;
-    let known = row.as_ref().map(read).transpose()?.filter(|known| known.state != WebhookState::Deleted);
+    let known =
+        row.as_ref().map(read).transpose()?.filter(|known| known.state != WebhookState::Deleted);
     // Gone, or going; a transaction that did not know so yet may have added a delivery since.
     let (Some(row), Some(known)) = (row, known) else {
         delete_page(&mut tx, task, id).await?;
@@ -88,13 +91,15 @@ async fn lock(tx: &mut Tx, tenant: &TenantId, id: WebhookId) -> Result<Option<Ro
     tx.fetch_optional(&LOCK, args![tenant, id.0]).await
 }
 
-/// Deletes what an endpoint that is deleted left behind, a page each time, and with the last page itself.
+/// Deletes what an endpoint that is deleted left behind, a page each time, and with the last page
+/// itself.
 async fn delete_page(tx: &mut Tx, task: &Task, id: WebhookId) -> Result<()> {
     static PAGE: Sql = Sql::new(
         "DELETE FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id IN
              (SELECT delivery_id FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 LIMIT $3)",
     );
-    static ENDPOINT: Sql = Sql::new("DELETE FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2");
+    static ENDPOINT: Sql =
+        Sql::new("DELETE FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2");
     // The task's row first, as in `go_on`: what is added by a transaction that holds it is seen.
     tasks::repeat(tx, task, Duration::ZERO).await?;
     if tx.execute(&PAGE, args![&task.tenant, id.0, DELETED_MAX]).await? > 0 {
@@ -208,7 +213,8 @@ async fn save_health(
     if let Some(reason) = disabled {
         tx.execute(&DISABLE, args![tenant, id.0, reason.as_str(), now]).await?;
         let detail = json!({ "state": WebhookState::Disabled, "reason": reason });
-        audit::write_system(tx, tenant, "DisableWebhook", format!("webhook {id}"), &detail, now).await?;
+        audit::write_system(tx, tenant, "DisableWebhook", format!("webhook {id}"), &detail, now)
+            .await?;
     }
     Ok(())
 }
@@ -234,8 +240,10 @@ async fn go_on(
     held: Timestamp,
     now: Timestamp,
 ) -> Result<()> {
-    static NEXT: Sql = Sql::new(concat!("SELECT d.next_at ", heads!(), "ORDER BY d.next_at LIMIT 1"));
-    // The task's row first: a transaction that adds a delivery holds it, too, so what it adds is seen.
+    static NEXT: Sql =
+        Sql::new(concat!("SELECT d.next_at ", heads!(), "ORDER BY d.next_at LIMIT 1"));
+    // The task's row first: a transaction that adds a delivery holds it, too, so what it adds is
+    // seen.
     tasks::repeat(tx, task, Duration::ZERO).await?;
     let next = match state {
         WebhookState::Enabled => {

@@ -27,8 +27,10 @@ pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<Jo
     let phone = Phone::from_stored(row.text("phone")?);
     let live = live(&mut tx, tenant, &job, phone.expose()).await?;
     let caps = run.settings.caps();
-    let attempts = queue::attempts_to(&mut tx, tenant, &caps, vec![phone.expose().to_owned()], now).await?;
-    let suppressed = suppressions::among(&mut tx, tenant, vec![phone.expose().to_owned()], now).await?;
+    let attempts =
+        queue::attempts_to(&mut tx, tenant, &caps, vec![phone.expose().to_owned()], now).await?;
+    let suppressed =
+        suppressions::among(&mut tx, tenant, vec![phone.expose().to_owned()], now).await?;
     let (call, calls) = calls(&mut tx, tenant, id).await?;
     let ahead = ahead(&mut tx, tenant, &job, now).await?;
     let facts = Facts {
@@ -111,7 +113,11 @@ async fn live(tx: &mut Tx, tenant: &TenantId, job: &JobView, phone: &str) -> Res
 }
 
 /// The job's latest call, and all of them, oldest first.
-async fn calls(tx: &mut Tx, tenant: &TenantId, job: JobId) -> Result<(Option<LastCall>, Vec<CallId>)> {
+async fn calls(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    job: JobId,
+) -> Result<(Option<LastCall>, Vec<CallId>)> {
     static SELECT: Sql = Sql::new(concat!(
         "SELECT ",
         call_columns!(),
@@ -121,7 +127,8 @@ async fn calls(tx: &mut Tx, tenant: &TenantId, job: JobId) -> Result<(Option<Las
     let limit = i64::try_from(EXPLAINED_CALLS_MAX).unwrap_or(i64::MAX);
     let rows = tx.fetch(&SELECT, args![tenant, job.0, limit]).await?;
     let last = rows.first().map(read_call).transpose()?;
-    let ids = rows.iter().rev().map(|row| row.uuid("call_id").map(CallId)).collect::<Result<_>>()?;
+    let ids =
+        rows.iter().rev().map(|row| row.uuid("call_id").map(CallId)).collect::<Result<_>>()?;
     Ok((last, ids))
 }
 

@@ -47,8 +47,9 @@ pub async fn take_due(engine: &Engine, limit: u32) -> Result<Vec<DueCall>> {
         let tenant = &of_tenant[0].0;
         let ids: Vec<Uuid> = of_tenant.iter().map(|(_, call)| *call).collect();
         let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-        for row in
-            tx.fetch(&TAKE, args![tenant, ids, micros(LOOKUP_INTERVAL), micros(ASK_AGAIN_AFTER)]).await?
+        for row in tx
+            .fetch(&TAKE, args![tenant, ids, micros(LOOKUP_INTERVAL), micros(ASK_AGAIN_AFTER)])
+            .await?
         {
             taken.push(read_due(tenant, &row)?);
         }
@@ -71,7 +72,11 @@ fn read_due(tenant: &TenantId, row: &Row) -> Result<DueCall> {
 }
 
 /// See [`crate::store::Store::resolve_unknown`].
-pub async fn resolve_unknown(engine: &Engine, due: &DueCall, found: Vec<Candidate>) -> Result<Verdict> {
+pub async fn resolve_unknown(
+    engine: &Engine,
+    due: &DueCall,
+    found: Vec<Candidate>,
+) -> Result<Verdict> {
     let account = account_view(engine, due, &found).await?;
     let candidates: Vec<Candidate> = found
         .into_iter()
@@ -98,7 +103,8 @@ pub async fn resolve_unknown(engine: &Engine, due: &DueCall, found: Vec<Candidat
         }
         Verdict::GiveUp => {
             let message =
-                "the answer to the create request was lost, and the carrier has no such call".to_owned();
+                "the answer to the create request was lost, and the carrier has no such call"
+                    .to_owned();
             let news = News::Presumed { code: STALE_NO_CALL_SID, message };
             apply::apply_in(&mut tx, &due.tenant, &[(due.call_id, news)]).await?;
         }
@@ -118,8 +124,13 @@ async fn count_lookup(tx: &mut Tx, due: &DueCall, empty: bool) -> Result<()> {
     Ok(())
 }
 
-/// When its intent was committed, and how many look-ups found nothing; none if it is unknown no longer.
-async fn unknown_row(tx: &mut Tx, tenant: &TenantId, call: CallId) -> Result<Option<(Timestamp, u32)>> {
+/// When its intent was committed, and how many look-ups found nothing; none if it is unknown no
+/// longer.
+async fn unknown_row(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    call: CallId,
+) -> Result<Option<(Timestamp, u32)>> {
     static SELECT: Sql = Sql::new(
         "SELECT created_at, empty_lookups FROM call_log WHERE tenant_id = $1 AND call_id = $2 AND state = $3",
     );
@@ -131,14 +142,15 @@ async fn unknown_row(tx: &mut Tx, tenant: &TenantId, call: CallId) -> Result<Opt
 /// What all tenants of the account together know.
 struct AccountView {
     known_sids: Vec<String>,
-    /// Unknown calls of other tenants between the same numbers. Within a tenant there is none: a phone has one
-    /// live call.
+    /// Unknown calls of other tenants between the same numbers. Within a tenant there is none: a
+    /// phone has one live call.
     rivals: usize,
 }
 
 async fn account_view(engine: &Engine, due: &DueCall, found: &[Candidate]) -> Result<AccountView> {
-    static KNOWN: Sql =
-        Sql::new("SELECT call_sid FROM call_log WHERE tenant_id {any 1 text} AND call_sid {any 2 text}");
+    static KNOWN: Sql = Sql::new(
+        "SELECT call_sid FROM call_log WHERE tenant_id {any 1 text} AND call_sid {any 2 text}",
+    );
     static RIVALS: Sql = Sql::new(
         "SELECT count(*) AS rivals FROM call_log WHERE tenant_id = $1 AND phone_to = $2 AND phone_from = $3
              AND ended_at IS NULL AND direction <> 'inbound' AND call_sid IS NULL",

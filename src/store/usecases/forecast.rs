@@ -1,6 +1,8 @@
-//! What a forecast is made from: people counted by zone and by what holds them, and how calls went lately.
+//! What a forecast is made from: people counted by zone and by what holds them, and how calls went
+//! lately.
 //!
-//! The database counts; what comes back is some thousand rows at most, however many people there are.
+//! The database counts; what comes back is some thousand rows at most, however many people there
+//! are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,15 +18,17 @@ use crate::store::engine::Engine;
 use crate::store::sql::{Row, Rows, Sql, Value, args};
 use crate::store::{Error, ForecastFacts, ForecastOf, Result, TenantView};
 
-/// The most rows that people are counted in. A tenant's leads are in some hundred areas, and held until one of some
-/// hundred hours and quarters of a day; what is beyond is not forecast, but refused.
+/// The most rows that people are counted in. A tenant's leads are in some hundred areas, and held
+/// until one of some hundred hours and quarters of a day; what is beyond is not forecast, but
+/// refused.
 const ROWS_MAX: i64 = 50_000;
 /// The latest calls that are looked at.
 const CALLS_OBSERVED: i64 = 10_000;
 /// Fewer say nothing.
 const CALLS_MIN: u64 = 20;
 
-/// When somebody may be called, rounded down: to the hour within the next two days, to a quarter of a day after them.
+/// When somebody may be called, rounded down: to the hour within the next two days, to a quarter of
+/// a day after them.
 macro_rules! rounded {
     ($from:expr) => {
         concat!(
@@ -42,8 +46,8 @@ macro_rules! rounded {
         )
     };
 }
-/// People counted: `$1` the tenant, `$2` now, `$3` when the run expires. Who names no zone is counted by the first
-/// characters of the number: five hold a country and its area, or as good as.
+/// People counted: `$1` the tenant, `$2` now, `$3` when the run expires. Who names no zone is
+/// counted by the first characters of the number: five hold a country and its area, or as good as.
 macro_rules! counted {
     ($held:literal, $from:literal, $of:literal) => {
         concat!(
@@ -59,7 +63,8 @@ macro_rules! counted {
         )
     };
 }
-/// Phones that caps hold, and until when: `$N` since when attempts are looked at, and the caps after it.
+/// Phones that caps hold, and until when: `$N` since when attempts are looked at, and the caps
+/// after it.
 macro_rules! held {
     ($since:literal, $caps:literal) => {
         concat!(
@@ -161,7 +166,11 @@ async fn count(
         grouped!()
     ));
     static CAPPED_LEADS: Sql = Sql::new(concat!(
-        counted!("COALESCE(t.until, 0)", "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)", "leads l"),
+        counted!(
+            "COALESCE(t.until, 0)",
+            "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)",
+            "leads l"
+        ),
         held!("11", "12"),
         "WHERE l.tenant_id = $1 ",
         lead_list::filtered!(),
@@ -173,7 +182,11 @@ async fn count(
         grouped!()
     ));
     static CAPPED_IDS: Sql = Sql::new(concat!(
-        counted!("COALESCE(t.until, 0)", "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)", "leads l"),
+        counted!(
+            "COALESCE(t.until, 0)",
+            "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)",
+            "leads l"
+        ),
         held!("5", "6"),
         "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
         grouped!()
@@ -241,8 +254,11 @@ fn sort(rows: &[Row], owner: &TenantView) -> Result<Counted> {
             // Its lead was erased.
             _ if phone.expose().is_empty() => counted.invalid += people,
             _ => {
-                let zone =
-                    window::zone_of(row.opt_text("time_zone")?.as_deref(), &phone, &owner.tenant.time_zone)?;
+                let zone = window::zone_of(
+                    row.opt_text("time_zone")?.as_deref(),
+                    &phone,
+                    &owner.tenant.time_zone,
+                )?;
                 let from = Timestamp(row.int("may_be_called_at")?);
                 let name = zone.iana_name().unwrap_or_default().to_owned();
                 let group = groups.entry((name, from)).or_insert(Group { zone, people: 0, from });
@@ -286,7 +302,9 @@ async fn observed(tx: &mut Tx, tenant: &TenantId) -> Result<Observed> {
     let share = |state: &str, assumed: Share| match known.get(state) {
         // At most ten thousand.
         #[allow(clippy::cast_precision_loss)]
-        Some((of_state, takes)) => Share { of_calls: *of_state as f64 / calls as f64, takes: *takes },
+        Some((of_state, takes)) => {
+            Share { of_calls: *of_state as f64 / calls as f64, takes: *takes }
+        }
         None => Share { of_calls: 0.0, ..assumed },
     };
     let assumed = Observed::ASSUMED;

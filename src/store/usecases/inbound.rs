@@ -24,7 +24,8 @@ pub async fn tenant_of_number(
         "SELECT tenant_id FROM tenants WHERE account_sid = $1 AND caller_ids LIKE $2 AND state = 'active' LIMIT 2",
     );
     let mut tx = engine.db.read(Scope::Owner).await?;
-    let rows = tx.fetch(&SELECT, args![account.as_str(), format!("%\"{}\"%", number.expose())]).await?;
+    let rows =
+        tx.fetch(&SELECT, args![account.as_str(), format!("%\"{}\"%", number.expose())]).await?;
     match rows.as_slice() {
         [row] => Ok(Some(row.text("tenant_id")?.parse()?)),
         [] => Ok(None),
@@ -63,7 +64,8 @@ pub(super) async fn insert(
          VALUES ($1, $2, $3, 'inbound', $4, 'ringing', $5, $6, $7, $8, $9, $9)
          ON CONFLICT (tenant_id, call_sid) WHERE call_sid IS NOT NULL DO NOTHING",
     );
-    static KNOWN: Sql = Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
+    static KNOWN: Sql =
+        Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
     let ringing = Call { state: CallState::Ringing, ..Call::intent() };
     let values = args![
         tenant,

@@ -16,7 +16,8 @@ use crate::store::job_row::{self, JobRow, ReadyKey, job_columns};
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Rows, Sql, args, to_json};
 use crate::store::{
-    BATCH_MAX, Error, ImportStep, JobAdded, JobView, JobsCanceled, NewJob, Page, Paged, RequestKey, Result,
+    BATCH_MAX, Error, ImportStep, JobAdded, JobView, JobsCanceled, NewJob, Page, Paged, RequestKey,
+    Result,
 };
 
 /// See [`crate::store::Store::add_jobs`].
@@ -44,7 +45,12 @@ pub async fn add(
 }
 
 /// See [`crate::store::Store::import_offset`].
-pub async fn import_offset(engine: &Engine, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64> {
+pub async fn import_offset(
+    engine: &Engine,
+    tenant: &TenantId,
+    run: RunId,
+    import_id: &str,
+) -> Result<u64> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let open = open_run(&mut tx, tenant, run).await;
     match (stored_offset(&mut tx, tenant, run, import_id).await?, open) {
@@ -55,8 +61,9 @@ pub async fn import_offset(engine: &Engine, tenant: &TenantId, run: RunId, impor
 }
 
 async fn stored_offset(tx: &mut Tx, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64> {
-    static SELECT: Sql =
-        Sql::new("SELECT next_offset FROM imports WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3");
+    static SELECT: Sql = Sql::new(
+        "SELECT next_offset FROM imports WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3",
+    );
     match tx.fetch_optional(&SELECT, args![tenant, run.0, import_id]).await? {
         Some(row) => row.narrow("next_offset"),
         None => Ok(0),
@@ -129,7 +136,10 @@ pub async fn add_in(
     now: Timestamp,
 ) -> Result<Vec<JobAdded>> {
     if jobs.len() > BATCH_MAX {
-        return Err(Error::Invalid(crate::domain::Violation::new("jobs", "has more than 1,000 items")));
+        return Err(Error::Invalid(crate::domain::Violation::new(
+            "jobs",
+            "has more than 1,000 items",
+        )));
     }
     if jobs.is_empty() {
         return Ok(Vec::new());
@@ -146,11 +156,17 @@ pub async fn add_in(
         }
     }
     let new = insert(tx, tenant, run, &rows, now).await?;
-    let suppressed: HashSet<LeadId> =
-        new.iter().filter(|row| row.job.state == JobState::Skipped).map(|row| row.lead_id).collect();
+    let suppressed: HashSet<LeadId> = new
+        .iter()
+        .filter(|row| row.job.state == JobState::Skipped)
+        .map(|row| row.lead_id)
+        .collect();
     let mut ids: HashMap<LeadId, JobId> = new.iter().map(|row| (row.lead_id, row.id)).collect();
-    let missing: Vec<Uuid> =
-        rows.iter().map(|(_, lead, _)| lead.id.0).filter(|id| !ids.contains_key(&LeadId(*id))).collect();
+    let missing: Vec<Uuid> = rows
+        .iter()
+        .map(|(_, lead, _)| lead.id.0)
+        .filter(|id| !ids.contains_key(&LeadId(*id)))
+        .collect();
     let there = existing(tx, tenant, run.id, missing).await?;
     let duplicates = known.iter().flatten().count() - new.len();
     if duplicates > 0 {
@@ -159,9 +175,10 @@ pub async fn add_in(
     }
     ids.extend(&there);
     let added = known.iter().enumerate().map(|(i, lead)| match lead {
-        None => {
-            JobAdded::Rejected { field: "lead_id".to_owned(), reason: "is no lead of the tenant".to_owned() }
-        }
+        None => JobAdded::Rejected {
+            field: "lead_id".to_owned(),
+            reason: "is no lead of the tenant".to_owned(),
+        },
         Some(lead) => JobAdded::Job {
             job_id: ids[&lead.id],
             lead_id: lead.id,
@@ -172,11 +189,19 @@ pub async fn add_in(
     Ok(added.collect())
 }
 
-/// Whether what was added still fits into the tenant's queue; to be asked before the run is saved with it.
+/// Whether what was added still fits into the tenant's queue; to be asked before the run is saved
+/// with it.
 ///
-/// Runs are counted as they are committed, not locked: what is added to other runs at the same moment does not count.
-pub async fn check_queue(tx: &mut Tx, engine: &Engine, tenant: &TenantId, added: &[JobAdded]) -> Result<()> {
-    let is_new = |job: &&JobAdded| matches!(job, JobAdded::Job { duplicate: false, suppressed: false, .. });
+/// Runs are counted as they are committed, not locked: what is added to other runs at the same
+/// moment does not count.
+pub async fn check_queue(
+    tx: &mut Tx,
+    engine: &Engine,
+    tenant: &TenantId,
+    added: &[JobAdded],
+) -> Result<()> {
+    let is_new =
+        |job: &&JobAdded| matches!(job, JobAdded::Job { duplicate: false, suppressed: false, .. });
     let new = added.iter().filter(is_new).count();
     if new == 0 {
         return Ok(());
@@ -243,7 +268,8 @@ async fn insert(
     Ok(new)
 }
 
-/// Ends those of new jobs whose phone is suppressed. A claim looks again: what is suppressed later counts as well.
+/// Ends those of new jobs whose phone is suppressed. A claim looks again: what is suppressed later
+/// counts as well.
 async fn skip_suppressed(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -330,7 +356,8 @@ pub async fn cancel(
         }
     }
     job_row::dequeue(&mut tx, tenant, &keys).await?;
-    job_row::save(&mut tx, tenant, &changed.iter().map(|id| &known[id]).collect::<Vec<_>>(), now).await?;
+    job_row::save(&mut tx, tenant, &changed.iter().map(|id| &known[id]).collect::<Vec<_>>(), now)
+        .await?;
     run.settle(now);
     let detail = json!({ "canceled": changed.len() });
     audit::write(&mut tx, &engine.actor, tenant, format!("run {}", run.id), &detail, now).await?;
@@ -350,7 +377,8 @@ macro_rules! job_view {
 pub async fn get(engine: &Engine, tenant: &TenantId, job: JobId) -> Result<JobView> {
     static SELECT: Sql = Sql::new(concat!(job_view!(), "WHERE j.tenant_id = $1 AND j.job_id = $2"));
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let row = tx.fetch_optional(&SELECT, args![tenant, job.0]).await?.ok_or(Error::NotFound("job"))?;
+    let row =
+        tx.fetch_optional(&SELECT, args![tenant, job.0]).await?.ok_or(Error::NotFound("job"))?;
     JobRow::view(&row)
 }
 

@@ -11,7 +11,9 @@ use crate::domain::{TenantId, Timestamp, Violation};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::sql::{Row, Sql, args};
-use crate::store::{ApiKey, Error, KeyCreated, KeyView, KnownKey, NewKey, Page, Paged, RequestKey, Result};
+use crate::store::{
+    ApiKey, Error, KeyCreated, KeyView, KnownKey, NewKey, Page, Paged, RequestKey, Result,
+};
 
 /// Characters of a key's secret: 62^43 > 2^256.
 const SECRET_CHARS: usize = 43;
@@ -121,7 +123,8 @@ pub async fn first(
     }
     let nobody_is_admin = (row.int("keys")? == 0).then_some(admin);
     let scopes = scopes.iter().copied().chain(nobody_is_admin).map(str::to_owned).collect();
-    let new = NewKey { tenant: tenant.clone(), name: "first key".to_owned(), scopes, expires_at: None };
+    let new =
+        NewKey { tenant: tenant.clone(), name: "first key".to_owned(), scopes, expires_at: None };
     let (key, whole) = mint(&new);
     let now = tx.now().await?;
     insert(&mut tx, &key, &new.name, now).await?;
@@ -133,7 +136,9 @@ pub async fn first(
 pub async fn create(engine: &Engine, new: NewKey, key: Option<RequestKey>) -> Result<KeyCreated> {
     static COUNT: Sql = Sql::new("SELECT count(*) AS keys FROM api_keys WHERE tenant_id = $1");
     let mut tx = engine.db.begin(Scope::Owner).await?;
-    if let Some(key_id) = requests::replay_own::<String>(&mut tx, &engine.actor, key.as_ref()).await? {
+    if let Some(key_id) =
+        requests::replay_own::<String>(&mut tx, &engine.actor, key.as_ref()).await?
+    {
         return Ok(KeyCreated { key: view(&mut tx, &new.tenant, &key_id).await?, whole: None });
     }
     tenants::view(&mut tx, &new.tenant).await?;
@@ -148,7 +153,8 @@ pub async fn create(engine: &Engine, new: NewKey, key: Option<RequestKey>) -> Re
     let (made, whole) = mint(&new);
     insert(&mut tx, &made, &new.name, now).await?;
     let detail = json!({ "scopes": new.scopes, "expires_at": new.expires_at });
-    audit::write(&mut tx, &engine.actor, &new.tenant, format!("key {}", made.key_id), &detail, now).await?;
+    audit::write(&mut tx, &engine.actor, &new.tenant, format!("key {}", made.key_id), &detail, now)
+        .await?;
     requests::keep_own(&mut tx, &engine.actor, key.as_ref(), &made.key_id, now).await?;
     let view = view(&mut tx, &new.tenant, &made.key_id).await?;
     tx.commit(&engine.wakes).await?;
@@ -190,14 +196,21 @@ fn read(row: &Row) -> Result<KeyView> {
 
 async fn view(tx: &mut Tx, tenant: &TenantId, key_id: &str) -> Result<KeyView> {
     static SELECT: Sql = Sql::new(concat!(key_columns!(), "WHERE tenant_id = $1 AND key_id = $2"));
-    let row = tx.fetch_optional(&SELECT, args![tenant, key_id]).await?.ok_or(Error::NotFound("key"))?;
+    let row =
+        tx.fetch_optional(&SELECT, args![tenant, key_id]).await?.ok_or(Error::NotFound("key"))?;
     read(&row)
 }
 
 /// See [`crate::store::Admin::list_keys`].
-pub async fn list(engine: &Engine, tenant: &TenantId, page: Page<String>) -> Result<Paged<KeyView, String>> {
-    static SELECT: Sql =
-        Sql::new(concat!(key_columns!(), "WHERE tenant_id = $1 AND key_id > $2 ORDER BY key_id LIMIT $3"));
+pub async fn list(
+    engine: &Engine,
+    tenant: &TenantId,
+    page: Page<String>,
+) -> Result<Paged<KeyView, String>> {
+    static SELECT: Sql = Sql::new(concat!(
+        key_columns!(),
+        "WHERE tenant_id = $1 AND key_id > $2 ORDER BY key_id LIMIT $3"
+    ));
     let mut tx = engine.db.read(Scope::Owner).await?;
     tenants::view(&mut tx, tenant).await?;
     let after = page.after.clone().unwrap_or_default();
@@ -217,12 +230,17 @@ pub async fn end(
     static REVOKE: Sql = Sql::new(
         "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE tenant_id = $1 AND key_id = $2",
     );
-    static EXPIRE: Sql = Sql::new("UPDATE api_keys SET expires_at = $3 WHERE tenant_id = $1 AND key_id = $2");
+    static EXPIRE: Sql =
+        Sql::new("UPDATE api_keys SET expires_at = $3 WHERE tenant_id = $1 AND key_id = $2");
     if engine.actor.client().is_some_and(|client| client.key_id == key_id) {
-        return Err(Error::OnOneself("a key cannot end itself: make another one, and end this one with it"));
+        return Err(Error::OnOneself(
+            "a key cannot end itself: make another one, and end this one with it",
+        ));
     }
     let mut tx = engine.db.begin(Scope::Owner).await?;
-    if let Some(key_id) = requests::replay_own::<String>(&mut tx, &engine.actor, key.as_ref()).await? {
+    if let Some(key_id) =
+        requests::replay_own::<String>(&mut tx, &engine.actor, key.as_ref()).await?
+    {
         return view(&mut tx, tenant, &key_id).await;
     }
     view(&mut tx, tenant, key_id).await?;

@@ -38,7 +38,8 @@ async fn called(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<Vec<
     rows.iter().filter_map(|row| read(row).transpose()).collect()
 }
 
-/// None if the person was erased since, or is nobody's lead: whom a transfer calls works for the tenant.
+/// None if the person was erased since, or is nobody's lead: whom a transfer calls works for the
+/// tenant.
 fn read(row: &Row) -> Result<Option<Called>> {
     let direction = row.word("direction", Direction::from_word)?;
     let phone = match direction {
@@ -72,8 +73,8 @@ pub async fn from_calls(engine: &Engine, task: &Task) -> Result<()> {
     tx.commit(&engine.wakes).await
 }
 
-/// Tells the tenant's endpoints that the calls ended. Here and not where the news comes in, which has more to do: the
-/// task is as durable as a delivery.
+/// Tells the tenant's endpoints that the calls ended. Here and not where the news comes in, which
+/// has more to do: the task is as durable as a delivery.
 async fn tell_ended(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<()> {
     if !outbox::is_heard(tx, tenant).await? {
         return Ok(());
@@ -83,7 +84,10 @@ async fn tell_ended(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<
     let ended = calls.iter().filter(|row| !row.call.state.is_live()).map(|row| {
         let CallRow { id, direction, run_id, job_id, attempt, call, .. } = row;
         let (id, direction, attempt) = (*id, *direction, *attempt);
-        Told::call_ended(&CallTold { id, direction, run_id: *run_id, job_id: *job_id, attempt, call }, now)
+        Told::call_ended(
+            &CallTold { id, direction, run_id: *run_id, job_id: *job_id, attempt, call },
+            now,
+        )
     });
     tx.tell(tenant, ended);
     Ok(())
@@ -91,12 +95,14 @@ async fn tell_ended(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<
 
 /// See [`crate::store::Store::lead_from_call`].
 pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated> {
-    static SELECT: Sql = Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
+    static SELECT: Sql =
+        Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let row = tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?;
     let call = row.ok_or(Error::NotFound("call"))?.uuid("call_id")?;
     let brought = bring(&mut tx, tenant, &[call]).await?;
-    let (id, created) = brought.into_values().next().ok_or(Error::NotFound("person of the call"))?;
+    let (id, created) =
+        brought.into_values().next().ok_or(Error::NotFound("person of the call"))?;
     let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
     let (now, detail) = (tx.now().await?, json!({ "call_id": call, "created": created }));
     audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;
@@ -104,9 +110,13 @@ pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Res
     Ok(LeadCreated { lead: lead.ok_or(Error::NotFound("lead"))?, created })
 }
 
-/// Brings calls to the leads of their phones. Doing it twice changes nothing. Returns whose each phone is, and whether
-/// it is new.
-async fn bring(tx: &mut Tx, tenant: &TenantId, calls: &[Uuid]) -> Result<HashMap<Phone, (LeadId, bool)>> {
+/// Brings calls to the leads of their phones. Doing it twice changes nothing. Returns whose each
+/// phone is, and whether it is new.
+async fn bring(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    calls: &[Uuid],
+) -> Result<HashMap<Phone, (LeadId, bool)>> {
     let now = tx.now().await?;
     let of_people = called(tx, tenant, calls.to_vec()).await?;
     let mut by_phone: BTreeMap<&Phone, Vec<&Called>> = BTreeMap::new();
@@ -133,11 +143,13 @@ async fn bring(tx: &mut Tx, tenant: &TenantId, calls: &[Uuid]) -> Result<HashMap
     let mut events = Vec::with_capacity(of_people.len());
     let mut answer = HashMap::with_capacity(known.len());
     for (phone, calls) in by_phone {
-        // Deleted between two statements of ours: then it is as if it were deleted after all of them.
+        // Deleted between two statements of ours: then it is as if it were deleted after all of
+        // them.
         let Some(lead) = known.get(phone) else { continue };
         // A live call is brought again when it ends.
         let ended = || calls.iter().filter(|called| !called.call.state.is_live());
-        let contact = ended().fold(lead.contact, |contact, call| contact.after(&call.call, call.answered_by));
+        let contact =
+            ended().fold(lead.contact, |contact, call| contact.after(&call.call, call.answered_by));
         if contact.status != lead.contact.status {
             tx.tell(tenant, [Told::lead_updated(lead.id, lead.revision + 1, &[LeadField::Status])]);
         }

@@ -1,5 +1,5 @@
-//! A lead deleted, and what is personal about it erased wherever else it was kept. What remains are facts about
-//! nobody: that a job was done, that a call lasted so long.
+//! A lead deleted, and what is personal about it erased wherever else it was kept. What remains are
+//! facts about nobody: that a job was done, that a call lasted so long.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::store::run_row;
 use crate::store::sql::{Sql, args};
 use crate::store::{LeadErased, RequestKey, Result, Task};
 
-/// A job that was being added while the lead was deleted, or whose call was going on then, is looked for again after
-/// this, until there is none.
+/// A job that was being added while the lead was deleted, or whose call was going on then, is
+/// looked for again after this, until there is none.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// See [`crate::store::Store::delete_lead`].
@@ -74,10 +74,12 @@ pub async fn again(engine: &Engine, task: &Task) -> Result<()> {
     tx.commit(&engine.wakes).await
 }
 
-/// Skips the lead's queued jobs, erases all its jobs and their calls that have ended. Returns how many calls go on.
+/// Skips the lead's queued jobs, erases all its jobs and their calls that have ended. Returns how
+/// many calls go on.
 async fn erase_jobs(tx: &mut Tx, tenant: &TenantId, lead: LeadId) -> Result<(LeadErased, u32)> {
-    static RUNS: Sql =
-        Sql::new("SELECT DISTINCT run_id FROM jobs WHERE tenant_id = $1 AND lead_id = $2 ORDER BY run_id");
+    static RUNS: Sql = Sql::new(
+        "SELECT DISTINCT run_id FROM jobs WHERE tenant_id = $1 AND lead_id = $2 ORDER BY run_id",
+    );
     static JOBS: Sql = Sql::new(concat!(
         "SELECT ",
         job_columns!(),
@@ -114,8 +116,11 @@ async fn erase_jobs(tx: &mut Tx, tenant: &TenantId, lead: LeadId) -> Result<(Lea
     let erased = tx.execute(&ERASE_JOBS, args![tenant, ids.clone()]).await?;
     let live = tx.fetch_one(&LIVE, args![tenant, ids]).await?.narrow("live")?;
     let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let erased =
-        LeadErased { jobs_skipped: skipped, jobs_erased: number(erased), calls_erased: number(calls) };
+    let erased = LeadErased {
+        jobs_skipped: skipped,
+        jobs_erased: number(erased),
+        calls_erased: number(calls),
+    };
     Ok((erased, live))
 }
 

@@ -27,7 +27,12 @@ pub async fn stand(engine: &Engine, tenant: &TenantId, import_id: &str) -> Resul
 }
 
 /// How far an import got; `of` is what it has in place of a run.
-pub(super) async fn read(tx: &mut Tx, tenant: &TenantId, of: Uuid, import_id: &str) -> Result<ImportStand> {
+pub(super) async fn read(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    of: Uuid,
+    import_id: &str,
+) -> Result<ImportStand> {
     static SELECT: Sql = Sql::new(
         "SELECT next_offset, created, updated, unchanged, rejected FROM imports
          WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3",
@@ -75,7 +80,8 @@ pub async fn import(
     Ok((told, stand))
 }
 
-/// Locks the import's row, so that two streams of one import take turns; the one that is late learns so.
+/// Locks the import's row, so that two streams of one import take turns; the one that is late
+/// learns so.
 pub(super) async fn take_turn(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -128,7 +134,8 @@ pub(super) async fn save(
     Ok(())
 }
 
-/// Inserts what is new and adds the rest to the leads that have the phones. The answer is in the order of `rows`.
+/// Inserts what is new and adds the rest to the leads that have the phones. The answer is in the
+/// order of `rows`.
 async fn store(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -142,7 +149,8 @@ async fn store(
     let mut new: std::collections::HashSet<Phone> = new.into_values().collect();
     // All but the first row of each new phone.
     let mut first_seen = new.clone();
-    let others: Vec<&LeadFacts> = rows.iter().filter(|row| !first_seen.remove(&row.phone)).collect();
+    let others: Vec<&LeadFacts> =
+        rows.iter().filter(|row| !first_seen.remove(&row.phone)).collect();
     let mut phones: Vec<String> = others.iter().map(|row| row.phone.expose().to_owned()).collect();
     phones.sort_unstable();
     phones.dedup();

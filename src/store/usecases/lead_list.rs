@@ -10,8 +10,8 @@ use crate::store::lead_row::{self, first_id, lead_columns};
 use crate::store::sql::{Row, Sql, Value, args};
 use crate::store::{LeadFilter, LeadView, Page, Paged, Result};
 
-/// Leads that one page of a filtered list looks at. A filter that few pass gives short pages, maybe empty ones, with
-/// a token to go on: each costs about the same however many leads there are.
+/// Leads that one page of a filtered list looks at. A filter that few pass gives short pages, maybe
+/// empty ones, with a token to go on: each costs about the same however many leads there are.
 const SCAN_MAX: i64 = 20_000;
 
 /// What a filter asks of a lead `l`, with parameters 4 to 10: see [`filter_values`].
@@ -148,7 +148,10 @@ fn fits(filter: &LeadFilter, lead: &LeadView) -> bool {
     (filter.statuses.is_empty() || filter.statuses.contains(&lead.contact.status))
         && (filter.sources.is_empty() || filter.sources.contains(&lead.source))
         && filter.tag.as_ref().is_none_or(|tag| lead.facts.tags.contains(tag))
-        && filter.phone_prefix.as_ref().is_none_or(|prefix| lead.facts.phone.expose().starts_with(prefix))
+        && filter
+            .phone_prefix
+            .as_ref()
+            .is_none_or(|prefix| lead.facts.phone.expose().starts_with(prefix))
         && filter.text.as_ref().is_none_or(text)
         && filter.created_from.is_none_or(|from| lead.created_at >= from)
         && filter.created_until.is_none_or(|until| lead.created_at < until)

@@ -15,7 +15,8 @@ use crate::store::engine::Engine;
 use crate::store::lead_row::{self, NewEvent};
 use crate::store::sql::{Row, Sql, args};
 use crate::store::{
-    BATCH_MAX, Error, LeadCreated, LeadEventView, LeadPatch, LeadView, Page, Paged, RequestKey, Result, Who,
+    BATCH_MAX, Error, LeadCreated, LeadEventView, LeadPatch, LeadView, Page, Paged, RequestKey,
+    Result, Who,
 };
 
 /// What a job needs to know of its lead.
@@ -70,7 +71,8 @@ pub async fn create(
             answer
         }
     };
-    let views = lead_row::by_ids(&mut tx, tenant, answer.iter().map(|lead| lead.id.0).collect()).await?;
+    let views =
+        lead_row::by_ids(&mut tx, tenant, answer.iter().map(|lead| lead.id.0).collect()).await?;
     tx.commit(&engine.wakes).await?;
     answer
         .iter()
@@ -81,7 +83,8 @@ pub async fn create(
         .collect()
 }
 
-/// A phone that had a lead when new ones were inserted has none any more. To do all of it again mends that.
+/// A phone that had a lead when new ones were inserted has none any more. To do all of it again
+/// mends that.
 fn deleted_meanwhile() -> Error {
     Error::Unavailable("a lead of these was being deleted".to_owned())
 }
@@ -91,17 +94,23 @@ async fn by_phone(
     tenant: &TenantId,
     leads: impl Iterator<Item = &LeadFacts>,
 ) -> Result<HashMap<Phone, Dialable>> {
-    static SELECT: Sql =
-        Sql::new("SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND phone {any 2 text}");
+    static SELECT: Sql = Sql::new(
+        "SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND phone {any 2 text}",
+    );
     let phones: Vec<String> = leads.map(|lead| lead.phone.expose().to_owned()).collect();
     let rows = tx.fetch(&SELECT, args![tenant, phones]).await?;
     let dialable = rows.iter().map(read_dialable).collect::<Result<Vec<_>>>()?;
     Ok(dialable.into_iter().map(|lead| (lead.phone.clone(), lead)).collect())
 }
 
-async fn by_id(tx: &mut Tx, tenant: &TenantId, leads: Vec<Uuid>) -> Result<HashMap<LeadId, Dialable>> {
-    static SELECT: Sql =
-        Sql::new("SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND lead_id {any 2 uuid}");
+async fn by_id(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    leads: Vec<Uuid>,
+) -> Result<HashMap<LeadId, Dialable>> {
+    static SELECT: Sql = Sql::new(
+        "SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND lead_id {any 2 uuid}",
+    );
     let rows = tx.fetch(&SELECT, args![tenant, leads]).await?;
     let dialable = rows.iter().map(read_dialable).collect::<Result<Vec<_>>>()?;
     Ok(dialable.into_iter().map(|lead| (lead.id, lead)).collect())
@@ -115,7 +124,8 @@ fn read_dialable(row: &Row) -> Result<Dialable> {
     })
 }
 
-/// The leads that jobs name, in their order; persons become leads. None for an id that the tenant lacks.
+/// The leads that jobs name, in their order; persons become leads. None for an id that the tenant
+/// lacks.
 pub async fn resolve(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -139,7 +149,9 @@ pub async fn resolve(
     }
     let found = whos.into_iter().map(|who| match who {
         Who::Lead(id) => Ok(known.get(id).cloned()),
-        Who::Person(facts) => phones.get(&facts.phone).cloned().ok_or_else(deleted_meanwhile).map(Some),
+        Who::Person(facts) => {
+            phones.get(&facts.phone).cloned().ok_or_else(deleted_meanwhile).map(Some)
+        }
     });
     found.collect()
 }
@@ -147,7 +159,10 @@ pub async fn resolve(
 /// See [`crate::store::Store::lead`].
 pub async fn get(engine: &Engine, tenant: &TenantId, lead: LeadId) -> Result<LeadView> {
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    lead_row::by_ids(&mut tx, tenant, vec![lead.0]).await?.remove(&lead).ok_or(Error::NotFound("lead"))
+    lead_row::by_ids(&mut tx, tenant, vec![lead.0])
+        .await?
+        .remove(&lead)
+        .ok_or(Error::NotFound("lead"))
 }
 
 /// The lead, locked.
@@ -187,7 +202,8 @@ pub async fn update(
             tx.tell(tenant, [Told::lead_updated(id, known.revision + 1, &fields)]);
             let words: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
             let detail = json!({ "fields": words });
-            audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;
+            audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now)
+                .await?;
             let actor = engine.actor.client().map_or("system", |client| &client.key_id).to_owned();
             let change = LeadChange::Updated { fields, actor };
             let event = NewEvent { lead_id: id, event_id: Uuid::now_v7(), at: now, change };

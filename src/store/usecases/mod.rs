@@ -1,4 +1,5 @@
-//! The use cases: read rows, ask the domain, write. Each file tells one story; SQL stands beside its use.
+//! The use cases: read rows, ask the domain, write. Each file tells one story; SQL stands beside
+//! its use.
 
 pub mod access;
 pub mod accounts;

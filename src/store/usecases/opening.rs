@@ -1,4 +1,5 @@
-//! When a queued job may be dialed, by all that the clock decides: windows, holidays, rules and caps.
+//! When a queued job may be dialed, by all that the clock decides: windows, holidays, rules and
+//! caps.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,8 @@ pub struct Openings<'a> {
     caps: Vec<FrequencyCap>,
     attempts: HashMap<Phone, Vec<Timestamp>>,
     time_zone: &'a str,
-    /// Of those whom no cap holds: there are few zones, and a year of holidays takes long to look through.
+    /// Of those whom no cap holds: there are few zones, and a year of holidays takes long to look
+    /// through.
     by_zone: HashMap<String, Timestamp>,
 }
 
@@ -34,12 +36,20 @@ impl<'a> Openings<'a> {
         let caps = run.settings.caps();
         let attempts = queue::attempts(tx, &tenant.id, &caps, candidates, now).await?;
         let schedule = run.settings.schedule(tenant.window);
-        Ok(Self { now, schedule, caps, attempts, time_zone: &tenant.time_zone, by_zone: HashMap::new() })
+        Ok(Self {
+            now,
+            schedule,
+            caps,
+            attempts,
+            time_zone: &tenant.time_zone,
+            by_zone: HashMap::new(),
+        })
     }
 
     /// The first instant from now on.
     pub fn of(&mut self, candidate: &Candidate) -> Result<Timestamp> {
-        let zone = window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, self.time_zone)?;
+        let zone =
+            window::zone_of(candidate.time_zone.as_deref(), &candidate.phone, self.time_zone)?;
         let tried = self.attempts.get(&candidate.phone).map_or(&[][..], Vec::as_slice);
         if let Some((_, until)) = cap::holds(&self.caps, tried, self.now, &zone) {
             return Ok(self.schedule.next_opening(until, &zone));

@@ -11,14 +11,20 @@ use crate::store::sql::{Sql, args};
 use crate::store::{Error, Result};
 
 /// See [`crate::store::Audience::opt_out`].
-pub async fn take(engine: &Engine, tenant: &TenantId, call: CallId, pressed: bool) -> Result<OptOut> {
+pub async fn take(
+    engine: &Engine,
+    tenant: &TenantId,
+    call: CallId,
+    pressed: bool,
+) -> Result<OptOut> {
     static SELECT: Sql = Sql::new(
         "SELECT c.phone_to, r.settings FROM call_log c
          JOIN runs r ON r.tenant_id = $1 AND r.run_id = c.run_id
          WHERE c.tenant_id = $1 AND c.call_id = $2 AND c.direction = 'outbound'",
     );
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let row = tx.fetch_optional(&SELECT, args![tenant, call.0]).await?.ok_or(Error::NotFound("call"))?;
+    let row =
+        tx.fetch_optional(&SELECT, args![tenant, call.0]).await?.ok_or(Error::NotFound("call"))?;
     // The run may have other settings by now. What the callee was told holds.
     let opt_out = row.json::<RunSettings>("settings")?.opt_out.unwrap_or_default();
     if !pressed {
@@ -29,8 +35,10 @@ pub async fn take(engine: &Engine, tenant: &TenantId, call: CallId, pressed: boo
         return Err(Error::NotFound("person of the call"));
     }
     let (reason, source) = (SuppressionReason::Asked, SuppressionSource::OptOut);
-    let new =
-        NewSuppression { call: Some(call), ..NewSuppression::of(Phone::from_stored(phone), reason, source) };
+    let new = NewSuppression {
+        call: Some(call),
+        ..NewSuppression::of(Phone::from_stored(phone), reason, source)
+    };
     suppressions::add_in(&mut tx, engine, tenant, &[new]).await?;
     tx.commit(&engine.wakes).await?;
     tracing::info!(event = "opted_out", %tenant, call_id = %call, "a callee asked to be called no more");

@@ -1,7 +1,8 @@
 //! Runs made of leads that pass a filter: filled page by page, by a task.
 //!
-//! What was asked and how far it got stand in a row beside the run, changed in the transaction of each page. So a page is
-//! added once, whoever does it. Leads that are created after the run are not taken.
+//! What was asked and how far it got stand in a row beside the run, changed in the transaction of
+//! each page. So a page is added once, whoever does it. Leads that are created after the run are
+//! not taken.
 
 use std::time::Duration;
 
@@ -16,9 +17,12 @@ use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Row, Sql, args, to_json};
-use crate::store::{BATCH_MAX, Error, JobAdded, LeadFilter, NewJob, Page, PopulationView, Result, Task, Who};
+use crate::store::{
+    BATCH_MAX, Error, JobAdded, LeadFilter, NewJob, Page, PopulationView, Result, Task, Who,
+};
 
-/// How long a full queue is waited for before it is looked at again: it empties at the pace of calls.
+/// How long a full queue is waited for before it is looked at again: it empties at the pace of
+/// calls.
 const QUEUE_FULL_WAIT: Duration = Duration::from_secs(5);
 
 /// Begins to fill a run that is being created.
@@ -72,7 +76,8 @@ pub async fn page(engine: &Engine, task: &Task) -> Result<()> {
                 return tx.commit(&engine.wakes).await;
             }
             Ok(Step::Full { max }) => {
-                tell(&mut tx, tenant, run, &format!("as many jobs are queued as may be: {max}")).await?;
+                tell(&mut tx, tenant, run, &format!("as many jobs are queued as may be: {max}"))
+                    .await?;
                 tasks::repeat(&mut tx, task, QUEUE_FULL_WAIT).await?;
                 return tx.commit(&engine.wakes).await;
             }
@@ -91,7 +96,8 @@ pub async fn page(engine: &Engine, task: &Task) -> Result<()> {
     Ok(())
 }
 
-/// Adds the next page of jobs under the run's lock, which is the lock on its filling; with the last, seals the run.
+/// Adds the next page of jobs under the run's lock, which is the lock on its filling; with the
+/// last, seals the run.
 async fn step(tx: &mut Tx, engine: &Engine, tenant: &TenantId, id: RunId) -> Result<Step> {
     let mut run = jobs::open_run(tx, tenant, id).await?;
     let now = tx.now().await?;

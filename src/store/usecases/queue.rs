@@ -58,8 +58,8 @@ pub struct Scan {
     pub next_eligible_at: Timestamp,
 }
 
-/// How far each run's queue was emptied, so that a scan does not wade through rows that are deleted but not
-/// vacuumed. Only a hint: a mark is dropped every few seconds.
+/// How far each run's queue was emptied, so that a scan does not wade through rows that are deleted
+/// but not vacuumed. Only a hint: a mark is dropped every few seconds.
 #[derive(Default)]
 pub struct LowWater(Mutex<HashMap<(RunId, u8), Mark>>);
 
@@ -155,7 +155,11 @@ pub async fn put_off(
           ORDER BY q.job_id"
     ));
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    tx.fetch(&SELECT, args![tenant, run.0, after, limit]).await?.iter().map(Candidate::read).collect()
+    tx.fetch(&SELECT, args![tenant, run.0, after, limit])
+        .await?
+        .iter()
+        .map(Candidate::read)
+        .collect()
 }
 
 /// The priorities that the run's jobs ever had, highest first.
@@ -164,7 +168,12 @@ fn levels(run: &RunRow) -> impl Iterator<Item = u8> + use<> {
     (0..=PRIORITY_MAX).rev().filter(move |priority| bits & (1 << priority) != 0)
 }
 
-async fn next_eligible(tx: &mut Tx, tenant: &TenantId, run: &RunRow, now: Timestamp) -> Result<Timestamp> {
+async fn next_eligible(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: &RunRow,
+    now: Timestamp,
+) -> Result<Timestamp> {
     static NEXT: Sql = Sql::new(
         "SELECT min(eligible_at) AS eligible_at FROM ready_jobs
          WHERE tenant_id = $1 AND run_id = $2 AND priority = $3 AND eligible_at > $4",
@@ -177,8 +186,13 @@ async fn next_eligible(tx: &mut Tx, tenant: &TenantId, run: &RunRow, now: Timest
     Ok(next)
 }
 
-/// Which of the candidates' phones have a live call. Exact under the dispatch lock: only its holder makes calls.
-pub async fn live_phones(tx: &mut Tx, tenant: &TenantId, candidates: &[Candidate]) -> Result<HashSet<Phone>> {
+/// Which of the candidates' phones have a live call. Exact under the dispatch lock: only its holder
+/// makes calls.
+pub async fn live_phones(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    candidates: &[Candidate],
+) -> Result<HashSet<Phone>> {
     static LIVE: Sql = Sql::new(
         "SELECT phone_to FROM call_log
          WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}",
@@ -195,8 +209,8 @@ pub fn phones(candidates: &[Candidate]) -> Vec<String> {
     candidates.iter().map(|candidate| candidate.phone.expose().to_owned()).collect()
 }
 
-/// When the candidates' phones were tried, the newest first, as far back as a cap looks. Asks nothing where there is
-/// no cap.
+/// When the candidates' phones were tried, the newest first, as far back as a cap looks. Asks
+/// nothing where there is no cap.
 pub async fn attempts(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -215,8 +229,8 @@ pub async fn attempts_to(
     phones: Vec<String>,
     now: Timestamp,
 ) -> Result<HashMap<Phone, Vec<Timestamp>>> {
-    // What the carrier refused or was never sent rang nowhere. What was given up may have rung. How many rows there
-    // are is bounded by how often a phone can be tried in the caps' time.
+    // What the carrier refused or was never sent rang nowhere. What was given up may have rung. How
+    // many rows there are is bounded by how often a phone can be tried in the caps' time.
     static ATTEMPTS: Sql = Sql::new(
         "SELECT c.phone_to, c.created_at FROM call_log c
          WHERE c.tenant_id = $1 AND c.phone_to {any 2 text} AND c.created_at >= $3 AND c.job_id IS NOT NULL

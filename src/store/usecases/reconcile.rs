@@ -1,7 +1,8 @@
 //! Reconciling: runs held against the facts, and what differs put right.
 //!
-//! Pages of runs are looked at without locks, in a handful of statements each. What looks wrong there may only have
-//! moved in between, so a run is looked at again under its lock before anything is done to it.
+//! Pages of runs are looked at without locks, in a handful of statements each. What looks wrong
+//! there may only have moved in between, so a run is looked at again under its lock before anything
+//! is done to it.
 
 use serde::Serialize;
 use serde_json::json;
@@ -29,7 +30,10 @@ const RUNS_PER_PAGE: i64 = 100;
 /// See [`crate::store::Store::reconcile_runs`].
 pub async fn reconcile(engine: &Engine, tenant: &TenantId, named: &[RunId]) -> Result<Reconciled> {
     if named.len() > RECONCILE_RUNS_MAX {
-        return Err(Error::Invalid(crate::domain::Violation::new("run_ids", "has more than 100 items")));
+        return Err(Error::Invalid(crate::domain::Violation::new(
+            "run_ids",
+            "has more than 100 items",
+        )));
     }
     let mut named: Vec<Uuid> = named.iter().map(|run| run.0).collect();
     named.sort_unstable();
@@ -59,7 +63,9 @@ async fn begin(engine: &Engine, tenant: &TenantId, named: &[Uuid]) -> Result<()>
     static COUNT: Sql =
         Sql::new("SELECT count(*) AS runs FROM runs WHERE tenant_id = $1 AND run_id {any 2 uuid}");
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if tx.fetch_one(&COUNT, args![tenant, named.to_vec()]).await?.narrow::<usize>("runs")? < named.len() {
+    if tx.fetch_one(&COUNT, args![tenant, named.to_vec()]).await?.narrow::<usize>("runs")?
+        < named.len()
+    {
         return Err(Error::NotFound("run"));
     }
     audit::once_a_minute(&mut tx, tenant, Maintenance::ReconcileRuns).await?;
@@ -105,11 +111,14 @@ async fn look(
         tx.fetch(&NAMED, args![tenant, named.to_vec()]).await?
     };
     let page: Vec<RunRow> = rows.iter().map(RunRow::read).collect::<Result<_>>()?;
-    let open: Vec<Uuid> = page.iter().filter(|run| !run.state.is_ended()).map(|run| run.id.0).collect();
+    let open: Vec<Uuid> =
+        page.iter().filter(|run| !run.state.is_ended()).map(|run| run.id.0).collect();
     let facts = facts::read(&mut tx, tenant, open).await?;
     let now = tx.now().await?;
     let is_wrong = |run: &&RunRow| {
-        facts.get(&run.id).is_some_and(|facts| !repair::diagnose(&recorded(run), facts, now).is_empty())
+        facts
+            .get(&run.id)
+            .is_some_and(|facts| !repair::diagnose(&recorded(run), facts, now).is_empty())
     };
     let wrong = page.iter().filter(is_wrong).map(|run| run.id).collect();
     Ok((page.iter().map(|run| run.id).collect(), wrong))
@@ -153,8 +162,8 @@ fn join(mut before: RunRepaired, page: RunRepaired) -> RunRepaired {
     RunRepaired { new_state: page.new_state, counts_after: page.counts_after, ..before }
 }
 
-/// How far a run was gone through; none where there is nothing more. Without it each page would wade through all
-/// that the pages before have put right.
+/// How far a run was gone through; none where there is nothing more. Without it each page would
+/// wade through all that the pages before have put right.
 struct Cursor {
     /// The first page recounts; after it the counters are kept as ever.
     recounted: bool,
@@ -166,7 +175,8 @@ struct Cursor {
 impl Cursor {
     fn start(run: RunId) -> Self {
         let first = JobId(Uuid::nil());
-        let key = ReadyKey { run_id: run, priority: 0, eligible_at: Timestamp(i64::MIN), job_id: first };
+        let key =
+            ReadyKey { run_id: run, priority: 0, eligible_at: Timestamp(i64::MIN), job_id: first };
         Self { recounted: false, stray: Some(key), missing: Some(first), without_call: Some(first) }
     }
 
@@ -250,15 +260,22 @@ impl Page {
     }
 
     /// Counters and hints, from the facts.
-    async fn correct_row(&mut self, tx: &mut Tx, tenant: &TenantId, run: &mut RunRow) -> Result<()> {
-        let facts = facts::read(tx, tenant, vec![run.id.0]).await?.remove(&run.id).unwrap_or_default();
+    async fn correct_row(
+        &mut self,
+        tx: &mut Tx,
+        tenant: &TenantId,
+        run: &mut RunRow,
+    ) -> Result<()> {
+        let facts =
+            facts::read(tx, tenant, vec![run.id.0]).await?.remove(&run.id).unwrap_or_default();
         let found = repair::diagnose(&recorded(run), &facts, self.now);
         run.counts = facts.counts;
         run.outcomes = facts.outcomes;
         run.claimable_at = run.claimable_at.min(facts.first_eligible_at);
         run.job_priorities |= facts.priorities;
         for repair in found {
-            if matches!(repair.kind, RepairKind::Counts | RepairKind::Outcomes | RepairKind::Hints) {
+            if matches!(repair.kind, RepairKind::Counts | RepairKind::Outcomes | RepairKind::Hints)
+            {
                 self.done(run, repair.kind, repair.count);
             }
         }
@@ -317,7 +334,8 @@ impl Page {
                 now: self.now,
                 draw: call.as_ref().map_or(0.5, |(id, _)| apply::draw(*id)),
             };
-            let next = repair::without_live_call(&job.job, call.as_ref().map(|(_, call)| call), context);
+            let next =
+                repair::without_live_call(&job.job, call.as_ref().map(|(_, call)| call), context);
             let Some(next) = next else { continue };
             *(if call.is_some() { &mut by_call } else { &mut without }) += 1;
             job.move_to(run, next);

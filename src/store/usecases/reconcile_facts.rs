@@ -1,5 +1,5 @@
-//! What jobs, calls and the queue say of runs: a handful of aggregating statements for any number of runs, and pages
-//! of what has to be moved.
+//! What jobs, calls and the queue say of runs: a handful of aggregating statements for any number
+//! of runs, and pages of what has to be moved.
 
 use std::collections::HashMap;
 
@@ -16,8 +16,13 @@ use crate::store::sql::{Row, Sql, args};
 use crate::store::{BATCH_MAX, Result};
 
 /// The facts of each of `runs`.
-pub async fn read(tx: &mut Tx, tenant: &TenantId, runs: Vec<Uuid>) -> Result<HashMap<RunId, Facts>> {
-    let mut facts: HashMap<RunId, Facts> = runs.iter().map(|run| (RunId(*run), Facts::default())).collect();
+pub async fn read(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    runs: Vec<Uuid>,
+) -> Result<HashMap<RunId, Facts>> {
+    let mut facts: HashMap<RunId, Facts> =
+        runs.iter().map(|run| (RunId(*run), Facts::default())).collect();
     count_jobs(tx, tenant, &runs, &mut facts).await?;
     count_without_call(tx, tenant, &runs, &mut facts).await?;
     compare_queue(tx, tenant, &runs, &mut facts).await?;
@@ -98,10 +103,16 @@ async fn compare_queue(
     runs: &[Uuid],
     facts: &mut HashMap<RunId, Facts>,
 ) -> Result<()> {
-    static MISSING: Sql =
-        Sql::new(concat!("SELECT j.run_id, count(*) AS jobs ", queue_missing!(), "GROUP BY j.run_id"));
-    static STRAY: Sql =
-        Sql::new(concat!("SELECT q.run_id, count(*) AS jobs ", queue_stray!(), "GROUP BY q.run_id"));
+    static MISSING: Sql = Sql::new(concat!(
+        "SELECT j.run_id, count(*) AS jobs ",
+        queue_missing!(),
+        "GROUP BY j.run_id"
+    ));
+    static STRAY: Sql = Sql::new(concat!(
+        "SELECT q.run_id, count(*) AS jobs ",
+        queue_stray!(),
+        "GROUP BY q.run_id"
+    ));
     for row in tx.fetch(&MISSING, args![tenant, runs.to_vec()]).await? {
         of_row(facts, &row)?.queue_missing = row.narrow("jobs")?;
     }
@@ -133,7 +144,12 @@ async fn look_at_queue(
 }
 
 /// A page of queued jobs that the queue does not hold, after a job.
-pub async fn missing_page(tx: &mut Tx, tenant: &TenantId, run: RunId, after: JobId) -> Result<Vec<JobRow>> {
+pub async fn missing_page(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: RunId,
+    after: JobId,
+) -> Result<Vec<JobRow>> {
     static SELECT: Sql = Sql::new(concat!(
         "SELECT ",
         job_columns!(),
@@ -167,11 +183,13 @@ pub async fn stray_page(
         })
     };
     let ReadyKey { priority, eligible_at, job_id, .. } = after;
-    let values = args![tenant, vec![run.0], i64::from(priority), eligible_at, job_id.0, page_size()];
+    let values =
+        args![tenant, vec![run.0], i64::from(priority), eligible_at, job_id.0, page_size()];
     tx.fetch(&SELECT, values).await?.iter().map(key).collect()
 }
 
-/// A page of jobs in flight that have no live call, each with its call that has ended, if there is one; after a job.
+/// A page of jobs in flight that have no live call, each with its call that has ended, if there is
+/// one; after a job.
 pub async fn without_call_page(
     tx: &mut Tx,
     tenant: &TenantId,

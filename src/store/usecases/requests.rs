@@ -12,7 +12,8 @@ use crate::store::{Actor, Error, RequestKey, Result};
 /// How long an answer is kept.
 pub const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
-/// The answer given to the same request before, if any. [`Error::RequestReused`] for another request.
+/// The answer given to the same request before, if any. [`Error::RequestReused`] for another
+/// request.
 pub async fn replay<T: DeserializeOwned>(
     tx: &mut Tx,
     tenant: &TenantId,

@@ -1,8 +1,8 @@
-//! Jobs that claims put off, once the windows or caps that they went by have changed: moved to when they may be dialed by
-//! what holds now, page by page, by a task.
+//! Jobs that claims put off, once the windows or caps that they went by have changed: moved to when
+//! they may be dialed by what holds now, page by page, by a task.
 //!
-//! Each is looked at once, in the order of (run, job): one that is put off again meanwhile is not met a second time. Later
-//! times are the claim's to find.
+//! Each is looked at once, in the order of (run, job): one that is put off again meanwhile is not
+//! met a second time. Later times are the claim's to find.
 
 use uuid::Uuid;
 
@@ -67,7 +67,8 @@ pub async fn page(engine: &Engine, task: &Task) -> Result<()> {
 async fn step(tx: &mut Tx, tenant: &TenantId, cursor: Cursor) -> Result<Option<Cursor>> {
     let Some(id) = next_run(tx, tenant, &cursor).await? else { return Ok(None) };
     let mut run = run_row::lock_one(tx, tenant, id).await?;
-    // Read under the lock, and no job is put before it: claims do not look behind their low-water mark.
+    // Read under the lock, and no job is put before it: claims do not look behind their low-water
+    // mark.
     let now = tx.now().await?;
     let after = if id.0 == cursor.run { cursor.after } else { Uuid::nil() };
     let candidates = queue::put_off(tx, tenant, id, after, BATCH_MAX).await?;
@@ -97,6 +98,7 @@ async fn next_run(tx: &mut Tx, tenant: &TenantId, cursor: &Cursor) -> Result<Opt
          WHERE tenant_id = $1 AND (run_id, job_id) > ($2, $3) AND run_id <= $4 AND put_off
          ORDER BY run_id, job_id LIMIT 1",
     );
-    let row = tx.fetch_optional(&NEXT, args![tenant, cursor.run, cursor.after, cursor.last]).await?;
+    let row =
+        tx.fetch_optional(&NEXT, args![tenant, cursor.run, cursor.after, cursor.last]).await?;
     row.map(|row| Ok(RunId(row.uuid("run_id")?))).transpose()
 }

@@ -1,7 +1,8 @@
 //! Retrying jobs of a run that has ended: a new run, filled page by page.
 //!
-//! The new run is an unsealed draft until its last page is in, so that it neither dials nor completes half-made. How
-//! far it got stands in the same transaction as each page: whoever repeats the request goes on from there.
+//! The new run is an unsealed draft until its last page is in, so that it neither dials nor
+//! completes half-made. How far it got stands in the same transaction as each page: whoever repeats
+//! the request goes on from there.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -15,7 +16,9 @@ use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Row, Sql, args, to_json};
-use crate::store::{BATCH_MAX, Error, NewJob, NewRetry, RequestKey, Result, RetryFilled, RunPatch, Who};
+use crate::store::{
+    BATCH_MAX, Error, NewJob, NewRetry, RequestKey, Result, RetryFilled, RunPatch, Who,
+};
 
 /// See [`crate::store::Store::begin_retry`].
 pub async fn begin(
@@ -85,7 +88,10 @@ struct Filter {
 impl Filter {
     fn read(retry: &NewRetry) -> Result<Self> {
         if let Some(i) = retry.states.iter().position(|state| !state.is_ended()) {
-            return Err(Error::Invalid(Violation::new(format!("states[{i}]"), "is not a final state")));
+            return Err(Error::Invalid(Violation::new(
+                format!("states[{i}]"),
+                "is not a final state",
+            )));
         }
         let states = if retry.states.is_empty() { &[JobState::Failed][..] } else { &retry.states };
         let outcomes = if retry.outcomes.is_empty() { Outcome::ALL } else { &retry.outcomes };
@@ -95,7 +101,8 @@ impl Filter {
         })
     }
 
-    /// Matching jobs after `after`, in order of creation. They never change again: their run has ended.
+    /// Matching jobs after `after`, in order of creation. They never change again: their run has
+    /// ended.
     async fn page(
         &self,
         tx: &mut Tx,
@@ -135,7 +142,8 @@ pub async fn fill(engine: &Engine, tenant: &TenantId, id: RunId) -> Result<Retry
     }
     let mut run = jobs::open_run(&mut tx, tenant, id).await?;
     let now = tx.now().await?;
-    let rows = filling.filter.page(&mut tx, tenant, filling.parent, filling.after, BATCH_MAX).await?;
+    let rows =
+        filling.filter.page(&mut tx, tenant, filling.parent, filling.after, BATCH_MAX).await?;
     let done = rows.len() < BATCH_MAX;
     let after = rows.last().map_or(Ok(filling.after), |row| row.uuid("job_id"))?;
     let new = rows.iter().map(read_job).collect::<Result<_>>()?;
@@ -172,7 +180,8 @@ async fn filling(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<Filling> 
         "SELECT parent_run_id, states, outcomes, start_run, after_job_id, filled FROM run_retries
          WHERE tenant_id = $1 AND run_id = $2",
     );
-    let row = tx.fetch_optional(&SELECT, args![tenant, run.0]).await?.ok_or(Error::NotFound("retry"))?;
+    let row =
+        tx.fetch_optional(&SELECT, args![tenant, run.0]).await?.ok_or(Error::NotFound("retry"))?;
     Ok(Filling {
         parent: RunId(row.uuid("parent_run_id")?),
         filter: Filter { states: row.json("states")?, outcomes: row.json("outcomes")? },
@@ -182,7 +191,13 @@ async fn filling(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<Filling> 
     })
 }
 
-async fn save_filling(tx: &mut Tx, tenant: &TenantId, run: RunId, after: Uuid, filled: bool) -> Result<()> {
+async fn save_filling(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: RunId,
+    after: Uuid,
+    filled: bool,
+) -> Result<()> {
     static UPDATE: Sql = Sql::new(
         "UPDATE run_retries SET after_job_id = $3, filled = $4 WHERE tenant_id = $1 AND run_id = $2",
     );

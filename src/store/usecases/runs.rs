@@ -16,8 +16,8 @@ use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow, read_worker, run_columns};
 use crate::store::sql::{Row, Sql, args};
 use crate::store::{
-    BATCH_MAX, Error, InFlight, JobAdded, LeadFilter, NewRun, Page, Paged, RequestKey, Result, RunCreated,
-    RunPatch, RunView,
+    BATCH_MAX, Error, InFlight, JobAdded, LeadFilter, NewRun, Page, Paged, RequestKey, Result,
+    RunCreated, RunPatch, RunView,
 };
 
 /// What is kept of an answer: ids, no personal data.
@@ -66,7 +66,8 @@ pub async fn create(
     let run_id = run.id;
     finish(&mut tx, tenant, run, now).await?;
     audit::write(&mut tx, &engine.actor, tenant, format!("run {run_id}"), &detail, now).await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &Created { run_id, jobs: jobs.clone() }, now).await?;
+    requests::keep(&mut tx, tenant, key.as_ref(), &Created { run_id, jobs: jobs.clone() }, now)
+        .await?;
     let run = view(&mut tx, tenant, run_id).await?;
     tx.commit(&engine.wakes).await?;
     Ok(RunCreated { run, jobs })
@@ -97,14 +98,18 @@ pub async fn update(
     let fields: Vec<&str> = patch.fields.iter().map(|field| field.as_str()).collect();
     if settings != run.settings {
         run.starts_at = settings.starts_at.unwrap_or(run.starts_at.min(now));
-        if settings.expires_at != run.settings.expires_at || settings.starts_at != run.settings.starts_at {
+        if settings.expires_at != run.settings.expires_at
+            || settings.starts_at != run.settings.starts_at
+        {
             run.expires_at = settings.expiry(now);
         }
         let before = std::mem::replace(&mut run.settings, settings);
         if !before.allows_the_same_as(&run.settings) {
             reschedule::run(&mut tx, tenant, id, now).await?;
         }
-        run.log(Event::RunUpdated { fields: fields.iter().map(|field| (*field).to_owned()).collect() });
+        run.log(Event::RunUpdated {
+            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+        });
     }
     finish(&mut tx, tenant, run, now).await?;
     let detail = json!({ "fields": fields });
@@ -175,7 +180,12 @@ pub async fn end_queued_page(
 }
 
 /// Saves the run and tells whoever may dial it.
-pub(super) async fn finish(tx: &mut Tx, tenant: &TenantId, run: RunRow, now: Timestamp) -> Result<()> {
+pub(super) async fn finish(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    run: RunRow,
+    now: Timestamp,
+) -> Result<()> {
     if run.state.is_dialing() && run.counts.queued > 0 {
         tx.has_work(tenant, run.starts_at.max(run.claimable_at).max(now));
     }
@@ -208,7 +218,8 @@ fn read_view(row: &Row) -> Result<RunView> {
 /// The run, with its revision, from one statement.
 pub async fn view(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<RunView> {
     static SELECT: Sql = Sql::new(concat!(run_view!(), "WHERE r.tenant_id = $1 AND r.run_id = $2"));
-    let row = tx.fetch_optional(&SELECT, args![tenant, run.0]).await?.ok_or(Error::NotFound("run"))?;
+    let row =
+        tx.fetch_optional(&SELECT, args![tenant, run.0]).await?.ok_or(Error::NotFound("run"))?;
     read_view(&row)
 }
 

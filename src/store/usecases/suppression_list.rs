@@ -44,10 +44,13 @@ pub async fn list(
 ) -> Result<Paged<SuppressionView>> {
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
     let now = tx.now().await?;
-    let after = page.after.unwrap_or(Uuid::nil()).max(filter.created_from.map_or(Uuid::nil(), first_id));
+    let after =
+        page.after.unwrap_or(Uuid::nil()).max(filter.created_from.map_or(Uuid::nil(), first_id));
     // A phone has one at most, which its key finds.
     let edge = if filter.phone.is_some() { None } else { edge(&mut tx, tenant, after).await? };
-    let rows = scan(&mut tx, tenant, filter, (after, edge.unwrap_or(Uuid::max())), page.limit(), now).await?;
+    let rows =
+        scan(&mut tx, tenant, filter, (after, edge.unwrap_or(Uuid::max())), page.limit(), now)
+            .await?;
     let items = rows.iter().map(read).collect::<Result<_>>()?;
     let found = page.cut(items, |view: &SuppressionView| view.id.0);
     Ok(Paged { next: found.next.or(edge), ..found })

@@ -1,7 +1,7 @@
 //! Suppressions: added, removed, imported, and asked for by whoever is about to dial.
 //!
-//! Whoever changes them holds the tenant's dispatch lock, as a claim does. So a claim under way is committed before,
-//! and its calls are seen and told; and every later claim sees the change.
+//! Whoever changes them holds the tenant's dispatch lock, as a claim does. So a claim under way is
+//! committed before, and its calls are seen and told; and every later claim sees the change.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,8 @@ use crate::store::engine::Engine;
 use crate::store::lead_row::new_id;
 use crate::store::sql::{Rows, Sql, args};
 use crate::store::{
-    BATCH_MAX, Error, ImportStand, ImportStep, RequestKey, Result, SuppressionAdded, SuppressionView,
+    BATCH_MAX, Error, ImportStand, ImportStep, RequestKey, Result, SuppressionAdded,
+    SuppressionView,
 };
 
 /// What an import of suppressions has in place of a run: see the table.
@@ -37,7 +38,8 @@ pub async fn add(
     }
     let added = add_in(&mut tx, engine, tenant, &new).await?;
     let now = tx.now().await?;
-    audit::write(&mut tx, &engine.actor, tenant, "suppressions".to_owned(), &counts(&added), now).await?;
+    audit::write(&mut tx, &engine.actor, tenant, "suppressions".to_owned(), &counts(&added), now)
+        .await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &added, now).await?;
     tx.commit(&engine.wakes).await?;
     Ok(added)
@@ -95,13 +97,22 @@ pub async fn add_in(
             }
         }
         let id = known[&item.phone].id;
-        answer.push(SuppressionAdded::Kept { id, change, live_call: live.get(&item.phone).copied() });
+        answer.push(SuppressionAdded::Kept {
+            id,
+            change,
+            live_call: live.get(&item.phone).copied(),
+        });
     }
     put(tx, tenant, &changed.iter().map(|phone| &known[phone]).collect::<Vec<_>>()).await?;
     Ok(answer)
 }
 
-fn view_of(id: SuppressionId, item: &NewSuppression, created_by: &str, now: Timestamp) -> SuppressionView {
+fn view_of(
+    id: SuppressionId,
+    item: &NewSuppression,
+    created_by: &str,
+    now: Timestamp,
+) -> SuppressionView {
     SuppressionView {
         id,
         phone: item.phone.clone(),
@@ -131,7 +142,11 @@ async fn by_phone(
 }
 
 /// Calls to these phones that go on.
-async fn live_calls(tx: &mut Tx, tenant: &TenantId, phones: Vec<String>) -> Result<HashMap<Phone, CallId>> {
+async fn live_calls(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    phones: Vec<String>,
+) -> Result<HashMap<Phone, CallId>> {
     static LIVE: Sql = Sql::new(
         "SELECT phone_to, call_id FROM call_log
          WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}",
@@ -178,14 +193,16 @@ pub async fn remove(
     phones: Vec<Phone>,
     key: Option<RequestKey>,
 ) -> Result<Vec<bool>> {
-    static DELETE: Sql =
-        Sql::new("DELETE FROM suppressions WHERE tenant_id = $1 AND phone {any 2 text} RETURNING phone");
+    static DELETE: Sql = Sql::new(
+        "DELETE FROM suppressions WHERE tenant_id = $1 AND phone {any 2 text} RETURNING phone",
+    );
     check_len(phones.len())?;
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     if let Some(answer) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
         return Ok(answer);
     }
-    // Whoever adds one has read what there is under this lock, and must find it there when it writes.
+    // Whoever adds one has read what there is under this lock, and must find it there when it
+    // writes.
     access::lock_dispatch(&mut tx, tenant).await?;
     let now = tx.now().await?;
     let texts: Vec<String> = phones.iter().map(|phone| phone.expose().to_owned()).collect();
@@ -203,7 +220,11 @@ pub async fn remove(
 }
 
 /// See [`crate::store::Audience::suppression_import_stand`].
-pub async fn import_stand(engine: &Engine, tenant: &TenantId, import_id: &str) -> Result<ImportStand> {
+pub async fn import_stand(
+    engine: &Engine,
+    tenant: &TenantId,
+    import_id: &str,
+) -> Result<ImportStand> {
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
     lead_import::read(&mut tx, tenant, IMPORTS, import_id).await
 }
@@ -225,19 +246,24 @@ pub async fn import(
     for item in &added {
         *match item {
             SuppressionAdded::Kept { change: SuppressionChange::Added, .. } => &mut stand.created,
-            SuppressionAdded::Kept { change: SuppressionChange::Extended, .. } => &mut stand.updated,
-            SuppressionAdded::Kept { change: SuppressionChange::Unchanged, .. } => &mut stand.unchanged,
+            SuppressionAdded::Kept { change: SuppressionChange::Extended, .. } => {
+                &mut stand.updated
+            }
+            SuppressionAdded::Kept { change: SuppressionChange::Unchanged, .. } => {
+                &mut stand.unchanged
+            }
             SuppressionAdded::Rejected { .. } => &mut stand.rejected,
         } += 1;
     }
     lead_import::save(&mut tx, tenant, IMPORTS, step.import_id, stand, now).await?;
-    audit::write(&mut tx, &engine.actor, tenant, "suppressions".to_owned(), &counts(&added), now).await?;
+    audit::write(&mut tx, &engine.actor, tenant, "suppressions".to_owned(), &counts(&added), now)
+        .await?;
     tx.commit(&engine.wakes).await?;
     Ok((added, stand))
 }
 
-/// Which of these phones are suppressed. Exact for whoever holds the dispatch lock; for others a first look, because
-/// the claim looks again.
+/// Which of these phones are suppressed. Exact for whoever holds the dispatch lock; for others a
+/// first look, because the claim looks again.
 pub async fn among(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -257,10 +283,11 @@ pub async fn among(
         .collect()
 }
 
-/// Forgets what people wrote about a phone whose lead is erased. The phone stays suppressed: that is what its owner
-/// asked for, and without the number nobody could obey.
+/// Forgets what people wrote about a phone whose lead is erased. The phone stays suppressed: that
+/// is what its owner asked for, and without the number nobody could obey.
 pub async fn forget_note(tx: &mut Tx, tenant: &TenantId, phone: &str) -> Result<()> {
-    static FORGET: Sql =
-        Sql::new("UPDATE suppressions SET note = '' WHERE tenant_id = $1 AND phone = $2 AND note <> ''");
+    static FORGET: Sql = Sql::new(
+        "UPDATE suppressions SET note = '' WHERE tenant_id = $1 AND phone = $2 AND note <> ''",
+    );
     tx.execute(&FORGET, args![tenant, phone]).await.map(drop)
 }

@@ -57,7 +57,9 @@ async fn runs_that_end(engine: &Engine) -> Result<Vec<(TenantId, RunId)>> {
     );
     let mut tx = engine.db.read(Scope::Scheduler).await?;
     let rows = tx.fetch(&SELECT, args![RUNS_MAX]).await?;
-    rows.iter().map(|row| Ok((row.text("tenant_id")?.parse()?, RunId(row.uuid("run_id")?)))).collect()
+    rows.iter()
+        .map(|row| Ok((row.text("tenant_id")?.parse()?, RunId(row.uuid("run_id")?))))
+        .collect()
 }
 
 /// What became of a run that was called off or has expired.
@@ -68,7 +70,8 @@ pub(super) struct EndedPage {
     pub run_ended: bool,
 }
 
-/// Ends a page of the run's queued jobs and settles it. A page that was full may have more behind it.
+/// Ends a page of the run's queued jobs and settles it. A page that was full may have more behind
+/// it.
 pub(super) async fn end_page(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<EndedPage> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let mut run = run_row::lock_one(&mut tx, tenant, run).await?;
@@ -82,8 +85,8 @@ pub(super) async fn end_page(engine: &Engine, tenant: &TenantId, run: RunId) -> 
     Ok(EndedPage { jobs, run_ended })
 }
 
-/// Lets dialers look at every tenant that has queued jobs of a run that may dial, in case a wake-up was lost
-/// in a crash. A look that finds nothing costs one claim.
+/// Lets dialers look at every tenant that has queued jobs of a run that may dial, in case a wake-up
+/// was lost in a crash. A look that finds nothing costs one claim.
 async fn wake_idle_tenants(engine: &Engine) -> Result<()> {
     static HINTS: Sql = Sql::new(
         "SELECT DISTINCT tenant_id FROM runs WHERE ended_at IS NULL AND state IN ('pending', 'running')",
@@ -162,7 +165,8 @@ pub async fn take_hangups(engine: &Engine, limit: u32) -> Result<Vec<Hangup>> {
     let mut hangups = Vec::new();
     for row in tenants {
         let tenant: TenantId = row.text("tenant_id")?.parse()?;
-        let left = i64::from(limit).saturating_sub(i64::try_from(hangups.len()).unwrap_or(i64::MAX));
+        let left =
+            i64::from(limit).saturating_sub(i64::try_from(hangups.len()).unwrap_or(i64::MAX));
         let mut tx = engine.db.begin(Scope::Tenant(&tenant)).await?;
         let marked = tx.fetch(&MARK, args![&tenant, micros(HANGUP_AGAIN_AFTER), left]).await?;
         let messages = messages(&mut tx, &tenant, &marked).await?;
@@ -201,7 +205,9 @@ async fn messages(tx: &mut Tx, tenant: &TenantId, calls: &[Row]) -> Result<HashM
     }
     for row in tx.fetch(&SELECT, args![tenant, runs.into_iter().collect::<Vec<_>>()]).await? {
         match row.json::<RunSettings>("settings")?.amd.map(|amd| amd.on_machine) {
-            Some(OnMachine::LeaveMessage(script)) => drop(messages.insert(row.uuid("run_id")?, script)),
+            Some(OnMachine::LeaveMessage(script)) => {
+                drop(messages.insert(row.uuid("run_id")?, script))
+            }
             // The setting was changed since; the machine is not worth an error.
             Some(OnMachine::HangUp | OnMachine::TreatAsAnswered) | None => {}
         }

@@ -1,5 +1,5 @@
-//! What a worker leaves behind that is gone: its intents become unknown, and unknown calls are given up in the end.
-//! For all tenants in turn, or for one that asks.
+//! What a worker leaves behind that is gone: its intents become unknown, and unknown calls are
+//! given up in the end. For all tenants in turn, or for one that asks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,9 +19,9 @@ use crate::store::{Applied, Result};
 /// Calls that one transaction works on.
 const CALLS_MAX: i64 = 500;
 
-/// Intents that nobody sends any more. A worker that never sent a heartbeat counts by the age of its intents alone. One
-/// that seems dead may be only suspended, and send what it claimed less than a lease ago.
-/// $1: the age, $2: [`SEND_WITHIN`].
+/// Intents that nobody sends any more. A worker that never sent a heartbeat counts by the age of
+/// its intents alone. One that seems dead may be only suspended, and send what it claimed less than
+/// a lease ago. $1: the age, $2: [`SEND_WITHIN`].
 macro_rules! abandoned {
     () => {
         "SELECT c.tenant_id, c.call_id, c.worker_id FROM call_log c LEFT JOIN workers w ON w.worker_id = c.worker_id
@@ -72,8 +72,10 @@ pub(super) async fn presume_stale_of(
     tenant: &TenantId,
     older_than: Duration,
 ) -> Result<u32> {
-    static SELECT: Sql =
-        Sql::new(concat!(stale!(), "AND c.tenant_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"));
+    static SELECT: Sql = Sql::new(concat!(
+        stale!(),
+        "AND c.tenant_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
+    ));
     tell_one(engine, tenant, &SELECT, args![micros(older_than)], stale()).await
 }
 
@@ -89,7 +91,8 @@ fn lost() -> End {
 }
 
 fn stale() -> End {
-    let message = "the carrier's answer was lost and nothing was heard of the call since".to_owned();
+    let message =
+        "the carrier's answer was lost and nothing was heard of the call since".to_owned();
     End { event: "calls_given_up", news: News::Presumed { code: STALE_NO_CALL_SID, message } }
 }
 

@@ -1,4 +1,5 @@
-//! Tasks: put in by what causes them, claimed across tenants, finished in the transaction that does them.
+//! Tasks: put in by what causes them, claimed across tenants, finished in the transaction that does
+//! them.
 
 use std::time::Duration;
 
@@ -71,7 +72,8 @@ pub async fn claim(
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
     let rows = tx.fetch(&DUE, args![kinds, i64::from(limit)]).await?;
     let due = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let (tasks, buried): (Vec<_>, Vec<_>) = due.into_iter().partition(|task| task.attempt <= ATTEMPTS_MAX);
+    let (tasks, buried): (Vec<_>, Vec<_>) =
+        due.into_iter().partition(|task| task.attempt <= ATTEMPTS_MAX);
     let keys = |tasks: &[Task]| {
         Rows::new()
             .texts(tasks.iter().map(|task| task.tenant.as_str().to_owned()))
@@ -116,7 +118,8 @@ fn read(row: &Row) -> Result<Task> {
 
 /// The ids that a task is about.
 pub fn ids(task: &Task) -> Result<Vec<Uuid>> {
-    serde_json::from_str(&task.payload).map_err(|error| Error::Internal(format!("payload: {error}")))
+    serde_json::from_str(&task.payload)
+        .map_err(|error| Error::Internal(format!("payload: {error}")))
 }
 
 /// The payload of ids.
@@ -124,8 +127,8 @@ pub fn payload(ids: &[Uuid]) -> String {
     serde_json::json!(ids).to_string()
 }
 
-/// Takes a task that was done off the table, in the transaction that did it. [`Error::Lapsed`] if the claim had
-/// lapsed: then the transaction must not be committed.
+/// Takes a task that was done off the table, in the transaction that did it. [`Error::Lapsed`] if
+/// the claim had lapsed: then the transaction must not be committed.
 pub async fn finish(tx: &mut Tx, task: &Task) -> Result<()> {
     static DELETE: Sql = Sql::new(
         "DELETE FROM tasks WHERE tenant_id = $1 AND task_id = $2 AND claims = $3 AND state = 'queued'",
@@ -136,7 +139,8 @@ pub async fn finish(tx: &mut Tx, task: &Task) -> Result<()> {
     }
 }
 
-/// Has a task done once more, in the transaction that did what could be done now. Its attempts begin anew.
+/// Has a task done once more, in the transaction that did what could be done now. Its attempts
+/// begin anew.
 pub async fn repeat(tx: &mut Tx, task: &Task, after: Duration) -> Result<()> {
     static LATER: Sql = Sql::new(
         "UPDATE tasks SET run_at = {now} + $4, attempts = 0, claimed_by = NULL, updated_at = {now}

@@ -12,14 +12,19 @@ use crate::store::sql::{Sql, args};
 use crate::store::{Error, Page, Paged, RequestKey, Result, TenantPatch, TenantView};
 
 /// See [`crate::store::Admin::create_tenant`].
-pub async fn create(engine: &Engine, tenant: Tenant, key: Option<RequestKey>) -> Result<TenantView> {
+pub async fn create(
+    engine: &Engine,
+    tenant: Tenant,
+    key: Option<RequestKey>,
+) -> Result<TenantView> {
     // On a conflict the row is not ours to touch: the tenant exists.
     static INSERT: Sql = Sql::new(
         "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
              calling_window, region, plan, greeting, managed, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, true, $12, $12) ON CONFLICT (tenant_id) DO NOTHING",
     );
-    static DISPATCH: Sql = Sql::new("INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)");
+    static DISPATCH: Sql =
+        Sql::new("INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)");
     tenant.check()?;
     let mut tx = engine.db.begin(Scope::Owner).await?;
     if let Some(id) = requests::replay_own(&mut tx, &engine.actor, key.as_ref()).await? {
@@ -34,7 +39,8 @@ pub async fn create(engine: &Engine, tenant: Tenant, key: Option<RequestKey>) ->
     }
     tx.execute(&DISPATCH, args![&tenant.id]).await?;
     let detail = json!({ "account_sid": tenant.account_sid, "plan": tenant.plan });
-    audit::write(&mut tx, &engine.actor, &tenant.id, format!("tenant {}", tenant.id), &detail, now).await?;
+    audit::write(&mut tx, &engine.actor, &tenant.id, format!("tenant {}", tenant.id), &detail, now)
+        .await?;
     requests::keep_own(&mut tx, &engine.actor, key.as_ref(), &tenant.id, now).await?;
     let view = view(&mut tx, &tenant.id).await?;
     tx.commit(&engine.wakes).await?;
@@ -66,7 +72,9 @@ pub async fn list(
     let all = if states.is_empty() { TenantState::ALL } else { states };
     let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
     let mut tx = engine.db.read(Scope::Owner).await?;
-    let rows = tx.fetch(&SELECT, args![page.after.clone().unwrap_or_default(), states, page.limit()]).await?;
+    let rows = tx
+        .fetch(&SELECT, args![page.after.clone().unwrap_or_default(), states, page.limit()])
+        .await?;
     let items = rows.iter().map(read_tenant).collect::<Result<_>>()?;
     Ok(page.cut(items, |view: &TenantView| view.tenant.id.to_string()))
 }
@@ -119,8 +127,11 @@ pub async fn update(
 
 /// Locks the tenant's row.
 async fn lock(tx: &mut Tx, id: &TenantId) -> Result<TenantView> {
-    static LOCK: Sql =
-        Sql::new(concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE tenant_id = $1 {for_update}"));
+    static LOCK: Sql = Sql::new(concat!(
+        "SELECT ",
+        tenant_columns!(),
+        " FROM tenants WHERE tenant_id = $1 {for_update}"
+    ));
     let row = tx.fetch_optional(&LOCK, args![id]).await?.ok_or(Error::NotFound("tenant"))?;
     read_tenant(&row)
 }
@@ -137,7 +148,9 @@ pub async fn set_state(
     );
     let own = engine.actor.client().is_some_and(|client| client.tenant == *id);
     if own && state == TenantState::Disabled {
-        return Err(Error::OnOneself("a key cannot disable its own tenant: it would shut itself out"));
+        return Err(Error::OnOneself(
+            "a key cannot disable its own tenant: it would shut itself out",
+        ));
     }
     let mut tx = engine.db.begin(Scope::Owner).await?;
     if let Some(id) = requests::replay_own(&mut tx, &engine.actor, key.as_ref()).await? {

@@ -18,7 +18,8 @@ use crate::store::{Error, LegCall, LegIntent, Result, Task, TenantView};
 
 /// No slot is free, or the target's phone is in use: asked again after this.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// A notification that takes longer is talking to itself; a conversation may take Twilio's four hours.
+/// A notification that takes longer is talking to itself; a conversation may take Twilio's four
+/// hours.
 const NOTIFY_LIMIT_S: u32 = 300;
 const TALK_LIMIT_S: u32 = 14_400;
 
@@ -47,7 +48,8 @@ pub async fn intent(
     if let Some(until) = breaker.filter(|until| *until > now) {
         return Ok(LegIntent::Later(until.since(now)));
     }
-    let Some(target) = row.view.transfer.settings.targets.get(row.view.transfer.progress.target).cloned()
+    let Some(target) =
+        row.view.transfer.settings.targets.get(row.view.transfer.progress.target).cloned()
     else {
         return Err(Error::Internal("a transfer without its target".to_owned()));
     };
@@ -84,7 +86,8 @@ fn from(row: &TransferRow, owner: &crate::domain::tenant::Tenant) -> Result<crat
 }
 
 async fn lock_dispatch(tx: &mut Tx, tenant: &TenantId) -> Result<Timestamp> {
-    static LOCK: Sql = Sql::new("SELECT next_call_at FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
+    static LOCK: Sql =
+        Sql::new("SELECT next_call_at FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
     Ok(Timestamp(tx.fetch_one(&LOCK, args![tenant]).await?.int("next_call_at")?))
 }
 
@@ -133,7 +136,8 @@ async fn save_meters(
     [own, account]: [Meter; 2],
     probing: Option<Timestamp>,
 ) -> Result<()> {
-    static TENANT: Sql = Sql::new("UPDATE tenant_dispatch SET next_call_at = $2 WHERE tenant_id = $1");
+    static TENANT: Sql =
+        Sql::new("UPDATE tenant_dispatch SET next_call_at = $2 WHERE tenant_id = $1");
     static ACCOUNT: Sql = Sql::new(
         "UPDATE carrier_accounts SET next_call_at = $2, breaker_open_until = COALESCE($3, breaker_open_until)
          WHERE account_sid = $1",

@@ -12,11 +12,19 @@ use crate::store::{ACTING_MAX, Advanced, CallerCall, Error, Result, Task};
 /// The transfer that a task is about.
 pub(super) fn transfer_of(task: &Task) -> Result<TransferId> {
     let ids = tasks::ids(task)?;
-    ids.first().copied().map(TransferId).ok_or_else(|| Error::Internal("a task about no transfer".to_owned()))
+    ids.first()
+        .copied()
+        .map(TransferId)
+        .ok_or_else(|| Error::Internal("a task about no transfer".to_owned()))
 }
 
 /// See [`crate::store::Store::advance_transfer`].
-pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>, may_act: bool) -> Result<Advanced> {
+pub async fn advance(
+    engine: &Engine,
+    task: &Task,
+    fact: Option<Fact>,
+    may_act: bool,
+) -> Result<Advanced> {
     let tenant = &task.tenant;
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let mut row = transfer_row::lock(&mut tx, tenant, transfer_of(task)?).await?;
@@ -37,7 +45,8 @@ pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>, may_act: 
         let caller = transfers::caller_state(&transfer, &calls);
         for fact in observe(&transfer, caller, leg, now) {
             // What became of it comes first: the caller may be talking with the target by now.
-            let connects = matches!(next_step(&transfer), Step::Act(Action::Redirect | Action::Move));
+            let connects =
+                matches!(next_step(&transfer), Step::Act(Action::Redirect | Action::Move));
             if fact == Fact::Timeout && again && connects {
                 continue;
             }
@@ -51,7 +60,9 @@ pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>, may_act: 
     if matches!(step, Step::Act(_) | Step::Call(_)) {
         match row.acting_until.filter(|until| *until > now) {
             Some(until) => (step, later) = (Step::Wait, Some(until.since(now))),
-            None if may_act && matches!(step, Step::Act(_)) => row.acting_until = Some(now + ACTING_MAX),
+            None if may_act && matches!(step, Step::Act(_)) => {
+                row.acting_until = Some(now + ACTING_MAX)
+            }
             None => {}
         }
     }
@@ -64,8 +75,9 @@ pub async fn advance(engine: &Engine, task: &Task, fact: Option<Fact>, may_act: 
 }
 
 async fn caller(tx: &mut Tx, tenant: &TenantId, row: &TransferRow) -> Result<Option<CallerCall>> {
-    static SELECT: Sql =
-        Sql::new("SELECT call_sid, account_sid FROM call_log WHERE tenant_id = $1 AND call_id = $2");
+    static SELECT: Sql = Sql::new(
+        "SELECT call_sid, account_sid FROM call_log WHERE tenant_id = $1 AND call_id = $2",
+    );
     let Some(call) = row.view.transfer.caller else { return Ok(None) };
     let row = tx.fetch_one(&SELECT, args![tenant, call.0]).await?;
     let Some(sid) = row.opt_text("call_sid")? else { return Ok(None) };
@@ -73,7 +85,11 @@ async fn caller(tx: &mut Tx, tenant: &TenantId, row: &TransferRow) -> Result<Opt
 }
 
 /// See [`crate::store::Store::finish_task`].
-pub async fn finish_task(engine: &Engine, task: &Task, again: Option<std::time::Duration>) -> Result<()> {
+pub async fn finish_task(
+    engine: &Engine,
+    task: &Task,
+    again: Option<std::time::Duration>,
+) -> Result<()> {
     let mut tx = engine.db.begin(Scope::Tenant(&task.tenant)).await?;
     match again {
         None => tasks::finish(&mut tx, task).await?,

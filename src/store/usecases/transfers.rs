@@ -35,7 +35,9 @@ pub async fn start(
     settings.caller_id = settings.caller_id.or_else(|| owner.caller_id_at(0).cloned());
     let (call, awaited) = match caller {
         Caller::Call(id) => (Some(caller_call(&mut tx, tenant, By::Id(id)).await?), None),
-        Caller::Sid(sid) => (Some(caller_call(&mut tx, tenant, By::Sid(sid.as_str())).await?), None),
+        Caller::Sid(sid) => {
+            (Some(caller_call(&mut tx, tenant, By::Sid(sid.as_str())).await?), None)
+        }
         Caller::Awaited(phone) => (None, Some(phone)),
     };
     if let Some(call) = &call {
@@ -55,7 +57,8 @@ pub async fn start(
     let id = row.view.id;
     transfer_row::save(&mut tx, tenant, &mut row, now).await?;
     tasks::enqueue(&mut tx, tenant, transfer_row::step_task(id, now), now).await?;
-    let detail = json!({ "mode": mode, "call_id": row.view.transfer.caller, "incident_id": incident });
+    let detail =
+        json!({ "mode": mode, "call_id": row.view.transfer.caller, "incident_id": incident });
     audit::write(&mut tx, &engine.actor, tenant, format!("transfer {id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
     transfer_row::commit(engine, tx, tenant, &row).await?;
@@ -92,7 +95,8 @@ async fn caller_call(tx: &mut Tx, tenant: &TenantId, by: By<'_>) -> Result<CallV
 fn refuse_oneself(targets: &[Phone], phones: &[&Phone]) -> Result<()> {
     match targets.iter().position(|target| phones.contains(&target)) {
         Some(i) => {
-            Err(Violation::new(format!("targets[{i}]"), "is a number of the caller's own call").into())
+            Err(Violation::new(format!("targets[{i}]"), "is a number of the caller's own call")
+                .into())
         }
         None => Ok(()),
     }
@@ -169,7 +173,12 @@ pub async fn cancel(
 }
 
 /// See [`crate::store::Store::transfer_fact`].
-pub async fn fact(engine: &Engine, tenant: &TenantId, id: TransferId, fact: &Fact) -> Result<TransferView> {
+pub async fn fact(
+    engine: &Engine,
+    tenant: &TenantId,
+    id: TransferId,
+    fact: &Fact,
+) -> Result<TransferView> {
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     let mut row = transfer_row::lock(&mut tx, tenant, id).await?;
     let now = tx.now().await?;
@@ -183,7 +192,11 @@ pub async fn fact(engine: &Engine, tenant: &TenantId, id: TransferId, fact: &Fac
 }
 
 /// See [`crate::store::Store::join_awaited`].
-pub async fn join(engine: &Engine, tenant: &TenantId, call: &InboundCall) -> Result<Option<TransferView>> {
+pub async fn join(
+    engine: &Engine,
+    tenant: &TenantId,
+    call: &InboundCall,
+) -> Result<Option<TransferView>> {
     static AWAITED: Sql = Sql::new(
         "SELECT transfer_id FROM transfers WHERE tenant_id = $1 AND caller_phone = $2 AND caller_phone IS NOT NULL
          ORDER BY transfer_id LIMIT 1",
@@ -204,7 +217,8 @@ pub async fn join(engine: &Engine, tenant: &TenantId, call: &InboundCall) -> Res
     };
     drop(tx);
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let mut row = transfer_row::lock(&mut tx, tenant, TransferId(found.uuid("transfer_id")?)).await?;
+    let mut row =
+        transfer_row::lock(&mut tx, tenant, TransferId(found.uuid("transfer_id")?)).await?;
     let now = tx.now().await?;
     let caller = inbound::insert(&mut tx, tenant, call, now).await?;
     if row.awaited.is_none() || row.take(&Fact::CallerCame(caller), now).is_err() {
@@ -215,8 +229,13 @@ pub async fn join(engine: &Engine, tenant: &TenantId, call: &InboundCall) -> Res
     Ok(Some(row.view))
 }
 
-/// The state of the caller's call, and how the carrier has to be told of it; of the call to the target, its row.
-pub(super) async fn calls_of(tx: &mut Tx, tenant: &TenantId, transfer: &Transfer) -> Result<Vec<CallRow>> {
+/// The state of the caller's call, and how the carrier has to be told of it; of the call to the
+/// target, its row.
+pub(super) async fn calls_of(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    transfer: &Transfer,
+) -> Result<Vec<CallRow>> {
     let ids: Vec<Uuid> =
         [transfer.caller, transfer.progress.leg].into_iter().flatten().map(|id| id.0).collect();
     if ids.is_empty() {
@@ -243,8 +262,10 @@ pub async fn commits_after(
          WHERE tenant_id = $1 AND transfer_id = $2 AND revision > $3 ORDER BY revision LIMIT $4",
     );
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    // The head first: what is committed later than it is read may be among the commits, never the reverse.
-    let head = tx.fetch_optional(&HEAD, args![tenant, id.0]).await?.ok_or(Error::NotFound("transfer"))?;
+    // The head first: what is committed later than it is read may be among the commits, never the
+    // reverse.
+    let head =
+        tx.fetch_optional(&HEAD, args![tenant, id.0]).await?.ok_or(Error::NotFound("transfer"))?;
     let rows = tx.fetch(&TAIL, args![tenant, id.0, revision, i64::from(limit)]).await?;
     let commits = rows
         .iter()

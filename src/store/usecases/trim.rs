@@ -1,7 +1,7 @@
 //! Logs of runs and transfers that ended long ago: deleted from their beginning on, page by page.
 //!
-//! By the scheduler's role, which may delete a log's rows and read nothing but their keys; tenants' own role never
-//! deletes one. Each look at a log is a transaction of its own.
+//! By the scheduler's role, which may delete a log's rows and read nothing but their keys; tenants'
+//! own role never deletes one. Each look at a log is a transaction of its own.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ struct Logs {
     due: Sql,
     /// The first rows of one.
     delete: Sql,
-    /// That nothing is left of one, unless something is: another process may have deleted what this one was about to.
+    /// That nothing is left of one, unless something is: another process may have deleted what this
+    /// one was about to.
     mark: Sql,
 }
 
@@ -68,7 +69,11 @@ pub async fn logs(engine: &Engine, keep: Duration) -> Result<u64> {
     Ok(deleted)
 }
 
-async fn due(engine: &Engine, logs: &'static Logs, keep: Duration) -> Result<Vec<(TenantId, Uuid)>> {
+async fn due(
+    engine: &Engine,
+    logs: &'static Logs,
+    keep: Duration,
+) -> Result<Vec<(TenantId, Uuid)>> {
     let mut tx = engine.db.read(Scope::Scheduler).await?;
     // A value: PostgreSQL does not look an expression of its clock up in an index.
     let until = tx.now().await? - keep;
@@ -76,9 +81,16 @@ async fn due(engine: &Engine, logs: &'static Logs, keep: Duration) -> Result<Vec
     rows.iter().map(|row| Ok((row.text("tenant_id")?.parse()?, row.uuid("id")?))).collect()
 }
 
-async fn page(engine: &Engine, logs: &'static Logs, tenant: &TenantId, id: Uuid, room: u64) -> Result<u64> {
+async fn page(
+    engine: &Engine,
+    logs: &'static Logs,
+    tenant: &TenantId,
+    id: Uuid,
+    room: u64,
+) -> Result<u64> {
     let mut tx = engine.db.begin(Scope::Scheduler).await?;
-    let rows = tx.execute(&logs.delete, args![tenant, id, i64::try_from(room).unwrap_or(0)]).await?;
+    let rows =
+        tx.execute(&logs.delete, args![tenant, id, i64::try_from(room).unwrap_or(0)]).await?;
     if rows < room {
         tx.execute(&logs.mark, args![tenant, id]).await?;
     }

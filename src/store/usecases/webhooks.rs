@@ -1,4 +1,5 @@
-//! A tenant's endpoints for webhooks: created, changed, deleted; their secrets sealed, rotated, opened.
+//! A tenant's endpoints for webhooks: created, changed, deleted; their secrets sealed, rotated,
+//! opened.
 
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{access, audit, requests};
-use crate::domain::webhook::{self, DisabledReason, ENDPOINTS_MAX, EventType, WebhookField, WebhookState};
+use crate::domain::webhook::{
+    self, DisabledReason, ENDPOINTS_MAX, EventType, WebhookField, WebhookState,
+};
 use crate::domain::{TenantId, Timestamp, Violation, WebhookId};
 use crate::store::database::{Scope, Tx};
 use crate::store::engine::Engine;
@@ -53,7 +56,8 @@ fn open(keyring: &Keyring, tenant: &TenantId, row: &Row) -> Result<Plain> {
     let sealed = row.opt_bytes("secret_sealed")?.unwrap_or_default();
     let opened = keyring.open(&context, &row.text("sealed_with")?, &sealed)?;
     // The error would quote what it could not read.
-    serde_json::from_slice(&opened).map_err(|_| Error::Internal(format!("{context}: not what was sealed")))
+    serde_json::from_slice(&opened)
+        .map_err(|_| Error::Internal(format!("{context}: not what was sealed")))
 }
 
 /// Reads [`webhook_columns`].
@@ -77,7 +81,12 @@ pub(super) fn read(row: &Row) -> Result<WebhookView> {
 }
 
 /// Where the endpoint of a row of [`webhook_columns`] is, and what signs for it at `now`.
-pub(super) fn target(engine: &Engine, tenant: &TenantId, row: &Row, now: Timestamp) -> Result<WebhookTarget> {
+pub(super) fn target(
+    engine: &Engine,
+    tenant: &TenantId,
+    row: &Row,
+    now: Timestamp,
+) -> Result<WebhookTarget> {
     let plain = open(&engine.keyring, tenant, row)?;
     let counts = row.opt_int("previous_until")?.is_some_and(|until| now < Timestamp(until));
     let previous = plain.previous.filter(|_| counts);
@@ -85,7 +94,11 @@ pub(super) fn target(engine: &Engine, tenant: &TenantId, row: &Row, now: Timesta
         revision: row.int("revision")?,
         id: WebhookId(row.uuid("webhook_id")?),
         url: row.text("url")?,
-        secrets: [Some(plain.secret), previous].into_iter().flatten().map(SecretString::from).collect(),
+        secrets: [Some(plain.secret), previous]
+            .into_iter()
+            .flatten()
+            .map(SecretString::from)
+            .collect(),
         now,
     })
 }
@@ -137,12 +150,18 @@ pub async fn create(
     check(&settings)?;
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     if let Some(id) = requests::replay::<WebhookId>(&mut tx, tenant, key.as_ref()).await? {
-        return Ok(WebhookWithSecret { webhook: read(&find(&mut tx, tenant, id).await?)?, secret: None });
+        return Ok(WebhookWithSecret {
+            webhook: read(&find(&mut tx, tenant, id).await?)?,
+            secret: None,
+        });
     }
     // One at a time, so that they are counted.
     access::lock_dispatch(&mut tx, tenant).await?;
     if tx.fetch_one(&COUNT, args![tenant]).await?.int("n")? >= ENDPOINTS_MAX {
-        return Err(Error::Invalid(Violation::new("url", "the tenant has 10 webhooks already: delete one")));
+        return Err(Error::Invalid(Violation::new(
+            "url",
+            "the tenant has 10 webhooks already: delete one",
+        )));
     }
     let (now, id) = (tx.now().await?, WebhookId(Uuid::now_v7()));
     let plain = Plain { secret: secret.expose_secret().to_owned(), previous: None };
@@ -180,7 +199,8 @@ pub async fn list(engine: &Engine, tenant: &TenantId, page: Page) -> Result<Page
         " FROM webhooks WHERE tenant_id = $1 AND webhook_id > $2 AND state <> 'deleted' ORDER BY webhook_id LIMIT $3"
     ));
     let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let rows = tx.fetch(&SELECT, args![tenant, page.after.unwrap_or(Uuid::nil()), page.limit()]).await?;
+    let rows =
+        tx.fetch(&SELECT, args![tenant, page.after.unwrap_or(Uuid::nil()), page.limit()]).await?;
     let items = rows.iter().map(read).collect::<Result<_>>()?;
     Ok(page.cut(items, |webhook: &WebhookView| webhook.id.0))
 }
@@ -210,10 +230,15 @@ pub async fn update(
     for field in &patch.fields {
         match field {
             WebhookField::Url => next.settings.url.clone_from(&patch.settings.url),
-            WebhookField::EventTypes => next.settings.event_types.clone_from(&patch.settings.event_types),
-            WebhookField::Description => next.settings.description.clone_from(&patch.settings.description),
+            WebhookField::EventTypes => {
+                next.settings.event_types.clone_from(&patch.settings.event_types)
+            }
+            WebhookField::Description => {
+                next.settings.description.clone_from(&patch.settings.description)
+            }
             WebhookField::Enabled if patch.enabled => {
-                (next.state, next.disabled_reason, next.failing_since) = (WebhookState::Enabled, None, None);
+                (next.state, next.disabled_reason, next.failing_since) =
+                    (WebhookState::Enabled, None, None);
             }
             WebhookField::Enabled => {
                 next.state = WebhookState::Disabled;
@@ -286,14 +311,18 @@ pub async fn rotate(
     );
     let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
     if let Some(id) = requests::replay::<WebhookId>(&mut tx, tenant, key.as_ref()).await? {
-        return Ok(WebhookWithSecret { webhook: read(&find(&mut tx, tenant, id).await?)?, secret: None });
+        return Ok(WebhookWithSecret {
+            webhook: read(&find(&mut tx, tenant, id).await?)?,
+            secret: None,
+        });
     }
     let row = lock(&mut tx, tenant, id).await?;
     let now = tx.now().await?;
     let before = open(&engine.keyring, tenant, &row)?;
     let plain = Plain { secret: secret.expose_secret().to_owned(), previous: Some(before.secret) };
     let sealed = seal(&engine.keyring, tenant, id, &plain)?;
-    tx.execute(&ROTATE, args![tenant, id.0, Some(sealed.bytes), sealed.key_id, now + keep, now]).await?;
+    tx.execute(&ROTATE, args![tenant, id.0, Some(sealed.bytes), sealed.key_id, now + keep, now])
+        .await?;
     let detail = json!({ "old_valid_s": keep.as_secs() });
     audit::write(&mut tx, &engine.actor, tenant, format!("webhook {id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
@@ -341,7 +370,8 @@ pub async fn reseal(engine: &Engine, done: &mut Resealed) -> Result<()> {
             match open(&engine.keyring, &tenant, row) {
                 Ok(plain) => {
                     let sealed = seal(&engine.keyring, &tenant, id, &plain)?;
-                    tx.execute(&PUT, args![&tenant, id.0, Some(sealed.bytes), sealed.key_id]).await?;
+                    tx.execute(&PUT, args![&tenant, id.0, Some(sealed.bytes), sealed.key_id])
+                        .await?;
                     done.resealed += 1;
                 }
                 Err(error) => {

@@ -6,7 +6,8 @@ use tonic_types::StatusExt as _;
 use trunkline::grpc::pb::{self, RunState};
 use trunkline::simulator::{self, SimAccount};
 use trunkline::store::{
-    AccountPatch, Admin, CarrierApiKey, CarrierSecrets, Engine, Error, Keyring, NewAccount, Resealed,
+    AccountPatch, Admin, CarrierApiKey, CarrierSecrets, Engine, Error, Keyring, NewAccount,
+    Resealed,
 };
 
 use super::{MASTER_KEY, sealing};
@@ -34,8 +35,11 @@ fn token(token: &str) -> Option<pb::CarrierSecrets> {
 }
 
 async fn a_changed_credential_is_used_without_a_restart(database: TestDatabase) {
-    let second =
-        SimAccount { sid: SECOND.parse().unwrap(), auth_token: SECOND_TOKEN.into(), calls_per_second: None };
+    let second = SimAccount {
+        sid: SECOND.parse().unwrap(),
+        auth_token: SECOND_TOKEN.into(),
+        calls_per_second: None,
+    };
     let mut carrier = quick_carrier();
     carrier.accounts.push(second);
     let carrier = simulator::Config { outcomes: simulator::Outcomes::ALL_ANSWERED, ..carrier };
@@ -61,7 +65,10 @@ async fn a_changed_credential_is_used_without_a_restart(database: TestDatabase) 
     };
     admin.update_tenant(update).await.unwrap();
     let run_id = create(&world.queue(), settings(), jobs(2..8)).await;
-    until("the run to pause", async || state(&run(&world.queue(), &run_id).await) == RunState::Paused).await;
+    until("the run to pause", async || {
+        state(&run(&world.queue(), &run_id).await) == RunState::Paused
+    })
+    .await;
     let paused = run(&world.queue(), &run_id).await;
     assert!(paused.last_error.contains("20003"), "{}", paused.last_error);
     // The right one is used within seconds, for requests and for the signatures of callbacks.
@@ -85,8 +92,9 @@ async fn a_changed_credential_is_used_without_a_restart(database: TestDatabase) 
     let _ = world.queue().resume_run(resume).await;
     assert_eq!(state(&ended(&world.queue(), &run_id).await), RunState::Completed);
     world.carrier.settled().await;
-    let by_account =
-        |sid: &str| world.carrier.creates().iter().filter(|entry| entry.account_sid.as_str() == sid).count();
+    let by_account = |sid: &str| {
+        world.carrier.creates().iter().filter(|entry| entry.account_sid.as_str() == sid).count()
+    };
     assert_eq!((by_account(ACCOUNT), by_account(SECOND)), (2, 6));
     world.stop().await;
 }
@@ -110,7 +118,8 @@ async fn engine(database: &TestDatabase, keys: &str) -> Engine {
 
 /// Everything that the database holds of accounts, as text.
 async fn stored(url: &str) -> String {
-    const SQL: &str = "SELECT secrets_sealed, hints FROM carrier_accounts WHERE secrets_sealed IS NOT NULL";
+    const SQL: &str =
+        "SELECT secrets_sealed, hints FROM carrier_accounts WHERE secrets_sealed IS NOT NULL";
     let (bytes, hints): (Vec<u8>, String) = if url.starts_with("sqlite:") {
         let mut sql = SqliteConnection::connect(url).await.unwrap();
         let row = sqlx::query(SQL).fetch_one(&mut sql).await.unwrap();
@@ -123,7 +132,9 @@ async fn stored(url: &str) -> String {
     format!("{} {hints}", String::from_utf8_lossy(&bytes))
 }
 
-fn exposed(access: Option<trunkline::store::AccountAccess>) -> (String, Option<String>, Option<String>) {
+fn exposed(
+    access: Option<trunkline::store::AccountAccess>,
+) -> (String, Option<String>, Option<String>) {
     use secrecy::ExposeSecret as _;
     let secrets = access.expect("credentials").secrets;
     let text = |secret: &secrecy::SecretString| secret.expose_secret().to_owned();
@@ -172,17 +183,24 @@ async fn another_master_key_takes_over(database: TestDatabase) {
     assert_eq!(exposed(both.account_access(&sid).await.unwrap()).0, SECOND_TOKEN);
     let resealed = Resealed { resealed: 1, ..Default::default() };
     assert_eq!(both.reseal_accounts().await.unwrap(), resealed);
-    assert_eq!(both.reseal_accounts().await.unwrap(), Resealed { unchanged: 1, ..Default::default() });
+    assert_eq!(
+        both.reseal_accounts().await.unwrap(),
+        Resealed { unchanged: 1, ..Default::default() }
+    );
     assert_eq!(both.account(&sid).await.unwrap().sealed_with.as_deref(), Some("next"));
     drop(both);
-    // The old key is needed no more; with it alone nothing opens, and nothing is told but which key is missing.
+    // The old key is needed no more; with it alone nothing opens, and nothing is told but which key
+    // is missing.
     let new = engine(&database, &new_key).await;
     assert_eq!(exposed(new.account_access(&sid).await.unwrap()).0, SECOND_TOKEN);
     drop(new);
     let old = engine(&database, MASTER_KEY).await;
     let error = old.account_access(&sid).await.unwrap_err().to_string();
     assert!(error.contains("next") && !error.contains(SECOND_TOKEN), "{error}");
-    assert_eq!(old.reseal_accounts().await.unwrap(), Resealed { unreadable: 1, ..Default::default() });
+    assert_eq!(
+        old.reseal_accounts().await.unwrap(),
+        Resealed { unreadable: 1, ..Default::default() }
+    );
 }
 
 async fn without_a_master_key_nothing_is_kept(database: TestDatabase) {

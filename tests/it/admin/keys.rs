@@ -84,7 +84,8 @@ async fn whoever_is_not_let_in_learns_nothing(database: TestDatabase) {
     ] {
         refusals.push(list(&channel, bad).await.unwrap_err());
     }
-    let said = |status: &Status| (status.code(), status.message().to_owned(), status.details().to_vec());
+    let said =
+        |status: &Status| (status.code(), status.message().to_owned(), status.details().to_vec());
     for refusal in &refusals {
         assert_eq!(refusal.code(), Code::Unauthenticated);
         assert_eq!(said(refusal), said(&refusals[0]), "reasons are not told apart");
@@ -96,7 +97,10 @@ async fn whoever_is_not_let_in_learns_nothing(database: TestDatabase) {
     list(&channel, Some(&bearer(&whole))).await.unwrap();
     let enable = pb::EnableTenantRequest { tenant_id: "disabled".into(), ..Default::default() };
     admin.enable_tenant(enable).await.unwrap();
-    until("the key to work again", async || list(&channel, Some(&bearer(&of_disabled))).await.is_ok()).await;
+    until("the key to work again", async || {
+        list(&channel, Some(&bearer(&of_disabled))).await.is_ok()
+    })
+    .await;
     shut_out(&world).await;
     world.stop().await;
 }
@@ -139,7 +143,8 @@ async fn a_request_made_twice_makes_one_key(database: TestDatabase) {
     // Its client works; the list holds it, without anything of the secret.
     let mut leads = client(&world, &first.secret_key).await.leads;
     leads.list_leads(pb::ListLeadsRequest::default()).await.unwrap();
-    let list = pb::ListApiKeysRequest { tenant_id: "acme".into(), page_size: 1, ..Default::default() };
+    let list =
+        pb::ListApiKeysRequest { tenant_id: "acme".into(), page_size: 1, ..Default::default() };
     let page = admin.list_api_keys(list.clone()).await.unwrap().into_inner();
     let rest = pb::ListApiKeysRequest { page_token: page.next_page_token, ..list };
     let rest = admin.list_api_keys(rest).await.unwrap().into_inner();
@@ -166,15 +171,22 @@ async fn the_first_key_is_made_once(database: TestDatabase) {
         store.list_keys(tenant, page).await.unwrap().items.remove(0).scopes.join(" ")
     };
     // Only the very first of the database administers.
-    assert_eq!((scopes(&one).await, scopes(&two).await), ("leads:read admin".into(), "leads:read".into()));
+    assert_eq!(
+        (scopes(&one).await, scopes(&two).await),
+        ("leads:read admin".into(), "leads:read".into())
+    );
 }
 
 async fn uses_are_noted(database: TestDatabase) {
     let store = &Engine::open(&database.url).await.unwrap();
     crate::support::make_tenant(store, "one", 1, 1.0).await;
     let tenant = tenant_id("one");
-    let new =
-        NewKey { tenant: tenant.clone(), name: "n".into(), scopes: vec!["admin".into()], expires_at: None };
+    let new = NewKey {
+        tenant: tenant.clone(),
+        name: "n".into(),
+        scopes: vec!["admin".into()],
+        expires_at: None,
+    };
     let made = by(store, "k", "CreateApiKey").create_key(new, None).await.unwrap();
     let key_id = made.key.key_id;
     let last_used = async || {

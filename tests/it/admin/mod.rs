@@ -16,7 +16,8 @@ use crate::support::ACCOUNT;
 use crate::system::world::{Setup, World};
 
 /// A master key for tests.
-pub const MASTER_KEY: &str = "test:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub const MASTER_KEY: &str =
+    "test:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// The usual world, with a master key.
 pub fn sealing() -> Setup {
@@ -38,14 +39,21 @@ pub fn tenant_settings() -> pb::TenantSettings {
         caller_ids: vec!["+15005550006".into()],
         max_concurrent_calls: 8,
         calls_per_second: 40.0,
-        window: Some(pb::CallingWindow { opens_minute: 0, closes_minute: 1_440, weekdays: Vec::new() }),
+        window: Some(pb::CallingWindow {
+            opens_minute: 0,
+            closes_minute: 1_440,
+            weekdays: Vec::new(),
+        }),
         ..Default::default()
     }
 }
 
 pub async fn make_tenant(world: &World, id: &str, settings: pb::TenantSettings) -> pb::Tenant {
-    let request =
-        pb::CreateTenantRequest { tenant_id: id.into(), settings: Some(settings), ..Default::default() };
+    let request = pb::CreateTenantRequest {
+        tenant_id: id.into(),
+        settings: Some(settings),
+        ..Default::default()
+    };
     world.client.tenants.clone().create_tenant(request).await.unwrap().into_inner().tenant.unwrap()
 }
 

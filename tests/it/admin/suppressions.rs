@@ -17,7 +17,8 @@ pub async fn ask(client: &Client, method: &str) -> Result<String, Status> {
     let new = |n| pb::NewSuppression { phone: phone(n).expose().into(), ..Default::default() };
     match method {
         "AddSuppressions" => {
-            let request = pb::AddSuppressionsRequest { suppressions: vec![new(90)], ..Default::default() };
+            let request =
+                pb::AddSuppressionsRequest { suppressions: vec![new(90)], ..Default::default() };
             told(leads.add_suppressions(request).await)
         }
         "RemoveSuppressions" => {
@@ -25,7 +26,9 @@ pub async fn ask(client: &Client, method: &str) -> Result<String, Status> {
             let request = pb::RemoveSuppressionsRequest { phones, ..Default::default() };
             told(leads.remove_suppressions(request).await)
         }
-        "ListSuppressions" => told(leads.list_suppressions(pb::ListSuppressionsRequest::default()).await),
+        "ListSuppressions" => {
+            told(leads.list_suppressions(pb::ListSuppressionsRequest::default()).await)
+        }
         "ImportSuppressions" => {
             use pb::import_suppressions_request::{Batch, Header, Part};
             let header = Header { import_id: "walk".into(), ..Default::default() };

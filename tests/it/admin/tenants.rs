@@ -10,7 +10,9 @@ use trunkline::store::{
 };
 
 use crate::store::{FAST, assert_claims_nothing, claim_n};
-use crate::support::{ACCOUNT, TestStore, by, make_tenant, new_run, on_both_stores, settings, tenant_id};
+use crate::support::{
+    ACCOUNT, TestStore, by, make_tenant, new_run, on_both_stores, settings, tenant_id,
+};
 
 on_both_stores!(
     changes_count_and_keep_their_order,
@@ -45,7 +47,10 @@ async fn changes_count_and_keep_their_order(test: TestStore) {
     let operator = make_tenant(store, "operator", 1, 1.0).await;
     let id = create(store, "acme").await;
     let before = store.tenant_view(&id).await.unwrap();
-    assert!(matches!(store.create_tenant(before.tenant.clone(), None).await, Err(Error::Exists("tenant"))));
+    assert!(matches!(
+        store.create_tenant(before.tenant.clone(), None).await,
+        Err(Error::Exists("tenant"))
+    ));
     let nowhere = Tenant {
         id: tenant_id("x"),
         account_sid: format!("AC{:032}", 9).parse().unwrap(),
@@ -60,12 +65,16 @@ async fn changes_count_and_keep_their_order(test: TestStore) {
     };
     let key = RequestKey { method: "UpdateTenant", request_id: "a".into(), payload_hash: [1; 32] };
     let admin = by(store, "k", "UpdateTenant");
-    let first =
-        admin.update_tenant(&id, patch("first", Some(before.revision)), Some(key.clone())).await.unwrap();
+    let first = admin
+        .update_tenant(&id, patch("first", Some(before.revision)), Some(key.clone()))
+        .await
+        .unwrap();
     assert_eq!((first.tenant.name.as_str(), first.revision), ("first", before.revision + 1));
     // A repetition changes nothing; another request under the id is refused; an old etag as well.
-    let again =
-        admin.update_tenant(&id, patch("first", Some(before.revision)), Some(key.clone())).await.unwrap();
+    let again = admin
+        .update_tenant(&id, patch("first", Some(before.revision)), Some(key.clone()))
+        .await
+        .unwrap();
     assert_eq!(again, first);
     let other = RequestKey { payload_hash: [2; 32], ..key };
     assert!(matches!(
@@ -79,8 +88,13 @@ async fn changes_count_and_keep_their_order(test: TestStore) {
     let page = |size, after| Page { size, after };
     let one = store.list_tenants(&[], page(1, None)).await.unwrap();
     let rest = store.list_tenants(&[], page(1, one.next.clone())).await.unwrap();
-    assert_eq!((one.items[0].tenant.id.as_str(), rest.items[0].tenant.id.clone()), ("acme", operator));
-    assert!(store.list_tenants(&[TenantState::Disabled], page(9, None)).await.unwrap().items.is_empty());
+    assert_eq!(
+        (one.items[0].tenant.id.as_str(), rest.items[0].tenant.id.clone()),
+        ("acme", operator)
+    );
+    assert!(
+        store.list_tenants(&[TenantState::Disabled], page(9, None)).await.unwrap().items.is_empty()
+    );
 }
 
 async fn a_disabled_tenant_is_not_dialed(test: TestStore) {
@@ -129,13 +143,16 @@ async fn a_run_fixes_one_of_the_tenants_numbers(test: TestStore) {
         let caller_id = Some(phone.parse().unwrap());
         trunkline::domain::run::RunSettings { caller_id, ..settings() }
     };
-    let refused = |error: Error| matches!(error, Error::Invalid(violation) if violation.field == "caller_id");
+    let refused =
+        |error: Error| matches!(error, Error::Invalid(violation) if violation.field == "caller_id");
     let foreign = new_run(with("+15005550006"), 0..1);
     assert!(refused(store.create_run(&id, foreign, None).await.unwrap_err()));
     let draft = NewRun { start: false, ..new_run(with(POOL[2]), 0..1) };
     let run = store.create_run(&id, draft, None).await.unwrap().run.id;
-    let patch =
-        |phone| RunPatch { settings: with(phone), fields: vec![trunkline::domain::run::RunField::CallerId] };
+    let patch = |phone| RunPatch {
+        settings: with(phone),
+        fields: vec![trunkline::domain::run::RunField::CallerId],
+    };
     assert!(refused(store.update_run(&id, run, patch("+15005550006"), None).await.unwrap_err()));
     store.update_run(&id, run, patch(POOL[0]), None).await.unwrap();
 }
@@ -156,8 +173,12 @@ async fn settings_yield_to_an_administrator(test: TestStore) {
 async fn the_audit_log_is_filtered_and_paged(test: TestStore) {
     let store = &*test.store;
     let id = create(store, "acme").await;
-    let run =
-        by(store, "one", "CreateRun").create_run(&id, new_run(settings(), 0..2), None).await.unwrap().run.id;
+    let run = by(store, "one", "CreateRun")
+        .create_run(&id, new_run(settings(), 0..2), None)
+        .await
+        .unwrap()
+        .run
+        .id;
     for _ in 0..3 {
         by(store, "two", "AddJobs").create_leads(&id, vec![], None).await.unwrap();
     }
@@ -165,7 +186,10 @@ async fn the_audit_log_is_filtered_and_paged(test: TestStore) {
         store.list_audit_events(&id, &filter, Page { size: 2, after: None }).await.unwrap()
     };
     let all = events(AuditFilter::default()).await;
-    assert_eq!((all.items.len(), all.items[0].actor.as_str(), all.next.is_some()), (2, "two", true));
+    assert_eq!(
+        (all.items.len(), all.items[0].actor.as_str(), all.next.is_some()),
+        (2, "two", true)
+    );
     let rest = Page { size: 9, after: all.next };
     let rest = store.list_audit_events(&id, &AuditFilter::default(), rest).await.unwrap();
     assert_eq!(rest.items.len(), 2);

@@ -1,4 +1,5 @@
-//! Every RPC of every service, with another tenant's key on a tenant's ids; and what each leaves in the audit log.
+//! Every RPC of every service, with another tenant's key on a tenant's ids; and what each leaves in
+//! the audit log.
 
 mod webhooks;
 
@@ -45,8 +46,10 @@ struct Ids {
 impl Ids {
     /// What must not be told to others.
     fn secret(&self) -> Vec<String> {
-        let ids = [&self.ended, &self.job, &self.call, &self.sid, &self.lead, &self.run, &self.open_job];
-        let ids = ids.into_iter().chain([&self.spare_lead, &self.task, &self.webhook, &self.delivery]);
+        let ids =
+            [&self.ended, &self.job, &self.call, &self.sid, &self.lead, &self.run, &self.open_job];
+        let ids =
+            ids.into_iter().chain([&self.spare_lead, &self.task, &self.webhook, &self.delivery]);
         let ids = ids.chain([&self.transfer, &self.caller]).filter(|id| !id.is_empty());
         ids.cloned().chain([phone(1).expose().to_owned()]).collect()
     }
@@ -59,18 +62,23 @@ fn methods() -> Vec<(String, String)> {
     let services = ours.flat_map(|file| &file.service);
     services
         .flat_map(|service| {
-            service.method.iter().map(|method| (service.name().to_owned(), method.name().to_owned()))
+            service
+                .method
+                .iter()
+                .map(|method| (service.name().to_owned(), method.name().to_owned()))
         })
         .collect()
 }
 
-/// A draft of the world's own tenant in the state that `method` asks for, not to be dialed for an hour.
+/// A draft of the world's own tenant in the state that `method` asks for, not to be dialed for an
+/// hour.
 async fn run_for(world: &World, method: &str) -> (String, String) {
     let later = std::time::SystemTime::now() + std::time::Duration::from_secs(3_600);
     let settings = pb::RunSettings { starts_at: Some(later.into()), ..settings() };
     let start = matches!(method, "PauseRun" | "ResumeRun" | "CancelRun" | "StopRun");
     let jobs = jobs(7..9);
-    let request = pb::CreateRunRequest { settings: Some(settings), jobs, start, ..Default::default() };
+    let request =
+        pb::CreateRunRequest { settings: Some(settings), jobs, start, ..Default::default() };
     let created = world.queue().create_run(request).await.unwrap().into_inner();
     let run_id = created.run.unwrap().run_id;
     if method == "ResumeRun" {
@@ -80,7 +88,9 @@ async fn run_for(world: &World, method: &str) -> (String, String) {
     (run_id, created.results[0].job_id.clone())
 }
 
-pub fn told<T: std::fmt::Debug>(answer: Result<tonic::Response<T>, Status>) -> Result<String, Status> {
+pub fn told<T: std::fmt::Debug>(
+    answer: Result<tonic::Response<T>, Status>,
+) -> Result<String, Status> {
     answer.map(|answer| format!("{:?}", answer.into_inner()))
 }
 
@@ -92,12 +102,20 @@ async fn outbound(client: &Client, method: &str, ids: &Ids) -> Result<String, St
     match method {
         "CreateRun" => {
             let (settings, jobs) = (Some(settings()), vec![at_lead]);
-            told(queue.create_run(pb::CreateRunRequest { settings, jobs, ..Default::default() }).await)
+            told(
+                queue
+                    .create_run(pb::CreateRunRequest { settings, jobs, ..Default::default() })
+                    .await,
+            )
         }
         "UpdateRun" => {
             let update_mask = Some(prost_types::FieldMask { paths: vec!["name".into()] });
             let settings = Some(pb::RunSettings { name: "mine".into(), ..Default::default() });
-            told(queue.update_run(pb::UpdateRunRequest { request_id, run_id, settings, update_mask }).await)
+            told(
+                queue
+                    .update_run(pb::UpdateRunRequest { request_id, run_id, settings, update_mask })
+                    .await,
+            )
         }
         "ForecastRun" => {
             let of = Some(pb::forecast_run_request::Of::RunId(run_id));
@@ -122,7 +140,9 @@ async fn outbound(client: &Client, method: &str, ids: &Ids) -> Result<String, St
             let parts = parts.map(|part| pb::ImportJobsRequest { part: Some(part) });
             told(queue.import_jobs(tokio_stream::iter(parts)).await)
         }
-        "ListJobs" => told(queue.list_jobs(pb::ListJobsRequest { run_id, ..Default::default() }).await),
+        "ListJobs" => {
+            told(queue.list_jobs(pb::ListJobsRequest { run_id, ..Default::default() }).await)
+        }
         "GetJob" => told(queue.get_job(pb::GetJobRequest { job_id: ids.job.clone() }).await),
         "CancelJobs" => {
             let job_ids = vec![ids.open_job.clone()];
@@ -146,21 +166,33 @@ async fn outbound(client: &Client, method: &str, ids: &Ids) -> Result<String, St
         }
         "WatchRun" => {
             let request = pb::WatchRunRequest { run_id, ..Default::default() };
-            queue.watch_run(request).await?.into_inner().message().await.map(|first| format!("{first:?}"))
+            queue
+                .watch_run(request)
+                .await?
+                .into_inner()
+                .message()
+                .await
+                .map(|first| format!("{first:?}"))
         }
         "ReconcileRuns" => {
             told(queue.reconcile_runs(pb::ReconcileRunsRequest { run_ids: vec![run_id] }).await)
         }
-        "CleanupStaleCalls" => told(queue.cleanup_stale_calls(pb::CleanupStaleCallsRequest {}).await),
+        "CleanupStaleCalls" => {
+            told(queue.cleanup_stale_calls(pb::CleanupStaleCallsRequest {}).await)
+        }
         "RetryJobs" => {
             let run_id = ids.ended.clone();
             let states = vec![pb::JobState::Completed.into(), pb::JobState::Failed.into()];
             let request = pb::RetryJobsRequest { run_id, states, ..Default::default() };
             told(queue.retry_jobs(request).await)
         }
-        "ExplainJob" => told(queue.explain_job(pb::ExplainJobRequest { job_id: ids.job.clone() }).await),
+        "ExplainJob" => {
+            told(queue.explain_job(pb::ExplainJobRequest { job_id: ids.job.clone() }).await)
+        }
         "ListTasks" => told(queue.list_tasks(pb::ListTasksRequest::default()).await),
-        "RetryTask" => told(queue.retry_task(pb::RetryTaskRequest { task_id: ids.task.clone() }).await),
+        "RetryTask" => {
+            told(queue.retry_task(pb::RetryTaskRequest { task_id: ids.task.clone() }).await)
+        }
         other => panic!("OutboundQueue/{other} has no case here: add one"),
     }
 }
@@ -184,8 +216,10 @@ async fn leads(client: &Client, method: &str, ids: &Ids) -> Result<String, Statu
         }
         "UpdateLead" => {
             let update_mask = Some(prost_types::FieldMask { paths: vec!["name".into()] });
-            let (lead_id, lead) = (ids.lead.clone(), Some(pb::LeadFacts { name: "mine".into(), ..lead }));
-            let request = pb::UpdateLeadRequest { lead_id, lead, update_mask, ..Default::default() };
+            let (lead_id, lead) =
+                (ids.lead.clone(), Some(pb::LeadFacts { name: "mine".into(), ..lead }));
+            let request =
+                pb::UpdateLeadRequest { lead_id, lead, update_mask, ..Default::default() };
             told(leads.update_lead(request).await)
         }
         "DeleteLead" => {
@@ -194,7 +228,11 @@ async fn leads(client: &Client, method: &str, ids: &Ids) -> Result<String, Statu
         }
         "ListLeadEvents" => {
             let lead_id = ids.lead.clone();
-            told(leads.list_lead_events(pb::ListLeadEventsRequest { lead_id, ..Default::default() }).await)
+            told(
+                leads
+                    .list_lead_events(pb::ListLeadEventsRequest { lead_id, ..Default::default() })
+                    .await,
+            )
         }
         "CreateLeadFromCall" => {
             let request = pb::CreateLeadFromCallRequest { call_sid: ids.sid.clone() };
@@ -209,7 +247,8 @@ async fn leads(client: &Client, method: &str, ids: &Ids) -> Result<String, Statu
             told(leads.import_leads(tokio_stream::iter(parts)).await)
         }
         "ExportLeads" => {
-            let mut pages = leads.export_leads(pb::ExportLeadsRequest::default()).await?.into_inner();
+            let mut pages =
+                leads.export_leads(pb::ExportLeadsRequest::default()).await?.into_inner();
             let mut text = String::new();
             while let Some(page) = pages.message().await? {
                 text += &format!("{page:?}");
@@ -230,13 +269,18 @@ async fn tenants(client: &Client, method: &str, ids: &Ids) -> Result<String, Sta
     match method {
         "CreateTenant" => {
             let (tenant_id, settings) = (String::from("third"), Some(tenant_settings()));
-            told(tenants.create_tenant(pb::CreateTenantRequest { request_id, tenant_id, settings }).await)
+            told(
+                tenants
+                    .create_tenant(pb::CreateTenantRequest { request_id, tenant_id, settings })
+                    .await,
+            )
         }
         "GetTenant" => told(tenants.get_tenant(pb::GetTenantRequest { tenant_id }).await),
         "ListTenants" => told(tenants.list_tenants(pb::ListTenantsRequest::default()).await),
         "UpdateTenant" => {
             let (settings, update_mask) = (Some(tenant_settings()), mask("name"));
-            let request = pb::UpdateTenantRequest { tenant_id, settings, update_mask, ..Default::default() };
+            let request =
+                pb::UpdateTenantRequest { tenant_id, settings, update_mask, ..Default::default() };
             told(tenants.update_tenant(request).await)
         }
         // One whose keys nobody needs here.
@@ -250,46 +294,64 @@ async fn tenants(client: &Client, method: &str, ids: &Ids) -> Result<String, Sta
         }
         "CreateCarrierAccount" => {
             let (account_sid, secrets) = (new_account, Some(token));
-            let request = pb::CreateCarrierAccountRequest { account_sid, secrets, ..Default::default() };
+            let request =
+                pb::CreateCarrierAccountRequest { account_sid, secrets, ..Default::default() };
             told(tenants.create_carrier_account(request).await)
         }
         "GetCarrierAccount" => told(
-            tenants.get_carrier_account(pb::GetCarrierAccountRequest { account_sid: ACCOUNT.into() }).await,
+            tenants
+                .get_carrier_account(pb::GetCarrierAccountRequest { account_sid: ACCOUNT.into() })
+                .await,
         ),
         "ListCarrierAccounts" => {
             told(tenants.list_carrier_accounts(pb::ListCarrierAccountsRequest::default()).await)
         }
         "UpdateCarrierAccount" => {
-            let (account_sid, secrets, update_mask) = (new_account, Some(token), mask("auth_token"));
-            let request =
-                pb::UpdateCarrierAccountRequest { account_sid, secrets, update_mask, ..Default::default() };
+            let (account_sid, secrets, update_mask) =
+                (new_account, Some(token), mask("auth_token"));
+            let request = pb::UpdateCarrierAccountRequest {
+                account_sid,
+                secrets,
+                update_mask,
+                ..Default::default()
+            };
             told(tenants.update_carrier_account(request).await)
         }
         "ResealCarrierAccounts" => {
             told(tenants.reseal_carrier_accounts(pb::ResealCarrierAccountsRequest {}).await)
         }
         "CreateApiKey" => {
-            let request =
-                pb::CreateApiKeyRequest { tenant_id, scopes: vec!["admin".into()], ..Default::default() };
+            let request = pb::CreateApiKeyRequest {
+                tenant_id,
+                scopes: vec!["admin".into()],
+                ..Default::default()
+            };
             told(tenants.create_api_key(request).await)
         }
-        "ListApiKeys" => {
-            told(tenants.list_api_keys(pb::ListApiKeysRequest { tenant_id, ..Default::default() }).await)
-        }
-        "RevokeApiKey" => {
-            told(tenants.revoke_api_key(pb::RevokeApiKeyRequest { request_id, tenant_id, key_id }).await)
-        }
+        "ListApiKeys" => told(
+            tenants.list_api_keys(pb::ListApiKeysRequest { tenant_id, ..Default::default() }).await,
+        ),
+        "RevokeApiKey" => told(
+            tenants.revoke_api_key(pb::RevokeApiKeyRequest { request_id, tenant_id, key_id }).await,
+        ),
         "ExpireApiKey" => {
             let at = std::time::SystemTime::now() + std::time::Duration::from_secs(3_600);
             let expire_time = Some(at.into());
             told(
                 tenants
-                    .expire_api_key(pb::ExpireApiKeyRequest { request_id, tenant_id, key_id, expire_time })
+                    .expire_api_key(pb::ExpireApiKeyRequest {
+                        request_id,
+                        tenant_id,
+                        key_id,
+                        expire_time,
+                    })
                     .await,
             )
         }
         "ListAuditEvents" => told(
-            tenants.list_audit_events(pb::ListAuditEventsRequest { tenant_id, ..Default::default() }).await,
+            tenants
+                .list_audit_events(pb::ListAuditEventsRequest { tenant_id, ..Default::default() })
+                .await,
         ),
         other => panic!("Tenants/{other} has no case here: add one"),
     }
@@ -333,7 +395,8 @@ async fn spare_lead_and_task(world: &World) -> (String, String) {
     }
     let lead_id = made.remove(1);
     leads.delete_lead(pb::DeleteLeadRequest { lead_id, ..Default::default() }).await.unwrap();
-    let tasks = world.queue().list_tasks(pb::ListTasksRequest::default()).await.unwrap().into_inner().tasks;
+    let tasks =
+        world.queue().list_tasks(pb::ListTasksRequest::default()).await.unwrap().into_inner().tasks;
     let task = tasks.into_iter().find(|task| task.kind == "erase_lead").unwrap();
     (made.remove(0), task.task_id)
 }
@@ -346,7 +409,8 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
     let (_, stranger) = make_key(&world, "other", &own_scopes).await;
     let (_, strange_admin) = make_key(&world, "other", &["admin"]).await;
     let (spare, _) = make_key(&world, "other", &["leads:read"]).await;
-    let (stranger, strange_admin) = (client(&world, &stranger).await, client(&world, &strange_admin).await);
+    let (stranger, strange_admin) =
+        (client(&world, &stranger).await, client(&world, &strange_admin).await);
     let ended_run = create(&world.queue(), settings(), jobs(0..2)).await;
     ended(&world.queue(), &ended_run).await;
     let job = list_jobs(&world.queue(), &ended_run).await.remove(0);
@@ -392,7 +456,9 @@ async fn nobody_reaches_anothers_and_every_change_is_audited(database: TestDatab
             {
                 let too_soon = |status: &Status| status.code() == Code::ResourceExhausted;
                 let text =
-                    answer.or_else(|status| if too_soon(&status) { Ok(String::new()) } else { Err(status) });
+                    answer.or_else(
+                        |status| if too_soon(&status) { Ok(String::new()) } else { Err(status) },
+                    );
                 let text = text.unwrap();
                 for id in ids.secret() {
                     assert!(!text.contains(&id), "{name} tells {who} of {id}: {text}");
@@ -431,7 +497,11 @@ async fn assert_audited(world: &World, method: &str, reads: bool) {
     }
     let own = found.iter().find(|event| event.actor == own_key);
     let event = own.unwrap_or_else(|| panic!("{method} is not in the audit log: {found:?}"));
-    assert_eq!((event.actor_tenant_id.as_str(), event.peer.as_str()), ("acme", "127.0.0.1"), "{method}");
+    assert_eq!(
+        (event.actor_tenant_id.as_str(), event.peer.as_str()),
+        ("acme", "127.0.0.1"),
+        "{method}"
+    );
     assert!(!event.subject.is_empty() && event.detail.is_some(), "{event:?}");
     let text = format!("{found:?}");
     for secret in ["+1", "0123456789abcdef", super::MASTER_KEY] {

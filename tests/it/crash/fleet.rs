@@ -55,7 +55,8 @@ impl Fleet {
         for process in 0..size {
             let mut site = Site::new(database.clone(), &fleet.carrier);
             if let Some(front) = fleet.sites.first() {
-                // As with a load balancer in front of all of them, callbacks do not depend on who dialed.
+                // As with a load balancer in front of all of them, callbacks do not depend on who
+                // dialed.
                 site.set("PUBLIC_URL", &front.public_url());
             }
             let url = fleet.probe.login(url.unwrap_or(&database.url), process).await;
@@ -90,13 +91,15 @@ impl Fleet {
 
     /// What one of the servers says of itself; none if it does not answer.
     pub async fn health(&self, process: usize) -> Option<ServingStatus> {
-        let endpoint = Endpoint::new(format!("http://{}", self.sites[process].grpc.address())).unwrap();
+        let endpoint =
+            Endpoint::new(format!("http://{}", self.sites[process].grpc.address())).unwrap();
         let mut client = HealthClient::new(endpoint.connect().await.ok()?);
         let answer = client.check(HealthCheckRequest { service: String::new() }).await.ok()?;
         Some(answer.into_inner().status())
     }
 
-    /// A server takes connections before it is ready: what it did with its database shows in its health only.
+    /// A server takes connections before it is ready: what it did with its database shows in its
+    /// health only.
     async fn until_serving(&self, process: usize) {
         let serving = async {
             while self.health(process).await != Some(ServingStatus::Serving) {
@@ -114,7 +117,9 @@ impl Fleet {
 
     /// Which of the servers has this process id, if it runs.
     pub fn with_pid(&self, pid: u32) -> Option<usize> {
-        self.servers.iter().position(|server| server.as_ref().is_some_and(|server| server.pid() == pid))
+        self.servers
+            .iter()
+            .position(|server| server.as_ref().is_some_and(|server| server.pid() == pid))
     }
 
     pub fn signal(&self, process: usize, signal: Signal) {

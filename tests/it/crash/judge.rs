@@ -1,4 +1,5 @@
-//! The last word on runs that ended: what the store says, call by call, against what the carrier saw.
+//! The last word on runs that ended: what the store says, call by call, against what the carrier
+//! saw.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,15 +14,15 @@ use crate::system::world::{Carrier, by_call_id, counts, ended_within, list_calls
 /// What the tenant is allowed.
 pub struct Caps {
     pub concurrent: usize,
-    /// None where locks and broken connections hold claims up: what they claimed is then sent late, and bunched with
-    /// what was claimed after them.
+    /// None where locks and broken connections hold claims up: what they claimed is then sent late,
+    /// and bunched with what was claimed after them.
     pub per_second: Option<f64>,
     /// How much earlier than its turn a create may arrive.
     pub tolerance: Duration,
 }
 
-/// Waits until every run has ended, then holds every job and call against the ledger. Returns how many creates
-/// were accepted.
+/// Waits until every run has ended, then holds every job and call against the ledger. Returns how
+/// many creates were accepted.
 pub async fn judge(
     queue: &Queue,
     carrier: &Carrier,
@@ -42,8 +43,9 @@ pub async fn judge(
                 JobState::Canceled => found.canceled += 1,
                 state => panic!("job {} of an ended run is {state:?}", job.job_id),
             }
-            let used =
-                of_run.iter().filter(|call| call.job_id == job.job_id && !was_put_back(&call.error_code));
+            let used = of_run
+                .iter()
+                .filter(|call| call.job_id == job.job_id && !was_put_back(&call.error_code));
             assert_eq!(used.count(), job.attempts_used as usize, "job {}", job.job_id);
         }
         assert_eq!(counts(&run), found, "run {run_id}");
@@ -66,14 +68,22 @@ pub async fn judge(
                 assert_eq!(call.state(), ending(entry.status), "{what}");
             }
             None => {
-                assert_eq!((call.state(), call.call_sid.as_str()), (CallState::Failed, ""), "{what}");
+                assert_eq!(
+                    (call.state(), call.call_sid.as_str()),
+                    (CallState::Failed, ""),
+                    "{what}"
+                );
                 let code = call.error_code.as_str();
                 assert!(code == STALE_NO_CALL_SID || was_put_back(code), "{what}: {code}");
             }
         }
     }
     assert!(creates.is_empty(), "creates without an intent: {:?}", creates.keys());
-    assert!(ledger.peak_concurrency() <= caps.concurrent, "{} live calls", ledger.peak_concurrency());
+    assert!(
+        ledger.peak_concurrency() <= caps.concurrent,
+        "{} live calls",
+        ledger.peak_concurrency()
+    );
     if let Some(per_second) = caps.per_second {
         assert_eq!(ledger.pace_violations(per_second, caps.tolerance), []);
     }

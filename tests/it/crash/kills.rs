@@ -16,7 +16,9 @@ use super::fleet::{Fleet, Settings};
 use super::judge::{Caps, judge};
 use super::probe::{Held, Seen};
 use crate::support::{TestDatabase, on_both_databases};
-use crate::system::world::{PACE_TOLERANCE, call_id, create, jobs, quick_carrier, retrying, settings, until};
+use crate::system::world::{
+    PACE_TOLERANCE, call_id, create, jobs, quick_carrier, retrying, settings, until,
+};
 
 on_both_databases!(kills_at_every_step_dial_nobody_twice);
 
@@ -50,10 +52,11 @@ const STEPS: [Step; 10] = [
 const TRIES: usize = 10;
 /// The same where a millisecond is to be met.
 const CATCHES_MAX: usize = 50;
-/// How long callbacks are held back where the answer is to be the first that is heard of a call; by then the
-/// killed server is back.
+/// How long callbacks are held back where the answer is to be the first that is heard of a call; by
+/// then the killed server is back.
 const CALLBACKS_LATE: Range = Range::exactly(4_000.0);
-/// From the last kill on: more than a minute until an intent is given up, and what else the machine has to do.
+/// From the last kill on: more than a minute until an intent is given up, and what else the machine
+/// has to do.
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Where the process dies.
@@ -117,7 +120,8 @@ impl Drill {
         self.fleet.restart(victim).await;
     }
 
-    /// Kills a process at this step. One that had gone on by the time it died counts as killed at random.
+    /// Kills a process at this step. One that had gone on by the time it died counts as killed at
+    /// random.
     async fn kill_at(&mut self, step: Step) {
         for _ in 0..TRIES {
             if self.kill_near(step).await {
@@ -133,7 +137,9 @@ impl Drill {
         let (run_id, victim, held) = match step {
             Step::Claiming if self.fleet.probe.is_postgres() => self.until_claim_is_held_up().await,
             Step::Claiming => self.until_caught_writing().await,
-            Step::Claimed | Step::AtCarrier | Step::Answered | Step::Recorded => self.until_at(step).await,
+            Step::Claimed | Step::AtCarrier | Step::Answered | Step::Recorded => {
+                self.until_at(step).await
+            }
         };
         let pid = self.fleet.server(victim).pid();
         self.fleet.kill(victim).await;
@@ -158,8 +164,8 @@ impl Drill {
         calls
     }
 
-    /// PostgreSQL: a claim that cannot write its intents. News of other runs may get in its way; then another run
-    /// is tried.
+    /// PostgreSQL: a claim that cannot write its intents. News of other runs may get in its way;
+    /// then another run is tried.
     async fn until_claim_is_held_up(&mut self) -> (String, usize, Option<Held>) {
         for _ in 0..TRIES {
             let held = self.fleet.probe.hold_calls().await;
@@ -173,12 +179,13 @@ impl Drill {
         panic!("no claim was held up");
     }
 
-    /// SQLite: stopped with the write lock in its hand at the time of a claim. There is no other writer, so nothing
-    /// can hold a claim up once it has begun.
+    /// SQLite: stopped with the write lock in its hand at the time of a claim. There is no other
+    /// writer, so nothing can hold a claim up once it has begun.
     async fn until_caught_writing(&mut self) -> (String, usize, Option<Held>) {
         for _ in 0..CATCHES_MAX {
             let starts = jiff::Timestamp::now() + Duration::from_millis(300);
-            let starts_at = Timestamp { seconds: starts.as_second(), nanos: starts.subsec_nanosecond() };
+            let starts_at =
+                Timestamp { seconds: starts.as_second(), nanos: starts.subsec_nanosecond() };
             let settings = pb::RunSettings { starts_at: Some(starts_at), ..settings() };
             let run_id = self.create(0, settings, 8).await;
             let probe = &self.fleet.probe;
@@ -200,7 +207,8 @@ impl Drill {
             let at_carrier = self.at_carrier();
             let pids: HashSet<u32> = calls.iter().map(Seen::pid).collect();
             let there = pids.into_iter().find(|pid| {
-                let of_one: Vec<Seen> = calls.iter().filter(|call| call.pid() == *pid).cloned().collect();
+                let of_one: Vec<Seen> =
+                    calls.iter().filter(|call| call.pid() == *pid).cloned().collect();
                 fits(step, &of_one, &at_carrier)
             });
             if let Some(process) = there.and_then(|pid| self.fleet.with_pid(pid)) {
@@ -215,7 +223,9 @@ impl Drill {
         let run_id = self.create(0, settings(), if step == Step::Claimed { 8 } else { 4 }).await;
         let before = if step == Step::Answered { Step::AtCarrier } else { step };
         let searching = self.until_somebody(before, &run_id);
-        let victim = timeout(PATIENCE, searching).await.unwrap_or_else(|_| panic!("nobody came to {step:?}"));
+        let victim = timeout(PATIENCE, searching)
+            .await
+            .unwrap_or_else(|_| panic!("nobody came to {step:?}"));
         if step != Step::Answered {
             return (run_id, victim, None);
         }
@@ -248,7 +258,8 @@ fn fits(step: Step, calls: &[Seen], at_carrier: &HashSet<String>) -> bool {
         // All of them: what was never sent would have to be waited for.
         Step::AtCarrier | Step::Answered => {
             !calls.is_empty()
-                && intents().filter(|call| at_carrier.contains(&call.call_id)).count() == calls.len()
+                && intents().filter(|call| at_carrier.contains(&call.call_id)).count()
+                    == calls.len()
         }
         Step::Recorded => !calls.is_empty() && calls.iter().all(|call| call.call_sid.is_some()),
     }

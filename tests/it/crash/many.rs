@@ -34,7 +34,10 @@ async fn three_workers_share_the_work_within_the_caps() {
     let fleet = three().await;
     let queue = fleet.queue(1);
     let narrow = pb::RunSettings { concurrency: 3, ..retrying() };
-    let runs = [create(&queue, retrying(), jobs(0..100)).await, create(&queue, narrow, jobs(100..160)).await];
+    let runs = [
+        create(&queue, retrying(), jobs(0..100)).await,
+        create(&queue, narrow, jobs(100..160)).await,
+    ];
     judge(&queue, &fleet.carrier, &runs, &CAPS, PATIENCE).await;
     let mut placed: HashMap<u32, usize> = HashMap::new();
     for run_id in &runs {
@@ -47,7 +50,8 @@ async fn three_workers_share_the_work_within_the_caps() {
     fleet.stop().await;
 }
 
-/// Whatever worker holds the run's intents: once the command returned, nothing of the run arrives any more.
+/// Whatever worker holds the run's intents: once the command returned, nothing of the run arrives
+/// any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_called_off_stays_off_with_three_workers() {
     let fleet = three().await;
@@ -77,8 +81,12 @@ async fn what_is_called_off_stays_off_with_three_workers() {
     }
     assert!([at_pause, at_cancel, at_stop].iter().all(|at| *at < 60), "too late to be a test");
 
-    // The others' slots go to the run that is left; by its end those called off would have dialed too.
-    until("the run that is left", async || state(&run(&queue, &runs[3]).await) == RunState::Completed).await;
+    // The others' slots go to the run that is left; by its end those called off would have dialed
+    // too.
+    until("the run that is left", async || {
+        state(&run(&queue, &runs[3]).await) == RunState::Completed
+    })
+    .await;
     assert_eq!((of(0), of(1), of(2), of(3)), (at_pause, at_cancel, at_stop, 60));
     let halted = run(&queue, &runs[0]).await;
     assert_eq!((state(&halted), counts(&halted).queued), (RunState::Paused, 60 - at_pause as i64));

@@ -22,7 +22,8 @@ const SETTINGS: &Settings = &[
     ("TWILIO__CALLS_PER_SECOND", "20"),
 ];
 const OUTAGE: Duration = Duration::from_secs(5);
-/// Calls whose callbacks were lost are asked about after a minute, intents given up after a little more.
+/// Calls whose callbacks were lost are asked about after a minute, intents given up after a little
+/// more.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 async fn until_healthy(fleet: &Fleet, wanted: ServingStatus) {
@@ -31,7 +32,8 @@ async fn until_healthy(fleet: &Fleet, wanted: ServingStatus) {
     }
 }
 
-/// Holds a claim up in the middle of its transaction. News may get in its way; then the next one is tried.
+/// Holds a claim up in the middle of its transaction. News may get in its way; then the next one is
+/// tried.
 async fn hold_a_claim_up(fleet: &Fleet) -> Held {
     const TRIES: usize = 10;
     for _ in 0..TRIES {
@@ -70,7 +72,8 @@ async fn a_database_that_goes_away_loses_nothing() {
     let at_return = fleet.carrier.creates().len();
     fleet.carrier.accepted(at_return + 5).await;
 
-    // Committed, but whoever asked for it does not know: claims nobody sends, news that is told twice.
+    // Committed, but whoever asked for it does not know: claims nobody sends, news that is told
+    // twice.
     proxy.lose_commits(4);
     until("commits to be lost", async || proxy.commits_to_lose() == 0).await;
     runs.push(create(&queue, settings(), jobs(150..250)).await);

@@ -55,17 +55,20 @@ impl Probe {
 
     /// The committed calls of a run.
     pub async fn calls(&self, run_id: &str) -> Vec<Seen> {
-        let sql = "SELECT CAST(call_id AS TEXT) AS call_id, state, call_sid, worker_id FROM call_log
+        let sql =
+            "SELECT CAST(call_id AS TEXT) AS call_id, state, call_sid, worker_id FROM call_log
              WHERE CAST(run_id AS TEXT) = $1";
         match self {
-            Self::Sqlite { patient, .. } => sqlx::query_as(sql).bind(run_id).fetch_all(patient).await,
+            Self::Sqlite { patient, .. } => {
+                sqlx::query_as(sql).bind(run_id).fetch_all(patient).await
+            }
             Self::Postgres(pool) => sqlx::query_as(sql).bind(run_id).fetch_all(pool).await,
         }
         .unwrap()
     }
 
-    /// From when on nobody else can write a call; what they read goes on. On PostgreSQL the claim gets as far as
-    /// its intents, and news as far as its calls; on SQLite neither begins.
+    /// From when on nobody else can write a call; what they read goes on. On PostgreSQL the claim
+    /// gets as far as its intents, and news as far as its calls; on SQLite neither begins.
     pub async fn hold_calls(&self) -> Held {
         match self {
             Self::Sqlite { patient, .. } => {
@@ -79,7 +82,8 @@ impl Probe {
         }
     }
 
-    /// PostgreSQL: which login waits for a lock in a statement that begins like this; none if nobody comes to wait.
+    /// PostgreSQL: which login waits for a lock in a statement that begins like this; none if
+    /// nobody comes to wait.
     pub async fn until_blocked(&self, statement: &str) -> Option<String> {
         const LOOKS: usize = 400;
         for _ in 0..LOOKS {
@@ -112,7 +116,8 @@ impl Probe {
         }
     }
 
-    /// PostgreSQL: a login of its own for a process, so that [`Probe::until_blocked`] can name it. SQLite: the same URL.
+    /// PostgreSQL: a login of its own for a process, so that [`Probe::until_blocked`] can name it.
+    /// SQLite: the same URL.
     pub async fn login(&self, url: &str, process: usize) -> String {
         let Self::Postgres(pool) = self else { return url.to_owned() };
         let mut url = Url::parse(url).unwrap();

@@ -69,7 +69,8 @@ impl Proxy {
         self.wire.is_cut.store(false, Ordering::SeqCst);
     }
 
-    /// The next `count` COMMITs are carried out, but whoever asked for them hears a reset instead of the answer.
+    /// The next `count` COMMITs are carried out, but whoever asked for them hears a reset instead
+    /// of the answer.
     pub fn lose_commits(&self, count: usize) {
         self.wire.commits.store(count, Ordering::SeqCst);
     }

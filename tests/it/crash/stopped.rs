@@ -1,4 +1,5 @@
-//! A worker that sleeps past its lease while others go on, and wakes up with its intents still in hand.
+//! A worker that sleeps past its lease while others go on, and wakes up with its intents still in
+//! hand.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use super::judge::{Caps, judge};
 use crate::support::TestDatabase;
 use crate::system::world::{call_id, create, jobs, list_calls, quick_carrier, settings, until};
 
-/// Three processes have twelve creates in hand at most. When the machine stalls they arrive together, and eleven turns
-/// take 550 ms.
+/// Three processes have twelve creates in hand at most. When the machine stalls they arrive
+/// together, and eleven turns take 550 ms.
 const TOLERANCE: Duration = Duration::from_millis(550);
 const CAPS: Caps = Caps { concurrent: 16, per_second: Some(20.0), tolerance: TOLERANCE };
 const SETTINGS: &Settings = &[
@@ -33,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(150);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sleeper_sends_nothing_that_is_too_old() {
-    let fleet = Fleet::start(TestDatabase::postgres().await, 3, quick_carrier(), SETTINGS, None).await;
+    let fleet =
+        Fleet::start(TestDatabase::postgres().await, 3, quick_carrier(), SETTINGS, None).await;
     let queue = fleet.queue(0);
     let run_id = create(&queue, settings(), jobs(0..LEADS)).await;
     // It hears no callbacks and answers no client, so that only its intents are missed.
@@ -46,7 +48,8 @@ async fn a_sleeper_sends_nothing_that_is_too_old() {
         let of_it = calls.into_iter().filter(|call| call.pid() == pid && call.state == state);
         of_it.map(|call| call.call_id).filter(|id| !at_carrier.contains(id)).collect::<Vec<_>>()
     };
-    // It may send them between the look and the signal; then it goes on, and is caught another time.
+    // It may send them between the look and the signal; then it goes on, and is caught another
+    // time.
     let mut catches = 0;
     loop {
         until("intents that wait", async || unsent("intent").await.len() >= IN_HAND).await;
@@ -72,11 +75,12 @@ async fn a_sleeper_sends_nothing_that_is_too_old() {
 
     judge(&queue, &fleet.carrier, std::slice::from_ref(&run_id), &CAPS, PATIENCE).await;
     let calls = list_calls(&queue, &run_id).await;
-    let with_code = |code: &str| calls.iter().filter(|call| call.error_code == code).collect::<Vec<_>>();
+    let with_code =
+        |code: &str| calls.iter().filter(|call| call.error_code == code).collect::<Vec<_>>();
     let withdrawn = with_code(WITHDRAWN);
     assert!(!withdrawn.is_empty() && withdrawn.iter().all(|call| in_hand.contains(&call.call_id)));
-    // No retries here, so nobody is called twice; those withdrawn are called once, later. A request that was on its
-    // way when the process was stopped may have come to nothing.
+    // No retries here, so nobody is called twice; those withdrawn are called once, later. A request
+    // that was on its way when the process was stopped may have come to nothing.
     let given_up = with_code(STALE_NO_CALL_SID);
     assert!(given_up.iter().all(|call| in_hand.contains(&call.call_id)));
     let ledger = fleet.carrier.simulator.ledger();

@@ -29,7 +29,11 @@ fn client(server: &Server) -> LeadsClient<Channel> {
 }
 
 fn person(n: usize) -> pb::LeadFacts {
-    pb::LeadFacts { phone: phone(n).expose().into(), name: format!("Person {n}"), ..Default::default() }
+    pb::LeadFacts {
+        phone: phone(n).expose().into(),
+        name: format!("Person {n}"),
+        ..Default::default()
+    }
 }
 
 async fn create(server: &Server, facts: pb::LeadFacts) -> pb::Lead {
@@ -43,7 +47,10 @@ async fn get(server: &Server, lead_id: &str) -> pb::Lead {
 }
 
 async fn update(server: &Server, request: pb::UpdateLeadRequest) -> Result<pb::Lead, Status> {
-    client(server).update_lead(with("one", request)).await.map(|answer| answer.into_inner().lead.unwrap())
+    client(server)
+        .update_lead(with("one", request))
+        .await
+        .map(|answer| answer.into_inner().lead.unwrap())
 }
 
 fn naming(paths: &[&str]) -> Option<FieldMask> {
@@ -57,9 +64,13 @@ fn attribute(name: &str, text: &str) -> Option<Struct> {
 
 async fn updates_say_what_is_wrong_and_write_nothing(test: TestStore) {
     let server = server(test).await;
-    let lead = create(&server, pb::LeadFacts { attributes: attribute("plan", "gold"), ..person(1) }).await;
-    let facts =
-        pb::LeadFacts { name: "Ann".into(), attributes: attribute("city", "Bonn"), ..Default::default() };
+    let lead =
+        create(&server, pb::LeadFacts { attributes: attribute("plan", "gold"), ..person(1) }).await;
+    let facts = pb::LeadFacts {
+        name: "Ann".into(),
+        attributes: attribute("city", "Bonn"),
+        ..Default::default()
+    };
     let request = |paths: &[&str], etag: &str| pb::UpdateLeadRequest {
         lead_id: lead.lead_id.clone(),
         lead: Some(facts.clone()),
@@ -69,7 +80,10 @@ async fn updates_say_what_is_wrong_and_write_nothing(test: TestStore) {
         ..Default::default()
     };
     let unknown = update(&server, request(&["name", "shoe_size"], "")).await.unwrap_err();
-    assert_eq!((unknown.code(), field(&unknown)), (Code::InvalidArgument, "update_mask.paths[1]".into()));
+    assert_eq!(
+        (unknown.code(), field(&unknown)),
+        (Code::InvalidArgument, "update_mask.paths[1]".into())
+    );
     let none = update(&server, request(&[], "")).await.unwrap_err();
     assert_eq!(field(&none), "update_mask");
     let stale = update(&server, request(&["name"], "999")).await.unwrap_err();
@@ -100,14 +114,24 @@ async fn updates_say_what_is_wrong_and_write_nothing(test: TestStore) {
     let stale = client(&server).delete_lead(with("one", stale)).await.unwrap_err();
     assert_eq!(stale.code(), Code::Aborted);
     let events = pb::ListLeadEventsRequest { lead_id: lead.lead_id.clone(), ..Default::default() };
-    let events = client(&server).list_lead_events(with("one", events)).await.unwrap().into_inner().events;
+    let events =
+        client(&server).list_lead_events(with("one", events)).await.unwrap().into_inner().events;
     let Some(pb::lead_event::Kind::Updated(last)) = &events[1].kind else { panic!("{events:?}") };
-    assert_eq!((last.fields.join(" ").as_str(), last.actor.as_str()), ("name attributes status", "one"));
-    let gone =
-        pb::DeleteLeadRequest { lead_id: lead.lead_id.clone(), etag: changed.etag, ..Default::default() };
+    assert_eq!(
+        (last.fields.join(" ").as_str(), last.actor.as_str()),
+        ("name attributes status", "one")
+    );
+    let gone = pb::DeleteLeadRequest {
+        lead_id: lead.lead_id.clone(),
+        etag: changed.etag,
+        ..Default::default()
+    };
     client(&server).delete_lead(with("one", gone)).await.unwrap();
     let again = pb::GetLeadRequest { lead_id: lead.lead_id };
-    assert_eq!(client(&server).get_lead(with("one", again)).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        client(&server).get_lead(with("one", again)).await.unwrap_err().code(),
+        Code::NotFound
+    );
 }
 
 async fn what_belongs_to_another_is_not_found(test: TestStore) {
@@ -116,29 +140,44 @@ async fn what_belongs_to_another_is_not_found(test: TestStore) {
     let id = || lead.lead_id.clone();
     let mut two = client(&server);
     let code = |refused: Status| refused.code();
-    let update =
-        pb::UpdateLeadRequest { lead_id: id(), update_mask: naming(&["name"]), ..Default::default() };
+    let update = pb::UpdateLeadRequest {
+        lead_id: id(),
+        update_mask: naming(&["name"]),
+        ..Default::default()
+    };
     assert_eq!(code(two.update_lead(with("two", update)).await.unwrap_err()), Code::NotFound);
     let delete = pb::DeleteLeadRequest { lead_id: id(), ..Default::default() };
     assert_eq!(code(two.delete_lead(with("two", delete)).await.unwrap_err()), Code::NotFound);
     let events = pb::ListLeadEventsRequest { lead_id: id(), ..Default::default() };
     assert_eq!(code(two.list_lead_events(with("two", events)).await.unwrap_err()), Code::NotFound);
     let call = pb::CreateLeadFromCallRequest { call_sid: format!("CA{:032}", 1) };
-    assert_eq!(code(two.create_lead_from_call(with("two", call)).await.unwrap_err()), Code::NotFound);
+    assert_eq!(
+        code(two.create_lead_from_call(with("two", call)).await.unwrap_err()),
+        Code::NotFound
+    );
     let nonsense = pb::CreateLeadFromCallRequest { call_sid: "CA1".into() };
-    assert_eq!(field(&two.create_lead_from_call(with("two", nonsense)).await.unwrap_err()), "call_sid");
-    let list = two.list_leads(with("two", pb::ListLeadsRequest::default())).await.unwrap().into_inner();
+    assert_eq!(
+        field(&two.create_lead_from_call(with("two", nonsense)).await.unwrap_err()),
+        "call_sid"
+    );
+    let list =
+        two.list_leads(with("two", pb::ListLeadsRequest::default())).await.unwrap().into_inner();
     assert!(list.leads.is_empty());
     assert!(export(&server, "two", pb::ExportLeadsRequest::default()).await.0.is_empty());
-    let tasks = server.queue().list_tasks(with("two", pb::ListTasksRequest::default())).await.unwrap();
+    let tasks =
+        server.queue().list_tasks(with("two", pb::ListTasksRequest::default())).await.unwrap();
     assert!(tasks.into_inner().tasks.is_empty());
     let task = pb::RetryTaskRequest { task_id: id() };
-    assert_eq!(code(server.queue().retry_task(with("two", task)).await.unwrap_err()), Code::NotFound);
+    assert_eq!(
+        code(server.queue().retry_task(with("two", task)).await.unwrap_err()),
+        Code::NotFound
+    );
     // The other's import of the same name and the same phone is its own.
     let imported = send(&server, "two", "a", vec![batch(0, vec![person(1)])]).await.unwrap();
     assert_eq!((imported.created_count, imported.updated_count), (1, 0));
     // A key that may only read leads of none.
-    let read_only = two.list_leads(with("reader", pb::ListLeadsRequest::default())).await.unwrap_err();
+    let read_only =
+        two.list_leads(with("reader", pb::ListLeadsRequest::default())).await.unwrap_err();
     assert_eq!(read_only.code(), Code::PermissionDenied);
 }
 
@@ -159,7 +198,10 @@ async fn send(
     batches: Vec<pb::ImportLeadsRequest>,
 ) -> Result<pb::ImportLeadsResponse, Status> {
     let messages = [vec![header(import_id)], batches].concat();
-    client(server).import_leads(with(key, tokio_stream::iter(messages))).await.map(|a| a.into_inner())
+    client(server)
+        .import_leads(with(key, tokio_stream::iter(messages)))
+        .await
+        .map(|a| a.into_inner())
 }
 
 async fn an_import_counts_and_names_what_it_refuses(test: TestStore) {
@@ -189,7 +231,8 @@ async fn an_import_counts_and_names_what_it_refuses(test: TestStore) {
         (vec![header("a"), batch(7, vec![])], "batch.leads"),
         (vec![header("")], "header.import_id"),
     ] {
-        let refused = client(&server).import_leads(with("one", tokio_stream::iter(parts))).await.unwrap_err();
+        let refused =
+            client(&server).import_leads(with("one", tokio_stream::iter(parts))).await.unwrap_err();
         assert_eq!((refused.code(), field(&refused)), (Code::InvalidArgument, wrong.into()));
     }
 }
@@ -224,7 +267,11 @@ async fn a_cut_import_goes_on(test: TestStore) {
 }
 
 /// All leads of an export, and the tokens of its pages.
-async fn export(server: &Server, key: &str, request: pb::ExportLeadsRequest) -> (Vec<pb::Lead>, Vec<String>) {
+async fn export(
+    server: &Server,
+    key: &str,
+    request: pb::ExportLeadsRequest,
+) -> (Vec<pb::Lead>, Vec<String>) {
     let mut stream = client(server).export_leads(with(key, request)).await.unwrap().into_inner();
     let (mut leads, mut tokens) = (Vec::new(), Vec::new());
     while let Some(page) = stream.message().await.unwrap() {
@@ -236,7 +283,8 @@ async fn export(server: &Server, key: &str, request: pb::ExportLeadsRequest) -> 
 
 async fn an_export_is_the_list(test: TestStore) {
     let server = server(test).await;
-    let batches = (0..3).map(|n| batch(n * 500, (n as usize * 500..).take(500).map(person).collect()));
+    let batches =
+        (0..3).map(|n| batch(n * 500, (n as usize * 500..).take(500).map(person).collect()));
     send(&server, "one", "a", batches.collect()).await.unwrap();
     let (leads, tokens) = export(&server, "one", pb::ExportLeadsRequest::default()).await;
     let phones: Vec<_> = leads.iter().map(|lead| lead.phone.clone()).collect();
@@ -251,9 +299,11 @@ async fn an_export_is_the_list(test: TestStore) {
     let other = pb::ExportLeadsRequest { filter: filter("x"), page_token: tokens[0].clone() };
     let refused = client(&server).export_leads(with("one", other)).await.unwrap_err();
     assert_eq!(field(&refused), "page_token");
-    let list = pb::ListLeadsRequest { page_size: 3, filter: filter("person 77"), ..Default::default() };
+    let list =
+        pb::ListLeadsRequest { page_size: 3, filter: filter("person 77"), ..Default::default() };
     let page = client(&server).list_leads(with("one", list.clone())).await.unwrap().into_inner();
-    let other = pb::ListLeadsRequest { page_token: page.next_page_token, filter: filter("x"), ..list };
+    let other =
+        pb::ListLeadsRequest { page_token: page.next_page_token, filter: filter("x"), ..list };
     let refused = client(&server).list_leads(with("one", other)).await.unwrap_err();
     assert_eq!(field(&refused), "page_token");
 }
@@ -262,22 +312,34 @@ async fn national_phones_take_the_nearest_region(test: TestStore) {
     let server = server(test).await;
     let national = |phone: &str| pb::LeadFacts { phone: phone.into(), ..Default::default() };
     let request = |facts| pb::CreateLeadRequest { lead: Some(facts), ..Default::default() };
-    let refused =
-        client(&server).create_lead(with("two", request(national("030 901820")))).await.unwrap_err();
+    let refused = client(&server)
+        .create_lead(with("two", request(national("030 901820"))))
+        .await
+        .unwrap_err();
     assert_eq!(field(&refused), "lead.phone");
     let tenant = server.test.store.tenant(&tenant_id("one")).await.unwrap();
     let german = Tenant { region: Some("DE".into()), ..tenant };
     server.test.store.put_tenant(&german).await.unwrap();
     assert_eq!(create(&server, national("030 901820")).await.phone, "+4930901820");
     let same =
-        create(&server, pb::LeadFacts { default_region: "DE".into(), ..national("(030) 90-1820") }).await;
-    let other =
-        create(&server, pb::LeadFacts { default_region: "US".into(), ..national("(212) 555-0123") }).await;
+        create(&server, pb::LeadFacts { default_region: "DE".into(), ..national("(030) 90-1820") })
+            .await;
+    let other = create(
+        &server,
+        pb::LeadFacts { default_region: "US".into(), ..national("(212) 555-0123") },
+    )
+    .await;
     assert_eq!((same.phone.as_str(), other.phone.as_str()), ("+4930901820", "+12125550123"));
     let who = Some(pb::new_job::Who::Lead(national("030 901820")));
     let job = pb::NewJob { who, ..Default::default() };
-    let run =
-        pb::CreateRunRequest { settings: Some(super::settings()), jobs: vec![job], ..Default::default() };
+    let run = pb::CreateRunRequest {
+        settings: Some(super::settings()),
+        jobs: vec![job],
+        ..Default::default()
+    };
     let created = server.queue().create_run(with("one", run)).await.unwrap().into_inner();
-    assert_eq!(created.results[0].lead_id, same.lead_id, "one phone is one lead, however it is written");
+    assert_eq!(
+        created.results[0].lead_id, same.lead_id,
+        "one phone is one lead, however it is written"
+    );
 }

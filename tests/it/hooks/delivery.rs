@@ -6,7 +6,8 @@ use std::time::Duration;
 use trunkline::grpc::pb;
 
 use super::{
-    Received, Receiver, create_lead, create_webhook, deliveries, hooking, set_enabled, test_webhook, webhook,
+    Received, Receiver, create_lead, create_webhook, deliveries, hooking, set_enabled,
+    test_webhook, webhook,
 };
 use crate::admin::{audited, client, make_key, make_tenant, tenant_settings};
 use crate::support::{TestDatabase, on_both_databases, phone};
@@ -43,13 +44,18 @@ async fn a_run_is_told_signed_and_in_order(database: TestDatabase) {
         assert!(told.is_signed_by(&secret) && !told.is_signed_by(&other), "{told:?}");
         assert_eq!(told.path, "/all");
         for n in 0..5 {
-            assert!(!told.body.contains(phone(n).expose().trim_start_matches('+')), "{}", told.body);
+            assert!(
+                !told.body.contains(phone(n).expose().trim_start_matches('+')),
+                "{}",
+                told.body
+            );
         }
     }
     let of_run: Vec<&Received> = received.iter().filter(|r| r.kind().starts_with("run.")).collect();
     let kinds: Vec<String> = of_run.iter().map(|r| r.kind()).collect();
     assert_eq!(kinds, ["run.created", "run.running", "run.completed"]);
-    let revisions: Vec<i64> = of_run.iter().map(|r| r.json()["data"]["revision"].as_i64().unwrap()).collect();
+    let revisions: Vec<i64> =
+        of_run.iter().map(|r| r.json()["data"]["revision"].as_i64().unwrap()).collect();
     assert!(revisions.is_sorted(), "{revisions:?}");
     assert!(of_run.iter().all(|r| r.json()["data"]["run_id"] == run_id.as_str()));
     let only: Vec<String> = ends.received().iter().map(Received::kind).collect();
@@ -65,10 +71,14 @@ async fn what_fails_is_repeated_and_what_follows_waits(database: TestDatabase) {
     let (id, _) = create_webhook(&world.client, &receiver.url("/"), &["run.*"]).await;
     let run_id = create(&world.queue(), settings(), jobs(0..2)).await;
     ended(&world.queue(), &run_id).await;
-    until("the end to be told", async || receiver.received().iter().any(|r| r.kind() == "run.completed"))
-        .await;
-    let seen: Vec<(String, u16)> = receiver.received().iter().map(|r| (r.kind(), r.status)).collect();
-    let expected = [("run.created", 500), ("run.created", 200), ("run.running", 200), ("run.completed", 200)];
+    until("the end to be told", async || {
+        receiver.received().iter().any(|r| r.kind() == "run.completed")
+    })
+    .await;
+    let seen: Vec<(String, u16)> =
+        receiver.received().iter().map(|r| (r.kind(), r.status)).collect();
+    let expected =
+        [("run.created", 500), ("run.created", 200), ("run.running", 200), ("run.completed", 200)];
     assert_eq!(seen, expected.map(|(kind, status)| (kind.to_owned(), status)));
     let received = receiver.received();
     assert_eq!(received[0].id, received[1].id, "receivers know a repetition by its id");
@@ -98,7 +108,10 @@ async fn long_failure_disables_and_enabling_goes_on(database: TestDatabase) {
     assert!(state().await.failing_since_time.is_some());
     let entries = audited(&world, "acme", "DisableWebhook").await;
     assert_eq!(entries.len(), 1);
-    assert_eq!((entries[0].actor.as_str(), entries[0].subject.clone()), ("system", format!("webhook {id}")));
+    assert_eq!(
+        (entries[0].actor.as_str(), entries[0].subject.clone()),
+        ("system", format!("webhook {id}"))
+    );
     // What happens while it is disabled is not kept for it; what waited goes on.
     create_lead(&world.client, 2).await;
     receiver.answer(&[], 200);
@@ -137,9 +150,20 @@ async fn secrets_rotate_and_deliveries_are_sent_again(database: TestDatabase) {
     let (id, old) = create_webhook(&world.client, &receiver.url("/"), &["lead.created"]).await;
     let rotate = async |hours: i64| {
         let keep_old = Some(prost_types::Duration { seconds: hours * 3_600, nanos: 0 });
-        let request =
-            pb::RotateWebhookSecretRequest { webhook_id: id.clone(), keep_old, ..Default::default() };
-        world.client.webhooks.clone().rotate_webhook_secret(request).await.unwrap().into_inner().secret
+        let request = pb::RotateWebhookSecretRequest {
+            webhook_id: id.clone(),
+            keep_old,
+            ..Default::default()
+        };
+        world
+            .client
+            .webhooks
+            .clone()
+            .rotate_webhook_secret(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .secret
     };
     let new = rotate(1).await;
     create_lead(&world.client, 1).await;
@@ -196,7 +220,11 @@ async fn a_slow_receiver_holds_up_nobody_else(database: TestDatabase) {
     create_lead(&other, 50).await;
     until("the other tenant to be told", async || quick.received().len() == 1).await;
     // Bounded at the slow one, and not one of its rounds was over when the other was told.
-    assert!(by_path(slow.received()).values().all(|sent| *sent <= 16), "{:?}", by_path(slow.received()));
+    assert!(
+        by_path(slow.received()).values().all(|sent| *sent <= 16),
+        "{:?}",
+        by_path(slow.received())
+    );
     world.stop().await;
 }
 

@@ -89,7 +89,8 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let behavior = Behavior { always: 204, ..Behavior::default() };
-        let receiver = Self { origin, received: Arc::default(), behavior: Arc::new(Mutex::new(behavior)) };
+        let receiver =
+            Self { origin, received: Arc::default(), behavior: Arc::new(Mutex::new(behavior)) };
         let app = axum::Router::new().fallback(receive).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         receiver
@@ -121,7 +122,8 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let header = |name: &str| headers.get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+    let header =
+        |name: &str| headers.get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
     let (status, delay) = {
         let mut behavior = receiver.behavior.lock().unwrap();
         (behavior.first.pop_front().unwrap_or(behavior.always), behavior.delay)
@@ -147,7 +149,8 @@ async fn receive(
 /// An endpoint of the client's tenant: its id and its secret.
 pub async fn create_webhook(client: &Client, url: &str, event_types: &[&str]) -> (String, String) {
     let event_types = event_types.iter().map(|kind| (*kind).to_owned()).collect();
-    let settings = Some(pb::WebhookSettings { url: url.into(), event_types, description: String::new() });
+    let settings =
+        Some(pb::WebhookSettings { url: url.into(), event_types, description: String::new() });
     let request = pb::CreateWebhookRequest { settings, ..Default::default() };
     let made = client.webhooks.clone().create_webhook(request).await.unwrap().into_inner();
     assert!(made.secret.starts_with("whsec_"));
@@ -160,13 +163,17 @@ pub async fn webhook(client: &Client, id: &str) -> pb::Webhook {
 }
 
 pub async fn deliveries(client: &Client, id: &str) -> Vec<pb::WebhookDelivery> {
-    let request =
-        pb::ListWebhookDeliveriesRequest { webhook_id: id.into(), page_size: 1_000, ..Default::default() };
+    let request = pb::ListWebhookDeliveriesRequest {
+        webhook_id: id.into(),
+        page_size: 1_000,
+        ..Default::default()
+    };
     client.webhooks.clone().list_webhook_deliveries(request).await.unwrap().into_inner().deliveries
 }
 
 pub async fn create_lead(client: &Client, n: usize) -> String {
-    let lead = pb::LeadFacts { phone: crate::support::phone(n).expose().into(), ..Default::default() };
+    let lead =
+        pb::LeadFacts { phone: crate::support::phone(n).expose().into(), ..Default::default() };
     let request = pb::CreateLeadRequest { lead: Some(lead), ..Default::default() };
     client.leads.clone().create_lead(request).await.unwrap().into_inner().lead.unwrap().lead_id
 }

@@ -52,13 +52,19 @@ async fn nothing_inside_is_called(database: TestDatabase) {
     // A name says nothing; what it leads to is looked at when it is called.
     let (id, _) = create_webhook(&world.client, &format!("https://localhost:{port}/"), &[]).await;
     let test = test_webhook(&world.client, &id).await;
-    assert_eq!((test.status_code, test.error.as_str()), (0, "its host is not on the public internet"));
+    assert_eq!(
+        (test.status_code, test.error.as_str()),
+        (0, "its host is not on the public internet")
+    );
     create_lead(&world.client, 1).await;
     until("the delivery to be tried", async || {
         deliveries(&world.client, &id).await.iter().any(|d| d.attempts > 0)
     })
     .await;
-    assert_eq!(deliveries(&world.client, &id).await[0].last_error, "its host is not on the public internet");
+    assert_eq!(
+        deliveries(&world.client, &id).await[0].last_error,
+        "its host is not on the public internet"
+    );
     assert!(receiver.received().is_empty(), "{:?}", receiver.received());
     world.stop().await;
 }
@@ -78,6 +84,10 @@ async fn redirects_are_not_followed_and_patience_ends(database: TestDatabase) {
     let test = test_webhook(&world.client, &id).await;
     let latency = test.latency.unwrap();
     assert_eq!(test.status_code, 0);
-    assert!(!test.error.is_empty() && (2..10).contains(&latency.seconds), "{} after {latency:?}", test.error);
+    assert!(
+        !test.error.is_empty() && (2..10).contains(&latency.seconds),
+        "{} after {latency:?}",
+        test.error
+    );
     world.stop().await;
 }

@@ -8,8 +8,8 @@ use trunkline::domain::task::{Lane, TaskState};
 use trunkline::domain::webhook::{ATTEMPTS_MAX, Answer, DeliveryState, WebhookField, WebhookState};
 use trunkline::domain::{TenantId, WebhookId};
 use trunkline::store::{
-    Admin as _, DeliveryTried, Engine, Error, Hooks as _, Keyring, Page, ROUND_MAX, Round, Store as _, Task,
-    Wake, WebhookPatch, WebhookSettings,
+    Admin as _, DeliveryTried, Engine, Error, Hooks as _, Keyring, Page, ROUND_MAX, Round,
+    Store as _, Task, Wake, WebhookPatch, WebhookSettings,
 };
 
 use crate::support::raw::Raw;
@@ -91,7 +91,8 @@ async fn who_has_no_endpoint_is_told_nothing(database: TestDatabase) {
     // SQLite has one server.
     if let Ok(without) = without {
         let settings = store.webhook(&tenant, id).await.unwrap().settings;
-        let refused = without.create_webhook(&tenant, settings, "x".into(), None).await.unwrap_err();
+        let refused =
+            without.create_webhook(&tenant, settings, "x".into(), None).await.unwrap_err();
         assert!(matches!(refused, Error::NoMasterKey));
     }
 }
@@ -104,12 +105,19 @@ async fn one_subject_goes_in_order_and_a_dead_one_makes_way(database: TestDataba
     lead(&store, &tenant, 2).await;
     let kinds = |round: &Round| -> Vec<String> {
         let kind = |body: &str| {
-            serde_json::from_str::<serde_json::Value>(body).unwrap()["type"].as_str().unwrap().to_owned()
+            serde_json::from_str::<serde_json::Value>(body).unwrap()["type"]
+                .as_str()
+                .unwrap()
+                .to_owned()
         };
         round.due.iter().map(|due| kind(&due.body)).collect()
     };
     let (task, round_one) = round(&store).await;
-    assert_eq!(kinds(&round_one), ["lead.created", "lead.created"], "the deletion waits for its creation");
+    assert_eq!(
+        kinds(&round_one),
+        ["lead.created", "lead.created"],
+        "the deletion waits for its creation"
+    );
     // The first is given up, the second taken.
     let mut tried = tried(&round_one, Answer::Status(200));
     (tried[0].attempt, tried[0].answer) = (ATTEMPTS_MAX, Answer::Status(500));
@@ -119,12 +127,24 @@ async fn one_subject_goes_in_order_and_a_dead_one_makes_way(database: TestDataba
     assert_eq!(kinds(&round_two), ["lead.deleted"]);
     // It fails and is put off; nothing is to be done meanwhile.
     store
-        .end_round(&task, round_two.target.revision, self::tried(&round_two, Answer::None), DAY, 0.5)
+        .end_round(
+            &task,
+            round_two.target.revision,
+            self::tried(&round_two, Answer::None),
+            DAY,
+            0.5,
+        )
         .await
         .unwrap();
     assert!(claim(&store).await.is_empty());
-    let states: Vec<_> =
-        store.list_deliveries(&tenant, id, &[], PAGE).await.unwrap().items.iter().map(|d| d.state).collect();
+    let states: Vec<_> = store
+        .list_deliveries(&tenant, id, &[], PAGE)
+        .await
+        .unwrap()
+        .items
+        .iter()
+        .map(|d| d.state)
+        .collect();
     assert_eq!(states, [DeliveryState::Dead, DeliveryState::Queued, DeliveryState::Delivered]);
     let view = store.webhook(&tenant, id).await.unwrap();
     assert!(view.failing_since.is_some() && view.state == WebhookState::Enabled);
@@ -208,7 +228,8 @@ async fn an_endpoint_that_moved_is_not_judged_by_its_old_server(database: TestDa
         url: "https://new.example.com/".into(),
         ..store.webhook(&tenant, id).await.unwrap().settings
     };
-    let patch = WebhookPatch { settings, enabled: true, fields: vec![WebhookField::Url], revision: None };
+    let patch =
+        WebhookPatch { settings, enabled: true, fields: vec![WebhookField::Url], revision: None };
     store.update_webhook(&tenant, id, patch, None).await.unwrap();
     let gone = tried(&one, Answer::Status(410));
     let end = store.end_round(&task, one.target.revision, gone.clone(), DAY, 0.5).await.unwrap();
@@ -220,7 +241,9 @@ async fn an_endpoint_that_moved_is_not_judged_by_its_old_server(database: TestDa
     store.redeliver(&tenant, id, delivery).await.unwrap();
     let (task, two) = round(&store).await;
     assert_eq!(two.target.url, "https://new.example.com/");
-    let end = store.end_round(&task, two.target.revision, tried(&two, Answer::Status(410)), DAY, 0.5).await;
+    let end = store
+        .end_round(&task, two.target.revision, tried(&two, Answer::Status(410)), DAY, 0.5)
+        .await;
     assert!(end.unwrap().disabled.is_some());
 }
 
@@ -231,9 +254,10 @@ async fn no_more_than_ten_even_at_once(database: TestDatabase) {
         endpoint(&store, &tenant, &[]).await;
     }
     let settings = store.list_webhooks(&tenant, PAGE).await.unwrap().items.remove(0).settings;
-    let made = futures_util::future::join_all(
-        (0..8).map(|_| store.create_webhook(&tenant, settings.clone(), "whsec_c2VjcmV0".into(), None)),
-    );
+    let made =
+        futures_util::future::join_all((0..8).map(|_| {
+            store.create_webhook(&tenant, settings.clone(), "whsec_c2VjcmV0".into(), None)
+        }));
     assert_eq!(made.await.iter().filter(|made| made.is_ok()).count(), 1);
 }
 
@@ -253,8 +277,11 @@ async fn a_deleted_endpoint_leaves_nothing(database: TestDatabase) {
     for _ in 0..10 {
         endpoint(&store, &tenant, &[]).await;
     }
-    let settings =
-        WebhookSettings { url: "https://x.example".into(), event_types: vec![], description: String::new() };
+    let settings = WebhookSettings {
+        url: "https://x.example".into(),
+        event_types: vec![],
+        description: String::new(),
+    };
     let full = store.create_webhook(&tenant, settings, "whsec_c2VjcmV0".into(), None).await;
     assert!(matches!(full, Err(Error::Invalid(_))));
 }
@@ -269,12 +296,16 @@ async fn secrets_are_sealed_for_their_row_and_resealed(database: TestDatabase) {
     assert_eq!(secrets(&store).await, ["whsec_c2VjcmV0"]);
     store.rotate_webhook_secret(&tenant, id, "whsec_bmV3".into(), DAY, None).await.unwrap();
     assert_eq!(secrets(&store).await, ["whsec_bmV3", "whsec_c2VjcmV0"]);
-    store.rotate_webhook_secret(&tenant, id, "whsec_bmV3ZXI=".into(), Duration::ZERO, None).await.unwrap();
-    assert_eq!(secrets(&store).await, ["whsec_bmV3ZXI="], "the old one has ended");
-    drop(store);
-    let both = Engine::open_with(&database.url, ring(&format!("{},{}", key("b", '2'), key("a", '1'))))
+    store
+        .rotate_webhook_secret(&tenant, id, "whsec_bmV3ZXI=".into(), Duration::ZERO, None)
         .await
         .unwrap();
+    assert_eq!(secrets(&store).await, ["whsec_bmV3ZXI="], "the old one has ended");
+    drop(store);
+    let both =
+        Engine::open_with(&database.url, ring(&format!("{},{}", key("b", '2'), key("a", '1'))))
+            .await
+            .unwrap();
     assert_eq!(both.reseal_accounts().await.unwrap().resealed, 1);
     drop(both);
     let new = Engine::open_with(&database.url, ring(&key("b", '2'))).await.unwrap();

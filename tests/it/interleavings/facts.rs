@@ -72,7 +72,8 @@ impl Facts {
     pub async fn read(raw: &mut Raw, tenants: &str, known: &BTreeMap<String, Replica>) -> Self {
         raw.begin_snapshot().await;
         let mut facts = Self::default();
-        let sql = "SELECT tenant_id, CAST(max_concurrent_calls AS TEXT) FROM tenants WHERE tenant_id IN";
+        let sql =
+            "SELECT tenant_id, CAST(max_concurrent_calls AS TEXT) FROM tenants WHERE tenant_id IN";
         for row in raw.rows(&format!("{sql} ({tenants})")).await {
             facts.limits.insert(row[0].clone(), int(&row[1]));
         }
@@ -94,7 +95,9 @@ impl Facts {
                        CAST(attempt AS TEXT), state, call_sid, phone_to FROM call_log WHERE tenant_id IN";
         for row in raw.rows(&format!("{sql} ({tenants})")).await {
             let [id, tenant, run, job, attempt, state, sid, phone] = row.try_into().unwrap();
-            facts.calls.insert(id, Call { tenant, run, job, attempt: int(&attempt), state, sid, phone });
+            facts
+                .calls
+                .insert(id, Call { tenant, run, job, attempt: int(&attempt), state, sid, phone });
         }
         facts.read_log(raw, tenants, known).await;
         raw.end_snapshot().await;
@@ -102,7 +105,8 @@ impl Facts {
     }
 
     async fn read_runs(&mut self, raw: &mut Raw, tenants: &str) {
-        let counts: Vec<_> = JOB_STATES.iter().map(|state| format!("CAST({state} AS TEXT)")).collect();
+        let counts: Vec<_> =
+            JOB_STATES.iter().map(|state| format!("CAST({state} AS TEXT)")).collect();
         let sql = format!(
             "SELECT CAST(run_id AS TEXT), state, CAST(revision AS TEXT), CAST(concurrency AS TEXT),
                  CAST(ended_at AS TEXT), CASE WHEN sealed THEN 'yes' END, outcomes, CAST(jobs_total AS TEXT), {}
@@ -141,7 +145,8 @@ impl Facts {
         }
     }
 
-    /// Every invariant of one state, given the one before and how many calls anybody asked to allow since.
+    /// Every invariant of one state, given the one before and how many calls anybody asked to allow
+    /// since.
     pub fn check(
         &self,
         before: &Self,
@@ -154,7 +159,9 @@ impl Facts {
         self.calls_fit_jobs()?;
         for (run, revision, progress, events) in &self.log {
             let replica = known.entry(run.clone()).or_default();
-            replica.take(*revision, progress, events).map_err(|why| format!("log of {run}: {why}"))?;
+            replica
+                .take(*revision, progress, events)
+                .map_err(|why| format!("log of {run}: {why}"))?;
         }
         for (id, run) in &self.runs {
             let replica = known.get(id).ok_or_else(|| format!("run {id} has no log"))?;
@@ -175,13 +182,16 @@ impl Facts {
     }
 
     fn live(&self, counts: impl Fn(&Call) -> bool) -> i64 {
-        i64::try_from(self.calls.values().filter(|call| call.is_live() && counts(call)).count()).unwrap()
+        i64::try_from(self.calls.values().filter(|call| call.is_live() && counts(call)).count())
+            .unwrap()
     }
 
-    /// Invariant 3. A limit that was lowered ends no call; above it, live calls may only become fewer.
+    /// Invariant 3. A limit that was lowered ends no call; above it, live calls may only become
+    /// fewer.
     fn concurrency(&self, before: &Self, asked: i64) -> Result<(), String> {
         for (tenant, limit) in &self.limits {
-            let (live, was) = (self.live(|c| c.tenant == *tenant), before.live(|c| c.tenant == *tenant));
+            let (live, was) =
+                (self.live(|c| c.tenant == *tenant), before.live(|c| c.tenant == *tenant));
             let allowed = limit.max(before.limits.get(tenant).unwrap_or(&0));
             if live > *allowed.max(&was.max(asked)) {
                 return Err(format!("tenant {tenant} has {live} live calls, allowed {allowed}"));
@@ -210,7 +220,10 @@ impl Facts {
                 }
             }
             if counts != run.counts || counts.iter().sum::<i64>() != run.total {
-                return Err(format!("run {id} counts {:?} of {}, has {counts:?}", run.counts, run.total));
+                return Err(format!(
+                    "run {id} counts {:?} of {}, has {counts:?}",
+                    run.counts, run.total
+                ));
             }
             let counted: BTreeMap<_, _> = run.outcomes.iter().filter(|(_, n)| **n != 0).collect();
             if counted != outcomes.iter().collect() {
@@ -224,7 +237,9 @@ impl Facts {
             .jobs
             .iter()
             .filter(|(_, job)| job.state == "queued")
-            .map(|(id, job)| (job.run.clone(), job.place.0.clone(), job.place.1.clone(), id.clone()))
+            .map(|(id, job)| {
+                (job.run.clone(), job.place.0.clone(), job.place.1.clone(), id.clone())
+            })
             .collect();
         if queued != self.ready {
             let differ: Vec<_> = queued.symmetric_difference(&self.ready).collect();
@@ -239,8 +254,15 @@ impl Facts {
         let mut carried = BTreeSet::new();
         for (id, call) in self.calls.iter().filter(|(_, call)| call.is_live()) {
             match self.jobs.get(&call.job) {
-                Some(job) if in_flight(job) && job.attempt == call.attempt => carried.insert(&call.job),
-                _ => return Err(format!("call {id} is {} and its job is not in flight", call.state)),
+                Some(job) if in_flight(job) && job.attempt == call.attempt => {
+                    carried.insert(&call.job)
+                }
+                _ => {
+                    return Err(format!(
+                        "call {id} is {} and its job is not in flight",
+                        call.state
+                    ));
+                }
             };
         }
         match self.jobs.iter().find(|(id, job)| in_flight(job) && !carried.contains(id)) {

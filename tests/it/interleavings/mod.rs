@@ -1,11 +1,12 @@
 //! Invariants 2, 3, 5 and 9 at every commit, whatever happens in whatever order.
 //!
-//! A case is a list of steps. The operations of one step run at the same time, on PostgreSQL in two processes'
-//! stores. Every committed state that the checker can catch meanwhile, and the one after each step, is read with SQL
-//! of the test's own and held against the invariants; at last every job has to end.
+//! A case is a list of steps. The operations of one step run at the same time, on PostgreSQL in two
+//! processes' stores. Every committed state that the checker can catch meanwhile, and the one after
+//! each step, is read with SQL of the test's own and held against the invariants; at last every job
+//! has to end.
 //!
-//! A failure prints the seed and the smallest list of steps that still fails. `INTERLEAVINGS_SEED` repeats it,
-//! `INTERLEAVINGS_CASES` runs more.
+//! A failure prints the seed and the smallest list of steps that still fails. `INTERLEAVINGS_SEED`
+//! repeats it, `INTERLEAVINGS_CASES` runs more.
 
 mod facts;
 mod ops;
@@ -33,11 +34,14 @@ fn on_postgres() {
 }
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
-    std::env::var(name).ok().map(|text| text.parse().ok().unwrap_or_else(|| panic!("{name} is no number")))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().ok().unwrap_or_else(|| panic!("{name} is no number")))
 }
 
 fn hold(processes: usize, database: impl Future<Output = TestDatabase>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let stores = runtime.block_on(async { Stores::open(database.await, processes).await });
     let seed: u64 = setting("INTERLEAVINGS_SEED").unwrap_or_else(rand::random);
     let mut bytes = [0; 32];
@@ -48,7 +52,8 @@ fn hold(processes: usize, database: impl Future<Output = TestDatabase>) {
         failure_persistence: None,
         ..Config::default()
     };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
     let outcome = runner.run(&ops::steps(), |steps| {
         runtime.block_on(world::live_through(&stores, &steps)).map_err(TestCaseError::fail)
     });

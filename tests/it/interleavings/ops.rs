@@ -1,4 +1,5 @@
-//! What can happen, and how it is drawn. Numbers stand for things that exist by then, modulo how many there are.
+//! What can happen, and how it is drawn. Numbers stand for things that exist by then, modulo how
+//! many there are.
 
 use proptest::prelude::*;
 use trunkline::domain::call::{AnsweredBy, CarrierStatus, RejectClass};
@@ -116,8 +117,9 @@ pub enum Piece {
 
 pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Something to work on from the first step.
-    let begin = (create(), create())
-        .prop_map(|(a, b)| vec![Step { time: None, ops: vec![a] }, Step { time: None, ops: vec![b] }]);
+    let begin = (create(), create()).prop_map(|(a, b)| {
+        vec![Step { time: None, ops: vec![a] }, Step { time: None, ops: vec![b] }]
+    });
     (begin, prop::collection::vec(step(), 8..32)).prop_map(|(mut steps, more)| {
         steps.extend(more);
         steps
@@ -161,8 +163,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn create() -> impl Strategy<Value = Op> {
-    (any::<u8>(), 1..5u32, 1..4u32, 1..4u32, phones(), prop::bool::weighted(0.8), any::<bool>()).prop_map(
-        |(tenant, concurrency, weight, attempts, jobs, start, seal)| Op::Create {
+    (any::<u8>(), 1..5u32, 1..4u32, 1..4u32, phones(), prop::bool::weighted(0.8), any::<bool>())
+        .prop_map(|(tenant, concurrency, weight, attempts, jobs, start, seal)| Op::Create {
             tenant,
             concurrency,
             weight,
@@ -170,8 +172,7 @@ fn create() -> impl Strategy<Value = Op> {
             jobs,
             start,
             seal,
-        },
-    )
+        })
 }
 
 /// Few people, so that runs want the same.

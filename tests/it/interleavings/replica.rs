@@ -1,5 +1,5 @@
-//! Invariant 9: whoever replays a run's log from its first revision on sees every revision once and arrives at what
-//! the rows say.
+//! Invariant 9: whoever replays a run's log from its first revision on sees every revision once and
+//! arrives at what the rows say.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,9 @@ impl Replica {
             let told = progress["counts"][state].as_i64();
             let (told, seen) = (told.unwrap_or(-1), counts.get(state).copied().unwrap_or(0));
             if told != seen {
-                return Err(format!("revision {revision} says {told} {state}, its events say {seen}"));
+                return Err(format!(
+                    "revision {revision} says {told} {state}, its events say {seen}"
+                ));
             }
         }
         if progress["state"] != self.state.as_str() {
@@ -72,8 +74,8 @@ impl Replica {
                     return Err(format!("{event} where it was {}", self.state));
                 }
                 self.state = text(event, "to");
-                self.ended =
-                    ["completed", "canceled", "stopped", "failed", "expired"].contains(&self.state.as_str());
+                self.ended = ["completed", "canceled", "stopped", "failed", "expired"]
+                    .contains(&self.state.as_str());
             }
             "run_sealed" => self.sealed = true,
             "jobs_added" => self.total += event["count"].as_i64().unwrap_or_default(),
@@ -87,7 +89,8 @@ impl Replica {
                 self.calls.insert(text(event, "call_id"), call);
             }
             "run_updated" | "orphan_call" => {}
-            // The clock alone can leave a run that is over, or a hint that is behind, until somebody looks.
+            // The clock alone can leave a run that is over, or a hint that is behind, until
+            // somebody looks.
             "repaired" if ["settled", "hints"].contains(&text(event, "repair").as_str()) => {}
             // Nothing here breaks anything else, so there is nothing else to repair.
             _ => return Err(format!("unexpected: {event}")),
@@ -108,14 +111,23 @@ impl Replica {
             let never_moved = ("queued".to_owned(), 0, String::new());
             let told = self.jobs.get(job_id).unwrap_or(&never_moved);
             if *told != (job.state.clone(), job.attempt, job.outcome.clone()) {
-                return Err(format!("the log says {told:?} of job {job_id}, the row is {}", job.state));
+                return Err(format!(
+                    "the log says {told:?} of job {job_id}, the row is {}",
+                    job.state
+                ));
             }
         }
         for (call_id, call) in facts.calls.iter().filter(|(_, call)| call.run == *id) {
-            let told = self.calls.get(call_id).ok_or_else(|| format!("call {call_id} is not in the log"))?;
+            let told = self
+                .calls
+                .get(call_id)
+                .ok_or_else(|| format!("call {call_id} is not in the log"))?;
             // News that comes after a run's end changes the call's row alone.
             if !run.ended && *told != (call.state.clone(), call.sid.clone()) {
-                return Err(format!("the log says {told:?} of call {call_id}, the row is {}", call.state));
+                return Err(format!(
+                    "the log says {told:?} of call {call_id}, the row is {}",
+                    call.state
+                ));
             }
         }
         Ok(())

@@ -26,7 +26,8 @@ use crate::support::raw::Raw;
 use crate::support::{TestDatabase, job, make_tenant, new_run, settings, worker};
 
 const FAST: f64 = 10_000.0;
-/// A case whose jobs have not all ended by then, with the carrier answering everything, never ends them.
+/// A case whose jobs have not all ended by then, with the carrier answering everything, never ends
+/// them.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The stores of a test, one for each process; every case has tenants of its own in them.
@@ -96,7 +97,8 @@ struct Watcher {
 
 impl Watcher {
     async fn begin(stores: &Stores, world: &World<'_>) -> Self {
-        let tenants: Vec<String> = world.tenants.iter().map(|tenant| format!("'{tenant}'")).collect();
+        let tenants: Vec<String> =
+            world.tenants.iter().map(|tenant| format!("'{tenant}'")).collect();
         Self {
             raw: Raw::connect(&stores.database.url).await,
             tenants: tenants.join(", "),
@@ -142,7 +144,9 @@ fn news(call: CallId, piece: &Piece) -> (CallId, News) {
         Piece::Submitted => News::Submitted { sid: sid(call) },
         // A name of a call that is nobody's.
         Piece::OtherSid => News::Submitted { sid: sid(CallId(uuid::Uuid::now_v7())) },
-        Piece::Rejected(class) => News::Rejected { class: *class, code: "1".into(), message: message() },
+        Piece::Rejected(class) => {
+            News::Rejected { class: *class, code: "1".into(), message: message() }
+        }
         Piece::NotSent => News::NotSent { code: NOT_SENT, message: message() },
         Piece::Lost => News::Lost { message: message() },
         Piece::Status(status, sequence) => News::Status {
@@ -153,7 +157,9 @@ fn news(call: CallId, piece: &Piece) -> (CallId, News) {
             answered_by: None,
             error_code: None,
         },
-        Piece::AnsweredBy(answered_by) => News::AnsweredBy { sid: sid(call), answered_by: *answered_by },
+        Piece::AnsweredBy(answered_by) => {
+            News::AnsweredBy { sid: sid(call), answered_by: *answered_by }
+        }
         Piece::Gone => News::Presumed { code: GONE_AT_CARRIER, message: message() },
     };
     (call, news)
@@ -187,7 +193,8 @@ impl<'a> World<'a> {
 
     /// Moves what waits for the clock instead of the clock.
     async fn pass(&self, raw: &mut Raw, time: &Time) {
-        // Later than whatever has been claimed by its time so far, on a clock of milliseconds as well.
+        // Later than whatever has been claimed by its time so far, on a clock of milliseconds as
+        // well.
         tokio::time::sleep(Duration::from_millis(2)).await;
         let now = self.stores.processes[0].now().await.unwrap().0;
         let run = |number| pick(&self.made.lock().unwrap().runs, number);
@@ -200,14 +207,16 @@ impl<'a> World<'a> {
                 };
                 for tenant in self.tenants.iter().map(TenantId::as_str) {
                     raw.execute(&due("ready_jobs", "eligible_at", tenant)).await;
-                    raw.execute(&(due("jobs", "eligible_at", tenant) + " AND state = 'queued'")).await;
+                    raw.execute(&(due("jobs", "eligible_at", tenant) + " AND state = 'queued'"))
+                        .await;
                     raw.execute(&due("runs", "claimable_at", tenant)).await;
                     raw.execute(&due("call_log", "check_at", tenant)).await;
                 }
             }
             Time::Expiry(number) => {
                 if let Some((_, run)) = run(*number) {
-                    let expire = format!("UPDATE runs SET expires_at = {now} WHERE run_id = '{run}'");
+                    let expire =
+                        format!("UPDATE runs SET expires_at = {now} WHERE run_id = '{run}'");
                     raw.execute(&format!("{expire} AND expires_at > {now}")).await;
                 }
             }
@@ -259,7 +268,9 @@ impl<'a> World<'a> {
                 let Some((tenant, run)) = run(*number) else { return Ok(()) };
                 self.retry(store, &tenant, run).await
             }
-            Op::Claim { tenant, worker, max } => self.claim(store, self.tenant(*tenant), *worker, *max).await,
+            Op::Claim { tenant, worker, max } => {
+                self.claim(store, self.tenant(*tenant), *worker, *max).await
+            }
             Op::News { tenant, news: pieces } => {
                 let tenant = self.tenant(*tenant);
                 let calls = self.calls_of(tenant);
@@ -270,7 +281,9 @@ impl<'a> World<'a> {
                 expected(store.apply(tenant, &batch).await).map(drop)
             }
             Op::Foreign { call, piece } => self.foreign(store, *call, piece).await,
-            Op::LoseIntents => expected(store.lose_abandoned_intents(Duration::ZERO).await).map(drop),
+            Op::LoseIntents => {
+                expected(store.lose_abandoned_intents(Duration::ZERO).await).map(drop)
+            }
             Op::PresumeStale => expected(store.presume_stale(Duration::ZERO).await).map(drop),
             Op::LookUp { found } => look_up(store, *found).await,
             Op::HangUps => expected(store.take_hangups(100).await).map(drop),
@@ -290,11 +303,18 @@ impl<'a> World<'a> {
         };
         let retry = RetryPolicy {
             max_attempts: *attempts,
-            on: vec![RetryOn::Busy, RetryOn::NoAnswer, RetryOn::Failed, RetryOn::Machine, RetryOn::Unknown],
+            on: vec![
+                RetryOn::Busy,
+                RetryOn::NoAnswer,
+                RetryOn::Failed,
+                RetryOn::Machine,
+                RetryOn::Unknown,
+            ],
             initial_delay_s: 0,
             ..RetryPolicy::default()
         };
-        let settings = RunSettings { concurrency: *concurrency, weight: *weight, retry, ..settings() };
+        let settings =
+            RunSettings { concurrency: *concurrency, weight: *weight, retry, ..settings() };
         let jobs = jobs.first..jobs.first + jobs.count;
         let new = NewRun { start: *start, seal: *seal, ..new_run(settings, jobs) };
         let tenant = self.tenant(*tenant);
@@ -332,7 +352,8 @@ impl<'a> World<'a> {
 
     async fn retry(&self, store: &Engine, tenant: &TenantId, run: RunId) -> Result<(), String> {
         let states = vec![JobState::Failed, JobState::Canceled, JobState::Expired];
-        let retry = NewRetry { parent: run, states, outcomes: Vec::new(), patch: None, start: true };
+        let retry =
+            NewRetry { parent: run, states, outcomes: Vec::new(), patch: None, start: true };
         if let Some(run) = expected(store.begin_retry(tenant, retry, None).await)? {
             self.made.lock().unwrap().runs.push((tenant.clone(), run));
             expected(store.fill_retry(tenant, run).await)?;
@@ -340,12 +361,19 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    async fn claim(&self, store: &Engine, tenant: &TenantId, name: u8, max: usize) -> Result<(), String> {
+    async fn claim(
+        &self,
+        store: &Engine,
+        tenant: &TenantId,
+        name: u8,
+        max: usize,
+    ) -> Result<(), String> {
         // Its turn: before every other tenant, also those of other cases.
         let turn = format!("UPDATE tenant_dispatch SET ready_at = 0 WHERE tenant_id = '{tenant}'");
         self.stores.raw.lock().await.execute(&turn).await;
         let limits = ClaimLimits { max_calls: max, horizon: Duration::from_millis(250) };
-        let Some(claim) = expected(store.claim(&worker(&(name % 3).to_string()), limits).await)? else {
+        let Some(claim) = expected(store.claim(&worker(&(name % 3).to_string()), limits).await)?
+        else {
             return Ok(());
         };
         let mut made = self.made.lock().unwrap();
@@ -357,8 +385,12 @@ impl<'a> World<'a> {
 
     /// The other tenant's call is nobody's.
     async fn foreign(&self, store: &Engine, call: u8, piece: &Piece) -> Result<(), String> {
-        let Some((tenant, call)) = pick(&self.made.lock().unwrap().calls, call) else { return Ok(()) };
-        let Some(other) = self.tenants.iter().find(|other| **other != tenant) else { return Ok(()) };
+        let Some((tenant, call)) = pick(&self.made.lock().unwrap().calls, call) else {
+            return Ok(());
+        };
+        let Some(other) = self.tenants.iter().find(|other| **other != tenant) else {
+            return Ok(());
+        };
         match expected(store.apply(other, &[news(call, piece)]).await)?.as_deref() {
             Some([Applied::NoSuchCall]) => Ok(()),
             applied => Err(format!("another tenant's call: {applied:?}")),
@@ -379,12 +411,19 @@ impl<'a> World<'a> {
     }
 }
 
-async fn keep_holidays(store: &Engine, tenant: &TenantId, run: RunId, shut: bool) -> Result<(), String> {
+async fn keep_holidays(
+    store: &Engine,
+    tenant: &TenantId,
+    run: RunId,
+    shut: bool,
+) -> Result<(), String> {
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     let around = (-2..=2).map(|n| today.checked_add(n.days()).unwrap());
     let holidays = if shut { around.collect() } else { Vec::new() };
-    let patch =
-        RunPatch { settings: RunSettings { holidays, ..settings() }, fields: vec![RunField::Holidays] };
+    let patch = RunPatch {
+        settings: RunSettings { holidays, ..settings() },
+        fields: vec![RunField::Holidays],
+    };
     expected(store.update_run(tenant, run, patch, None).await).map(drop)
 }
 
@@ -395,7 +434,8 @@ async fn look_up(store: &Engine, found: bool) -> Result<(), String> {
             continue;
         }
         let created_at = Some(store.now().await.map_err(|error| error.to_string())?);
-        let call = Candidate { sid: sid(due.call_id), status: CarrierStatus::InProgress, created_at };
+        let call =
+            Candidate { sid: sid(due.call_id), status: CarrierStatus::InProgress, created_at };
         expected(store.resolve_unknown(&due, if found { vec![call] } else { Vec::new() }).await)?;
     }
     Ok(())
@@ -437,8 +477,10 @@ async fn end_everything(world: &World<'_>, watcher: &mut Watcher) -> Result<(), 
             return Ok(());
         }
         if Instant::now() > deadline {
-            let open: Vec<_> =
-                open.iter().map(|(id, run)| format!("{id} {} {:?}", run.state, run.counts)).collect();
+            let open: Vec<_> = open
+                .iter()
+                .map(|(id, run)| format!("{id} {} {:?}", run.state, run.counts))
+                .collect();
             return Err(format!("runs that never end: {open:?}"));
         }
     }

@@ -9,7 +9,12 @@ use trunkline::store::{CleanedUp, Error, NewRun, Store};
 use super::{FAST, Open, assert_sound, claim_n, on_both};
 use crate::support::{by, job, make_tenant, new_run, settings, worker};
 
-on_both!(stale_calls_are_ended, expired_runs_are_ended, nothing_stale_is_nothing_done, only_the_tenants_own);
+on_both!(
+    stale_calls_are_ended,
+    expired_runs_are_ended,
+    nothing_stale_is_nothing_done,
+    only_the_tenants_own
+);
 
 const MINUTE: i64 = 60_000_000;
 
@@ -23,9 +28,11 @@ async fn stale_calls_are_ended(test: Open) {
     store.apply(&tenant, &[lost(0), lost(1)]).await.unwrap();
     let age = async |i: usize, by: i64| {
         let id = calls[i].call_id;
-        test.sql(&format!("UPDATE call_log SET created_at = created_at - {by} WHERE call_id = '{id}'"))
-            .await
-            .unwrap();
+        test.sql(&format!(
+            "UPDATE call_log SET created_at = created_at - {by} WHERE call_id = '{id}'"
+        ))
+        .await
+        .unwrap();
     };
     age(0, 16 * MINUTE).await;
     age(1, 14 * MINUTE).await;
@@ -44,7 +51,9 @@ async fn stale_calls_are_ended(test: Open) {
     let entry = test.texts("SELECT actor || ' ' || method || ' ' || subject FROM audit_log").await;
     assert_eq!(entry, ["k CleanupStaleCalls tenant acme"]);
     let again = store.cleanup_stale_calls(&tenant).await;
-    assert!(matches!(again, Err(Error::TooSoon { retry_after }) if retry_after <= Duration::from_secs(60)));
+    assert!(
+        matches!(again, Err(Error::TooSoon { retry_after }) if retry_after <= Duration::from_secs(60))
+    );
     // A worker that is gone: its intents are taken over as soon as it cannot send them any more.
     test.a_minute_passes().await;
     age(3, MINUTE).await;

@@ -15,7 +15,13 @@ use trunkline::store::{Engine, Error, JobAdded, JobExplained, NewJob, NewRun, St
 use super::{FAST, Open, claim_n, on_both, sid, status};
 use crate::support::{job, make_tenant, new_run, settings};
 
-on_both!(from_draft_to_ended, full_paced_and_behind, between_two_attempts, closed_and_busy, lost_and_strange);
+on_both!(
+    from_draft_to_ended,
+    full_paced_and_behind,
+    between_two_attempts,
+    closed_and_busy,
+    lost_and_strange
+);
 
 async fn why(store: &Engine, tenant: &TenantId, job: JobId) -> JobExplained {
     store.explain_job(tenant, job).await.unwrap()
@@ -25,7 +31,11 @@ async fn reasons(store: &Engine, tenant: &TenantId, job: JobId) -> Vec<Reason> {
     why(store, tenant, job).await.explanation.reasons
 }
 
-async fn create(store: &Engine, tenant: &TenantId, run: NewRun) -> (trunkline::domain::RunId, Vec<JobId>) {
+async fn create(
+    store: &Engine,
+    tenant: &TenantId,
+    run: NewRun,
+) -> (trunkline::domain::RunId, Vec<JobId>) {
     let created = store.create_run(tenant, run, None).await.unwrap();
     let id = |job| match job {
         JobAdded::Job { job_id, .. } => job_id,
@@ -37,7 +47,8 @@ async fn create(store: &Engine, tenant: &TenantId, run: NewRun) -> (trunkline::d
 async fn from_draft_to_ended(test: Open) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
-    let (run, jobs) = create(store, &tenant, NewRun { start: false, ..new_run(settings(), 0..1) }).await;
+    let (run, jobs) =
+        create(store, &tenant, NewRun { start: false, ..new_run(settings(), 0..1) }).await;
     let id = jobs[0];
     let first = why(store, &tenant, id).await;
     assert_eq!(first.explanation.reasons, [Reason::RunNotStarted]);
@@ -55,7 +66,11 @@ async fn from_draft_to_ended(test: Open) {
     );
     store.apply(&tenant, &[(call, News::Lost { message: "timeout".into() })]).await.unwrap();
     let created_at = store.call(&tenant, call).await.unwrap().created_at;
-    let lost = Reason::CallUnknown { call_id: call, empty_lookups: 0, gives_up_at: created_at + STALE_AFTER };
+    let lost = Reason::CallUnknown {
+        call_id: call,
+        empty_lookups: 0,
+        gives_up_at: created_at + STALE_AFTER,
+    };
     assert_eq!(reasons(store, &tenant, id).await, [lost]);
     store.apply(&tenant, &[status(call, CarrierStatus::Busy)]).await.unwrap();
     let ended = why(store, &tenant, id).await;
@@ -104,7 +119,10 @@ async fn between_two_attempts(test: Open) {
     };
     let (_, jobs) = create(store, &tenant, new).await;
     let call = claim_n(store, 1).await.remove(0);
-    store.apply(&tenant, &[(call.call_id, News::Submitted { sid: sid(call.call_id) })]).await.unwrap();
+    store
+        .apply(&tenant, &[(call.call_id, News::Submitted { sid: sid(call.call_id) })])
+        .await
+        .unwrap();
     store.apply(&tenant, &[status(call.call_id, CarrierStatus::Busy)]).await.unwrap();
     let waits = why(store, &tenant, jobs[0]).await;
     let at = waits.job.eligible_at;
@@ -114,7 +132,8 @@ async fn between_two_attempts(test: Open) {
     let put_off = [Reason::NotYetEligible { at: later }, Reason::BehindOthers { ahead: 1 }];
     assert_eq!(reasons(store, &tenant, jobs[1]).await, put_off);
     let starts_at = Some(later);
-    let (_, jobs) = create(store, &tenant, new_run(RunSettings { starts_at, ..settings() }, 5..6)).await;
+    let (_, jobs) =
+        create(store, &tenant, new_run(RunSettings { starts_at, ..settings() }, 5..6)).await;
     assert_eq!(reasons(store, &tenant, jobs[0]).await, [Reason::RunStartsLater { at: later }]);
 }
 
@@ -124,9 +143,11 @@ async fn closed_and_busy(test: Open) {
     // A window of the one minute that began two hours ago, in UTC.
     let minutes = store.now().await.unwrap().0 / 60_000_000;
     let opens_minute = u16::try_from((minutes - 120).rem_euclid(1_440)).unwrap();
-    let window = CallingWindow { opens_minute, closes_minute: opens_minute + 1, ..CallingWindow::ALWAYS };
+    let window =
+        CallingWindow { opens_minute, closes_minute: opens_minute + 1, ..CallingWindow::ALWAYS };
     let (_, jobs) =
-        create(store, &tenant, new_run(RunSettings { windows: vec![window], ..settings() }, 0..1)).await;
+        create(store, &tenant, new_run(RunSettings { windows: vec![window], ..settings() }, 0..1))
+            .await;
     let closed = why(store, &tenant, jobs[0]).await.explanation;
     let [Reason::OutsideWindow { opens_at }] = closed.reasons[..] else { panic!("{closed:?}") };
     assert_eq!(closed.next_eligible_at, Some(opens_at));
@@ -138,12 +159,16 @@ async fn closed_and_busy(test: Open) {
     let call = claim_n(store, 1).await[0].call_id;
     let (_, second) = create(store, &tenant, new_run(settings(), 7..8)).await;
     assert!(matches!(reasons(store, &tenant, first[0]).await[..], [Reason::CallInFlight { .. }]));
-    assert_eq!(reasons(store, &tenant, second[0]).await, [Reason::PhoneHasLiveCall { call_id: call }]);
+    assert_eq!(
+        reasons(store, &tenant, second[0]).await,
+        [Reason::PhoneHasLiveCall { call_id: call }]
+    );
 }
 
 async fn lost_and_strange(test: Open) {
     let store = &*test.store;
-    let (tenant, other) = (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
+    let (tenant, other) =
+        (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     let (run, jobs) = create(store, &tenant, new_run(settings(), 0..2)).await;
     assert!(matches!(store.explain_job(&other, jobs[0]).await, Err(Error::NotFound("job"))));
     claim_n(store, 2).await;

@@ -1,4 +1,5 @@
-//! Maintenance on both stores: runs put right, stale calls ended, ended jobs retried, jobs explained.
+//! Maintenance on both stores: runs put right, stale calls ended, ended jobs retried, jobs
+//! explained.
 
 mod cleanup;
 mod explain;
@@ -40,7 +41,11 @@ impl Open {
 
     /// Another process on the same database, where there can be one.
     pub async fn beside(&self) -> Option<Engine> {
-        if self.url.starts_with("sqlite") { None } else { Some(Engine::open(&self.url).await.unwrap()) }
+        if self.url.starts_with("sqlite") {
+            None
+        } else {
+            Some(Engine::open(&self.url).await.unwrap())
+        }
     }
 
     /// Runs statements as the owner. Returns how many rows they changed.
@@ -140,8 +145,11 @@ async fn assert_sound(test: &Open, tenant: &TenantId, run: RunId) -> JobCounts {
     let mut counts = JobCounts::default();
     all.iter().for_each(|job| *counts.of_mut(job.state) += 1);
     assert_eq!(counts, view.progress.counts);
-    let mut queued: Vec<String> =
-        all.iter().filter(|job| job.state == JobState::Queued).map(|job| job.id.to_string()).collect();
+    let mut queued: Vec<String> = all
+        .iter()
+        .filter(|job| job.state == JobState::Queued)
+        .map(|job| job.id.to_string())
+        .collect();
     let sql = format!("SELECT CAST(job_id AS TEXT) FROM ready_jobs WHERE run_id = '{run}'");
     let mut ready = test.texts(&sql).await;
     queued.sort();

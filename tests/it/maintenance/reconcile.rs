@@ -65,7 +65,8 @@ async fn counters_are_recounted(test: Open) {
     let run = store.create_run(&tenant, new_run(settings(), 0..5), None).await.unwrap().run.id;
     let call = claim_n(store, 1).await[0].call_id;
     store.apply(&tenant, &[status(call, CarrierStatus::Busy)]).await.unwrap();
-    let broken = "UPDATE runs SET queued = 9, completed = 1, jobs_total = 11, outcomes = '{\"answered\":1}'";
+    let broken =
+        "UPDATE runs SET queued = 9, completed = 1, jobs_total = 11, outcomes = '{\"answered\":1}'";
     test.sql(broken).await.unwrap();
     let done = store.reconcile_runs(&tenant, &[run]).await.unwrap();
     let repaired = only(&done);
@@ -83,8 +84,11 @@ async fn the_queue_is_rebuilt(test: Open) {
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..6), None).await.unwrap().run.id;
     let call = claim_n(store, 1).await.remove(0);
-    let lost: Vec<_> =
-        jobs(store, &tenant, run).await.into_iter().filter(|job| job.state == JobState::Queued).collect();
+    let lost: Vec<_> = jobs(store, &tenant, run)
+        .await
+        .into_iter()
+        .filter(|job| job.state == JobState::Queued)
+        .collect();
     for job in &lost[..2] {
         test.sql(&format!("DELETE FROM ready_jobs WHERE job_id = '{}'", job.id)).await.unwrap();
     }
@@ -121,8 +125,10 @@ async fn jobs_follow_their_ended_call(test: Open) {
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..4), None).await.unwrap().run.id;
     let calls = claim_n(store, 4).await;
-    let news: Vec<_> =
-        calls[1..].iter().map(|call| (call.call_id, News::Submitted { sid: sid(call.call_id) })).collect();
+    let news: Vec<_> = calls[1..]
+        .iter()
+        .map(|call| (call.call_id, News::Submitted { sid: sid(call.call_id) }))
+        .collect();
     store.apply(&tenant, &news).await.unwrap();
     let now = store.now().await.unwrap().0;
     for (call, how) in calls.iter().zip([
@@ -130,7 +136,10 @@ async fn jobs_follow_their_ended_call(test: Open) {
         "state = 'busy'",
         "state = 'completed', answered_by = 'human'",
     ]) {
-        let sql = format!("UPDATE call_log SET {how}, ended_at = {now} WHERE call_id = '{}'", call.call_id);
+        let sql = format!(
+            "UPDATE call_log SET {how}, ended_at = {now} WHERE call_id = '{}'",
+            call.call_id
+        );
         assert_eq!(test.sql(&sql).await.unwrap(), 1);
     }
     let done = store.reconcile_runs(&tenant, &[run]).await.unwrap();
@@ -151,7 +160,9 @@ async fn jobs_without_a_call_go_back_for_nothing(test: Open) {
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let calls = claim_n(store, 2).await;
-    test.sql(&format!("DELETE FROM call_log WHERE call_id = '{}'", calls[0].call_id)).await.unwrap();
+    test.sql(&format!("DELETE FROM call_log WHERE call_id = '{}'", calls[0].call_id))
+        .await
+        .unwrap();
     let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("call_missing", 1)]);
     let job = store.job(&tenant, calls[0].job_id).await.unwrap();
@@ -160,7 +171,9 @@ async fn jobs_without_a_call_go_back_for_nothing(test: Open) {
     // The same where the run was called off: nothing goes back to be dialed.
     test.a_minute_passes().await;
     store.command_run(&tenant, run, Command::Cancel, None).await.unwrap();
-    test.sql(&format!("DELETE FROM call_log WHERE call_id = '{}'", calls[1].call_id)).await.unwrap();
+    test.sql(&format!("DELETE FROM call_log WHERE call_id = '{}'", calls[1].call_id))
+        .await
+        .unwrap();
     let done = store.reconcile_runs(&tenant, &[]).await.unwrap();
     assert_eq!(repairs(only(&done)), [("call_missing", 1), ("settled", 1)]);
     assert_eq!(only(&done).new_state, RunState::Canceled);
@@ -260,8 +273,7 @@ async fn every_repair_is_in_the_audit_log(test: Open) {
     by(store, "key-1", "ReconcileRuns").reconcile_runs(&tenant, &[]).await.unwrap();
     let entries =
         test.texts("SELECT tenant_id || ' ' || actor || ' ' || method || ' ' || subject || ' ' || detail FROM audit_log ORDER BY audit_id").await;
-    let detail =
-        r#"{"old_state":"pending","new_state":"pending","repairs":[{"kind":"queue_missing","count":2}]}"#;
+    let detail = r#"{"old_state":"pending","new_state":"pending","repairs":[{"kind":"queue_missing","count":2}]}"#;
     let asked = r#"acme key-1 ReconcileRuns tenant acme {"runs":[]}"#;
     assert_eq!(entries, [asked.to_owned(), format!("acme key-1 ReconcileRuns run {run} {detail}")]);
     // Append-only: for the application's role where there are roles, else for everybody.

@@ -35,7 +35,8 @@ async fn queue(store: Arc<dyn Store>) -> OutboundQueueClient<Channel> {
     let address = listener.local_addr().unwrap();
     let hub = Hub::new(store.clone());
     tokio::spawn(serve(listener, store, hub, Config::default(), CancellationToken::new()));
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let channel =
+        Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     OutboundQueueClient::new(channel)
 }
 
@@ -55,7 +56,10 @@ async fn repairs_limits_and_who_did_it() {
     test.sql("DELETE FROM ready_jobs").await.unwrap();
     let mut queue = queue(test.store.clone()).await;
     let all = pb::ReconcileRunsRequest::default;
-    assert_eq!(queue.reconcile_runs(with("reader", all())).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(
+        queue.reconcile_runs(with("reader", all())).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
     let wrong = pb::ReconcileRunsRequest { run_ids: vec![run.to_string(), "x".into()] };
     let refused = queue.reconcile_runs(with("writer", wrong)).await.unwrap_err();
     assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].field, "run_ids[1]");
@@ -65,9 +69,15 @@ async fn repairs_limits_and_who_did_it() {
         (repaired.run_id.as_str(), repaired.reasons[0].kind()),
         (run.to_string().as_str(), pb::RepairKind::QueueMissing)
     );
-    assert_eq!((repaired.old_state(), repaired.new_state()), (pb::RunState::Pending, pb::RunState::Pending));
+    assert_eq!(
+        (repaired.old_state(), repaired.new_state()),
+        (pb::RunState::Pending, pb::RunState::Pending)
+    );
     assert_eq!(repaired.counts_after.unwrap().total, 2);
-    assert_eq!(test.texts("SELECT actor || ' ' || peer FROM audit_log").await, ["writer 127.0.0.1"; 2]);
+    assert_eq!(
+        test.texts("SELECT actor || ' ' || peer FROM audit_log").await,
+        ["writer 127.0.0.1"; 2]
+    );
     let soon = queue.reconcile_runs(with("writer", all())).await.unwrap_err();
     assert_eq!(soon.code(), Code::ResourceExhausted);
     assert!(soon.get_details_retry_info().unwrap().retry_delay.unwrap().as_secs() >= 50);
@@ -113,5 +123,8 @@ async fn retries_and_explanations() {
     let bad = queue.retry_jobs(with("writer", bad)).await.unwrap_err();
     assert_eq!(bad.get_details_bad_request().unwrap().field_violations[0].field, "outcomes[0]");
     let why = queue.explain_job(with("reader", explain())).await.unwrap().into_inner();
-    assert_eq!((why.rule(), why.reasons[0].outcome()), (pb::JobReasonKind::Ended, pb::Outcome::Canceled));
+    assert_eq!(
+        (why.rule(), why.reasons[0].outcome()),
+        (pb::JobReasonKind::Ended, pb::Outcome::Canceled)
+    );
 }

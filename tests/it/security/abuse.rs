@@ -22,7 +22,10 @@ use crate::support::{self, TestStore, on_both_stores};
 
 on_both_stores!(a_bad_key_is_refused_and_tells_nothing);
 
-async fn refused(queue: &mut OutboundQueueClient<Channel>, request: Request<pb::ListRunsRequest>) -> Status {
+async fn refused(
+    queue: &mut OutboundQueueClient<Channel>,
+    request: Request<pb::ListRunsRequest>,
+) -> Status {
     queue.list_runs(request).await.expect_err("it was let in")
 }
 
@@ -56,7 +59,11 @@ async fn a_bad_key_is_refused_and_tells_nothing(test: TestStore) {
     ] {
         let status = refused(&mut queue, authorized(&header, list())).await;
         // The same to the last byte: which keys exist is not told.
-        assert_eq!((status.code(), status.message()), (missing.code(), missing.message()), "{what}");
+        assert_eq!(
+            (status.code(), status.message()),
+            (missing.code(), missing.message()),
+            "{what}"
+        );
         assert_eq!(status.details(), missing.details(), "{what}");
     }
     let mut twice = with("one", list());
@@ -117,8 +124,10 @@ async fn raw(channel: &Channel, headers: &[(&str, String)], body: Vec<u8>) -> Re
     }
     let request = request.body(Body::new(Full::new(Bytes::from(body)))).unwrap();
     let mut channel = channel.clone();
-    let response = channel.ready().await.unwrap().call(request).await.map_err(|error| error.to_string())?;
-    let code = response.headers().get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()));
+    let response =
+        channel.ready().await.unwrap().call(request).await.map_err(|error| error.to_string())?;
+    let code =
+        response.headers().get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()));
     Ok(code.unwrap_or(Code::Ok))
 }
 
@@ -134,9 +143,10 @@ async fn header_bombs_end_their_own_request() {
     let empty = vec![0; 5];
     let large = [("x-bomb", "a".repeat(15 * 1024))];
     assert_eq!(raw(&channel, &large, empty.clone()).await, Ok(Code::Ok), "within the limit");
-    for bomb in
-        [vec![("x-bomb", "a".repeat(64 * 1024))], (0..1_000).map(|_| ("x-bomb", "a".repeat(64))).collect()]
-    {
+    for bomb in [
+        vec![("x-bomb", "a".repeat(64 * 1024))],
+        (0..1_000).map(|_| ("x-bomb", "a".repeat(64))).collect(),
+    ] {
         let answer = raw(&channel, &bomb, empty.clone()).await;
         assert!(!matches!(answer, Ok(Code::Ok)), "{answer:?}");
     }
@@ -152,10 +162,14 @@ async fn oversized_messages_are_refused_before_they_are_read() {
     let mut queue = OutboundQueueClient::new(channel.clone());
     assert_eq!(refused(&mut queue, with("one", wide())).await.code(), Code::OutOfRange);
     // Small on the wire, large once it is unpacked.
-    let mut queue = OutboundQueueClient::new(channel.clone()).send_compressed(CompressionEncoding::Gzip);
+    let mut queue =
+        OutboundQueueClient::new(channel.clone()).send_compressed(CompressionEncoding::Gzip);
     let bomb = pb::ListRunsRequest { page_token: "a".repeat(64 << 20), ..Default::default() };
     let status = refused(&mut queue, with("one", bomb)).await;
-    assert!(!matches!(status.code(), Code::Ok | Code::InvalidArgument), "it was unpacked: {status:?}");
+    assert!(
+        !matches!(status.code(), Code::Ok | Code::InvalidArgument),
+        "it was unpacked: {status:?}"
+    );
     // A length that was never meant to come.
     let promise = [vec![0], u32::MAX.to_be_bytes().to_vec()].concat();
     assert_eq!(raw(&channel, &[], promise).await, Ok(Code::OutOfRange));
@@ -166,10 +180,14 @@ async fn oversized_messages_are_refused_before_they_are_read() {
 async fn truncated_messages_are_refused() {
     let server = limited(TestStore::sqlite().await, Limits::default()).await;
     let channel = server.connect_from(2).await;
-    // A length without its message, a header without its end, bytes that are no protobuf, a flag that is none.
-    for body in
-        [vec![0, 0, 0, 0, 100, 1, 2], vec![0, 0], vec![0, 0, 0, 0, 2, 0xff, 0xff], vec![9, 0, 0, 0, 0]]
-    {
+    // A length without its message, a header without its end, bytes that are no protobuf, a flag
+    // that is none.
+    for body in [
+        vec![0, 0, 0, 0, 100, 1, 2],
+        vec![0, 0],
+        vec![0, 0, 0, 0, 2, 0xff, 0xff],
+        vec![9, 0, 0, 0, 0],
+    ] {
         let answer = raw(&channel, &[], body.clone()).await.unwrap();
         assert!(!matches!(answer, Code::Ok), "{body:?}: {answer:?}");
     }

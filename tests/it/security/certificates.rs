@@ -1,11 +1,13 @@
-//! TLS: who is served, who is let in by certificate, and certificates that change under a running server.
+//! TLS: who is served, who is let in by certificate, and certificates that change under a running
+//! server.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use tempfile::TempDir;
 use tokio::net::{TcpSocket, TcpStream};
@@ -83,7 +85,11 @@ impl Files {
             reload_every: Duration::from_millis(50),
         };
         let tls = Some(tls::Tls::new(config).await.unwrap());
-        server(TestStore::sqlite().await, Config { tls, rules: Rules::default(), ..Config::default() }).await
+        server(
+            TestStore::sqlite().await,
+            Config { tls, rules: Rules::default(), ..Config::default() },
+        )
+        .await
     }
 }
 
@@ -98,12 +104,13 @@ async fn connect(
         tls = tls.identity(Identity::from_pem(cert, key));
     }
     let endpoint = Channel::from_shared(format!("https://{}", server.addr)).unwrap();
-    let channel = endpoint.tls_config(tls).unwrap().connect().await.map_err(|error| format!("{error:?}"))?;
+    let channel =
+        endpoint.tls_config(tls).unwrap().connect().await.map_err(|error| format!("{error:?}"))?;
     Ok(OutboundQueueClient::new(channel))
 }
 
-/// Whether the server lets a request through to where keys are asked for. TLS 1.3 tells a client of a refused
-/// certificate only after the handshake.
+/// Whether the server lets a request through to where keys are asked for. TLS 1.3 tells a client of
+/// a refused certificate only after the handshake.
 async fn code(
     server: &Server,
     ca: &Authority,
@@ -128,7 +135,10 @@ async fn tls_serves_who_speaks_it() {
     assert_eq!(code(&server, &ca, None, Some("one")).await, Ok(Code::Ok));
     assert_eq!(code(&server, &ca, None, None).await, Ok(Code::Unauthenticated));
     // A certificate that nobody asked for stands for nothing.
-    assert_eq!(code(&server, &ca, Some(&for_tenant(&ca, "one")), None).await, Ok(Code::Unauthenticated));
+    assert_eq!(
+        code(&server, &ca, Some(&for_tenant(&ca, "one")), None).await,
+        Ok(Code::Unauthenticated)
+    );
     assert!(connect(&server, &other, None).await.is_err(), "a client takes any server");
     let plain = server.endpoint().connect().await.map(OutboundQueueClient::new);
     let plain = match plain {
@@ -145,12 +155,16 @@ async fn a_certificate_stands_for_a_key() {
     let server = files.serve(ClientAuth::Required).await;
     let one = for_tenant(&ca, "one");
     let mut queue = connect(&server, &ca, Some(&one)).await.unwrap();
-    let run = queue.create_run(Request::new(new_run(vec![]))).await.unwrap().into_inner().run.unwrap();
+    let run =
+        queue.create_run(Request::new(new_run(vec![]))).await.unwrap().into_inner().run.unwrap();
     let get = trunkline::grpc::pb::GetRunRequest { run_id: run.run_id };
     queue.get_run(Request::new(get.clone())).await.unwrap();
     // Of its own tenant only.
     let mut other_tenant = connect(&server, &ca, Some(&for_tenant(&ca, "two"))).await.unwrap();
-    assert_eq!(other_tenant.get_run(Request::new(get.clone())).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        other_tenant.get_run(Request::new(get.clone())).await.unwrap_err().code(),
+        Code::NotFound
+    );
     // A key that is given counts, right or wrong.
     assert_eq!(queue.get_run(with("two", get.clone())).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(queue.get_run(with("nobody", get)).await.unwrap_err().code(), Code::Unauthenticated);
@@ -161,9 +175,16 @@ async fn a_certificate_stands_for_a_key() {
         ("a disabled tenant", for_tenant(&ca, "gone")),
         ("no such tenant", for_tenant(&ca, "three")),
         ("no tenant", signed(&ca, |_| ())),
-        ("two tenants", signed(&ca, |params| params.subject_alt_names = vec![spiffe("one"), spiffe("two")])),
+        (
+            "two tenants",
+            signed(&ca, |params| params.subject_alt_names = vec![spiffe("one"), spiffe("two")]),
+        ),
     ] {
-        assert_eq!(code(&server, &ca, Some(&identity), None).await, Ok(Code::Unauthenticated), "{what}");
+        assert_eq!(
+            code(&server, &ca, Some(&identity), None).await,
+            Ok(Code::Unauthenticated),
+            "{what}"
+        );
     }
     let past = signed(&ca, |params| {
         params.subject_alt_names.push(spiffe("one"));
@@ -171,7 +192,8 @@ async fn a_certificate_stands_for_a_key() {
             (rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(2002, 1, 1));
     });
     let forged = for_tenant(&other, "one");
-    for (what, identity) in [("none", None), ("another authority's", Some(&forged)), ("expired", Some(&past))]
+    for (what, identity) in
+        [("none", None), ("another authority's", Some(&forged)), ("expired", Some(&past))]
     {
         let answer = code(&server, &ca, identity, Some("one")).await;
         assert!(answer.is_err(), "{what} is let in: {answer:?}");
@@ -223,7 +245,8 @@ async fn files_that_do_not_fit_are_an_early_error() {
         reload_every: Duration::from_secs(1),
     };
     let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
-    let error = |config| async { tls::Tls::new(config).await.err().expect("it was taken").to_string() };
+    let error =
+        |config| async { tls::Tls::new(config).await.err().expect("it was taken").to_string() };
     assert!(error(config(&files.path("none.pem"), &key)).await.contains("none.pem"));
     assert!(error(config(&key, &key)).await.contains("no certificate"));
     // Another certificate's key.
@@ -267,7 +290,8 @@ async fn the_command_line_comes_with_a_certificate() {
     config.client.endpoint = format!("https://{}", server.addr);
     config.client.ca_file = path("ca.pem");
     assert!(config.check_client().is_err(), "neither key nor certificate");
-    (config.client.cert_file, config.client.key_file) = (path("client.pem"), path("client-key.pem"));
+    (config.client.cert_file, config.client.key_file) =
+        (path("client.pem"), path("client-key.pem"));
     let client = Client::connect(&config.check_client().unwrap()).await.unwrap();
     client.queue.clone().list_runs(list()).await.unwrap();
     config.client.ca_file = None;

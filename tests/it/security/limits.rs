@@ -23,7 +23,8 @@ fn rate(text: &str) -> Rate {
     text.parse().unwrap()
 }
 
-/// Asks until there is nothing left of a quota of one a second that was used up but for what came back since `began`.
+/// Asks until there is nothing left of a quota of one a second that was used up but for what came
+/// back since `began`.
 async fn exhausted<T>(began: Instant, mut ask: impl AsyncFnMut() -> Result<T, Status>) -> Status {
     let mut let_in = 0;
     loop {
@@ -79,8 +80,9 @@ async fn maintenance_has_its_own_quota() {
     let began = Instant::now();
     let mut queue = server.queue().await;
     queue.reconcile_runs(with("one", pb::ReconcileRunsRequest::default())).await.unwrap();
-    let cleanup =
-        async || queue.cleanup_stale_calls(with("one", pb::CleanupStaleCallsRequest::default())).await;
+    let cleanup = async || {
+        queue.cleanup_stale_calls(with("one", pb::CleanupStaleCallsRequest::default())).await
+    };
     over(&exhausted(began, cleanup).await, "RATE_LIMIT", "tenant:requests:maintenance");
 }
 
@@ -97,9 +99,12 @@ async fn rows_are_metered() {
     assert!(wait > Duration::from_secs(80) && wait <= Duration::from_secs(100), "{wait:?}");
     // All or none: there are still 300.
     queue.add_jobs(with("one", add(jobs(700..1_000)))).await.unwrap();
-    let facts =
-        |n: usize| pb::LeadFacts { phone: crate::support::phone(n).expose().into(), ..Default::default() };
-    let batch = pb::BatchCreateLeadsRequest { leads: (0..50).map(facts).collect(), ..Default::default() };
+    let facts = |n: usize| pb::LeadFacts {
+        phone: crate::support::phone(n).expose().into(),
+        ..Default::default()
+    };
+    let batch =
+        pb::BatchCreateLeadsRequest { leads: (0..50).map(facts).collect(), ..Default::default() };
     let refused = leads.batch_create_leads(with("one", batch.clone())).await.unwrap_err();
     over(&refused, "ROWS_RATE_LIMIT", "tenant:rows");
     leads.batch_create_leads(with("two", batch)).await.unwrap();
@@ -111,16 +116,26 @@ async fn an_import_is_slowed_down_and_not_refused() {
     let limits = standard(|plan| plan.rows = rate("400/s burst 1000"));
     let server = limited(TestStore::sqlite().await, limits).await;
     let mut queue = server.queue().await;
-    let run_id =
-        queue.create_run(with("one", new_run(vec![]))).await.unwrap().into_inner().run.unwrap().run_id;
+    let run_id = queue
+        .create_run(with("one", new_run(vec![])))
+        .await
+        .unwrap()
+        .into_inner()
+        .run
+        .unwrap()
+        .run_id;
     let header = import::Header { run_id, import_id: "a".into(), seal: false };
     let batch = |offset: usize| {
-        import::Part::Batch(import::Batch { offset: offset as u64, jobs: jobs(offset..offset + 1_000) })
+        import::Part::Batch(import::Batch {
+            offset: offset as u64,
+            jobs: jobs(offset..offset + 1_000),
+        })
     };
     let parts = [import::Part::Header(header), batch(0), batch(1_000)];
     let messages = parts.map(|part| pb::ImportJobsRequest { part: Some(part) });
     let started = Instant::now();
-    let answer = queue.import_jobs(with("one", tokio_stream::iter(messages))).await.unwrap().into_inner();
+    let answer =
+        queue.import_jobs(with("one", tokio_stream::iter(messages))).await.unwrap().into_inner();
     assert_eq!(answer.added_count, 2_000);
     // The second thousand comes at 400 a second.
     assert!(started.elapsed() >= Duration::from_millis(2_400), "{:?}", started.elapsed());
@@ -129,7 +144,8 @@ async fn an_import_is_slowed_down_and_not_refused() {
 async fn queued_jobs_are_bounded(test: TestStore) {
     let server = limited(test, standard(|plan| plan.queued_jobs_max = 10)).await;
     let mut queue = server.queue().await;
-    let run = queue.create_run(with("one", new_run(jobs(0..8)))).await.unwrap().into_inner().run.unwrap();
+    let run =
+        queue.create_run(with("one", new_run(jobs(0..8)))).await.unwrap().into_inner().run.unwrap();
     let add = |jobs| pb::AddJobsRequest { run_id: run.run_id.clone(), jobs, ..Default::default() };
     let refused = queue.add_jobs(with("one", add(jobs(8..11)))).await.unwrap_err();
     over(&refused, "QUEUED_JOBS_LIMIT", "tenant:queued_jobs");
@@ -141,8 +157,11 @@ async fn queued_jobs_are_bounded(test: TestStore) {
     queue.create_run(with("two", new_run(jobs(0..10)))).await.unwrap();
     // An ended job makes room.
     let job_id = two.results[3].job_id.clone();
-    let cancel =
-        pb::CancelJobsRequest { run_id: run.run_id.clone(), job_ids: vec![job_id], ..Default::default() };
+    let cancel = pb::CancelJobsRequest {
+        run_id: run.run_id.clone(),
+        job_ids: vec![job_id],
+        ..Default::default()
+    };
     queue.cancel_jobs(with("one", cancel)).await.unwrap();
     queue.add_jobs(with("one", add(jobs(20..21)))).await.unwrap();
     let refused = queue.add_jobs(with("one", add(jobs(21..22)))).await.unwrap_err();
@@ -153,9 +172,12 @@ async fn queued_jobs_are_bounded(test: TestStore) {
 async fn streams_are_bounded_and_come_back() {
     let server = limited(TestStore::sqlite().await, standard(|plan| plan.streams_max = 2)).await;
     let mut queue = server.queue().await;
-    let run = queue.create_run(with("one", new_run(vec![]))).await.unwrap().into_inner().run.unwrap();
-    let other = queue.create_run(with("two", new_run(vec![]))).await.unwrap().into_inner().run.unwrap();
-    let watch = |run_id: &str| pb::WatchRunRequest { run_id: run_id.to_owned(), ..Default::default() };
+    let run =
+        queue.create_run(with("one", new_run(vec![]))).await.unwrap().into_inner().run.unwrap();
+    let other =
+        queue.create_run(with("two", new_run(vec![]))).await.unwrap().into_inner().run.unwrap();
+    let watch =
+        |run_id: &str| pb::WatchRunRequest { run_id: run_id.to_owned(), ..Default::default() };
     let first = queue.watch_run(with("one", watch(&run.run_id))).await.unwrap().into_inner();
     let mut second = queue.watch_run(with("one", watch(&run.run_id))).await.unwrap().into_inner();
     let refused = queue.watch_run(with("one", watch(&run.run_id))).await.unwrap_err();
@@ -212,10 +234,15 @@ async fn exposed(health: Exposure, reflection: Exposure) -> (Code, Code, Code, C
     let channel = server.connect_from(1).await;
     let mut health = HealthClient::new(channel.clone());
     let mut reflection = ServerReflectionClient::new(channel);
-    let code = |result: Result<(), tonic::Status>| result.map_or_else(|status| status.code(), |()| Code::Ok);
+    let code = |result: Result<(), tonic::Status>| {
+        result.map_or_else(|status| status.code(), |()| Code::Ok)
+    };
     let ask = || {
         let list = MessageRequest::ListServices(String::new());
-        tokio_stream::iter([ServerReflectionRequest { host: String::new(), message_request: Some(list) }])
+        tokio_stream::iter([ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(list),
+        }])
     };
     (
         code(health.check(HealthCheckRequest::default()).await.map(drop)),

@@ -1,4 +1,5 @@
-//! What stands at the door: keys, certificates, limits, and who pushes against it. `docs/security.md` names these.
+//! What stands at the door: keys, certificates, limits, and who pushes against it.
+//! `docs/security.md` names these.
 
 mod abuse;
 mod certificates;
@@ -28,7 +29,8 @@ pub const SECRET: &str = "s3cret";
 /// Longer than anything here takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server alone, with the tenants `one` and `two`, and a key of the same name for each that may do anything.
+/// A server alone, with the tenants `one` and `two`, and a key of the same name for each that may
+/// do anything.
 pub struct Server {
     pub addr: SocketAddr,
     pub test: TestStore,

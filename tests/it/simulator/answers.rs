@@ -78,7 +78,9 @@ async fn magic_numbers_are_classified() {
     ] {
         let call = CreateCall { to: to.parse().unwrap(), ..world.call(1) };
         let created = world.client.create_call(&world.account, &call).await;
-        let Created::Rejected { class: found, code: said, .. } = created else { panic!("{created:?}") };
+        let Created::Rejected { class: found, code: said, .. } = created else {
+            panic!("{created:?}")
+        };
         assert_eq!((found, said), (class, Some(code)), "{to}");
     }
     let call = CreateCall { from: "+15005550001".parse().unwrap(), ..world.call(1) };

@@ -83,7 +83,10 @@ async fn detection_reports_beside_the_call() {
             break AmdCallback::parse(&arrived.params).unwrap();
         }
     };
-    assert_eq!((detected.call_sid, detected.answered_by), (sid.clone(), AnsweredBy::MachineEndBeep));
+    assert_eq!(
+        (detected.call_sid, detected.answered_by),
+        (sid.clone(), AnsweredBy::MachineEndBeep)
+    );
     let last = world.until(&sid, CarrierStatus::Completed).await;
     assert_eq!(last.answered_by, Some(AnsweredBy::MachineEndBeep));
 }
@@ -91,9 +94,14 @@ async fn detection_reports_beside_the_call() {
 #[tokio::test]
 async fn twiml_is_fetched_and_its_fallback_too() {
     let mut world = World::start(quick_calls()).await;
-    let answer = Answer::Url { url: world.url("/main"), fallback_url: Some(world.url("/fallback")) };
+    let answer =
+        Answer::Url { url: world.url("/main"), fallback_url: Some(world.url("/fallback")) };
     // Nothing but documents is asked for, so the answers go where they are meant to.
-    let call = CreateCall { answer, status_callback: "http://127.0.0.1:9/none#rc=0".into(), ..world.call(1) };
+    let call = CreateCall {
+        answer,
+        status_callback: "http://127.0.0.1:9/none#rc=0".into(),
+        ..world.call(1)
+    };
     world.answer(500, "no");
     world.answer(200, "<Response><Say>Hi</Say><Redirect>/next?a=1&amp;b=2</Redirect></Response>");
     world.answer(200, "<Response><Hangup/></Response>");

@@ -37,18 +37,28 @@ async fn a_caller_is_answered_by_the_number_that_is_dialed() {
         assert_eq!(told.get("CallStatus"), Some(status));
         assert_eq!(told.get("ParentCallSid"), Some(caller.as_str()));
         assert_eq!(told.get("Direction"), Some("outbound-dial"));
-        assert_eq!((told.get("From"), told.get("To")), (Some(phone(500).expose()), Some(phone(2).expose())));
+        assert_eq!(
+            (told.get("From"), told.get("To")),
+            (Some(phone(500).expose()), Some(phone(2).expose()))
+        );
     }
     let after = world.at("/after").await;
     let ledger = world.simulator.ledger();
     let leg = &ledger.legs[0];
     assert_eq!(after.get("DialCallStatus"), Some("completed"));
     assert_eq!(after.get("DialCallSid"), Some(leg.sid.as_str()));
-    assert_eq!((after.get("DialCallDuration"), after.get("DialBridged")), (Some("3"), Some("true")));
+    assert_eq!(
+        (after.get("DialCallDuration"), after.get("DialBridged")),
+        (Some("3"), Some("true"))
+    );
     assert_eq!(world.ended(&caller).await, CarrierStatus::Completed);
 
     let ledger = world.simulator.ledger();
-    assert_eq!((ledger.entries.len(), ledger.legs.len(), ledger.peak_live), (1, 1, 1), "no create of ours");
+    assert_eq!(
+        (ledger.entries.len(), ledger.legs.len(), ledger.peak_live),
+        (1, 1, 1),
+        "no create of ours"
+    );
     let [bridge] = &ledger.bridges[..] else { panic!("{:?}", ledger.bridges) };
     assert_eq!((&bridge.legs, bridge.via), (&[caller.clone(), leg.sid.clone()], Via::Number));
     assert!(bridge.until_us.unwrap() > bridge.from_us);
@@ -71,14 +81,18 @@ async fn who_is_not_reached_is_reported() {
         world.document("/after", "<Hangup/>");
         let caller = world.perform(1, &dial(&world, r#"timeout="5""#)).await;
         let after = world.at("/after").await;
-        assert_eq!((after.get("DialCallStatus"), after.get("DialBridged")), (Some(said), Some("false")));
+        assert_eq!(
+            (after.get("DialCallStatus"), after.get("DialBridged")),
+            (Some(said), Some("false"))
+        );
         assert_eq!(after.get("DialCallDuration"), None);
         assert_eq!(world.ended(&caller).await, CarrierStatus::Completed);
     }
     assert!(world.simulator.ledger().bridges.is_empty());
     // Without an action the next verb follows.
     world.simulator.script(Scripted { outcome: Some(Outcome::Busy), ..answers(1.0) }).unwrap();
-    let next = format!("<Dial>{}</Dial><Redirect>{}</Redirect>", phone(2).expose(), world.url("/next"));
+    let next =
+        format!("<Dial>{}</Dial><Redirect>{}</Redirect>", phone(2).expose(), world.url("/next"));
     world.perform(1, &next).await;
     assert_eq!(world.at("/next").await.get("DialCallStatus"), None);
 }
@@ -102,7 +116,11 @@ async fn a_redirect_takes_the_caller_away() {
     world.simulator.script(Scripted { outcome: Some(Outcome::NoAnswer), ..answers(1.0) }).unwrap();
     let caller = world.perform(3, &dial(&world, r#"timeout="600""#)).await;
     let rings = |ledger: &trunkline::simulator::Ledger| {
-        ledger.legs.get(1).filter(|leg| leg.status == CarrierStatus::Ringing).map(|leg| leg.sid.clone())
+        ledger
+            .legs
+            .get(1)
+            .filter(|leg| leg.status == CarrierStatus::Ringing)
+            .map(|leg| leg.sid.clone())
     };
     let leg = world.shows("a ringing leg", rings).await;
     let update = UpdateCall::Twiml("<Response><Hangup/></Response>".into());
@@ -129,7 +147,10 @@ async fn either_party_may_hang_up() {
     assert_eq!(world.ended(&caller).await, CarrierStatus::Completed);
     let late = UpdateCall::Twiml("<Response/>".into());
     let late = world.client.update_call(&world.account, &caller, &late).await.unwrap_err();
-    assert!(matches!(late, trunkline::carrier::Error::Rejected { code: Some(21220), .. }), "{late}");
+    assert!(
+        matches!(late, trunkline::carrier::Error::Rejected { code: Some(21220), .. }),
+        "{late}"
+    );
 }
 
 #[tokio::test]
@@ -155,7 +176,10 @@ async fn a_dial_can_be_cut_off() {
     world.document("/after", "<Hangup/>");
     world.perform(1, &dial(&world, r#"timeLimit="3""#)).await;
     let after = world.at("/after").await;
-    assert_eq!((after.get("DialCallStatus"), after.get("DialBridged")), (Some("completed"), Some("true")));
+    assert_eq!(
+        (after.get("DialCallStatus"), after.get("DialBridged")),
+        (Some("completed"), Some("true"))
+    );
     let leg = world.simulator.ledger().legs[0].sid.clone();
     assert_eq!(world.ended(&leg).await, CarrierStatus::Completed);
 
@@ -170,14 +194,23 @@ async fn a_dial_can_be_cut_off() {
 async fn a_callee_hears_something_alone_and_decides() {
     let mut world = World::start(long_calls()).await;
     let url = world.url("/whisper");
-    world.document("/whisper", r#"<Gather numDigits="1" action="/decide"><Pause/></Gather><Hangup/>"#);
+    world.document(
+        "/whisper",
+        r#"<Gather numDigits="1" action="/decide"><Pause/></Gather><Hangup/>"#,
+    );
     let (after, number) = (world.url("/after"), phone(2));
-    let dial = format!(r#"<Dial action="{after}"><Number url="{url}">{}</Number></Dial>"#, number.expose());
+    let dial = format!(
+        r#"<Dial action="{after}"><Number url="{url}">{}</Number></Dial>"#,
+        number.expose()
+    );
     world.document("/after", "<Hangup/>");
-    for (digits, decision, bridged) in [("1", "", "true"), ("2", "<Hangup/>", "false"), ("", "", "false")] {
+    for (digits, decision, bridged) in
+        [("1", "", "true"), ("2", "<Hangup/>", "false"), ("", "", "false")]
+    {
         world.document("/decide", decision);
         let press = Press { digits: digits.into(), after_s: 0.5 };
-        let script = Scripted { presses: vec![press], hang_up_after_s: Some(60.0), ..answers(80_000.0) };
+        let script =
+            Scripted { presses: vec![press], hang_up_after_s: Some(60.0), ..answers(80_000.0) };
         world.simulator.script(script).unwrap();
         world.perform(1, &dial).await;
         if !digits.is_empty() {

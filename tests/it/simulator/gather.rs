@@ -7,7 +7,8 @@ use trunkline::simulator::{Press, Scripted};
 use super::world::{Arrived, World, long_calls, phone, quick_calls};
 
 fn presses(all: &[(&str, f64)]) -> Scripted {
-    let presses = all.iter().map(|(digits, after_s)| Press { digits: (*digits).into(), after_s: *after_s });
+    let presses =
+        all.iter().map(|(digits, after_s)| Press { digits: (*digits).into(), after_s: *after_s });
     Scripted { presses: presses.collect(), ..Scripted::new(phone(1)) }
 }
 
@@ -35,7 +36,11 @@ async fn what_is_pressed_is_posted() {
     ] {
         world.simulator.script(script).unwrap();
         let keys = asked(&mut world, attributes).await;
-        assert_eq!((keys.path.as_str(), keys.get("Digits")), ("/keys", Some(digits)), "{attributes}");
+        assert_eq!(
+            (keys.path.as_str(), keys.get("Digits")),
+            ("/keys", Some(digits)),
+            "{attributes}"
+        );
         assert_eq!(keys.get("FinishedOnKey"), finished);
         assert_eq!(keys.get("CallStatus"), Some("in-progress"));
     }
@@ -61,8 +66,10 @@ async fn silence_falls_through_or_is_told() {
 async fn each_gather_has_keys_of_its_own_and_may_ask_with_get() {
     let mut world = World::start(quick_calls()).await;
     let url = world.url("/menu?lang=en");
-    world
-        .document("/menu", r#"<Gather numDigits="1" action="/got" method="GET"/><Redirect>/none</Redirect>"#);
+    world.document(
+        "/menu",
+        r#"<Gather numDigits="1" action="/got" method="GET"/><Redirect>/none</Redirect>"#,
+    );
     world.document("/got", "<Redirect>/menu</Redirect>");
     world.simulator.script(presses(&[("1", 1.0), ("2", 1.0), ("", 0.0)])).unwrap();
     let sid = world.perform(1, &format!("<Redirect>{url}</Redirect>")).await;

@@ -8,14 +8,17 @@ use trunkline::simulator::Via;
 
 use super::world::{Arrived, World, long_calls, quick_calls};
 
-const WAIT: &str = r#"<Enqueue action="/left" waitUrl="/wait">hold</Enqueue><Redirect>/next</Redirect>"#;
+const WAIT: &str =
+    r#"<Enqueue action="/left" waitUrl="/wait">hold</Enqueue><Redirect>/next</Redirect>"#;
 
 /// A caller who waits in `hold`.
 async fn waiting(world: &mut World, from: u32, does: &str) -> CallSid {
     world.document("/voice", WAIT);
     world.document("/wait", "<Say>Please hold</Say>");
     let caller = world.inbound(from, does).await;
-    world.first(|arrived| arrived.path == "/wait" && arrived.get("CallSid") == Some(caller.as_str())).await;
+    world
+        .first(|arrived| arrived.path == "/wait" && arrived.get("CallSid") == Some(caller.as_str()))
+        .await;
     caller
 }
 
@@ -48,7 +51,8 @@ async fn a_waiting_call_is_dequeued() {
     let url = world.url("/taken");
     let not_empty = world.client.close_queue(&world.account, &queue.sid).await;
     assert!(matches!(not_empty, Err(Error::Rejected { .. })), "{not_empty:?}");
-    let member: serde_json::Value = world.dequeue(&queue.sid, &caller, &url).await.json().await.unwrap();
+    let member: serde_json::Value =
+        world.dequeue(&queue.sid, &caller, &url).await.json().await.unwrap();
     assert_eq!((&member["call_sid"], &member["queue_sid"]), (&json!(caller), &json!(queue.sid)));
     assert_eq!(member["position"], 1);
     let mut paths = Vec::new();
@@ -84,8 +88,9 @@ async fn whoever_dials_the_queue_talks_to_the_first() {
     world.document("/soon", "<Pause/>");
     let soon = world.url("/soon");
     let after = world.url("/after");
-    let agent =
-        world.perform(3, &format!(r#"<Dial action="{after}"><Queue url="{soon}">hold</Queue></Dial>"#)).await;
+    let agent = world
+        .perform(3, &format!(r#"<Dial action="{after}"><Queue url="{soon}">hold</Queue></Dial>"#))
+        .await;
     let soon = world.at("/soon").await;
     assert_eq!(
         (soon.get("CallSid"), soon.get("DequeingCallSid")),
@@ -111,8 +116,9 @@ async fn whoever_dials_the_queue_talks_to_the_first() {
     let agent = world.perform(3, "<Dial><Queue>hold</Queue></Dial>").await;
     assert_eq!(world.bridged().await, [agent.clone(), second.clone()]);
     assert!(world.simulator.hang_up(&agent));
-    let of_second =
-        |arrived: &Arrived| arrived.path == "/left" && arrived.get("CallSid") == Some(second.as_str());
+    let of_second = |arrived: &Arrived| {
+        arrived.path == "/left" && arrived.get("CallSid") == Some(second.as_str())
+    };
     assert_eq!(world.first(of_second).await.get("QueueResult"), Some("bridged"));
     assert_eq!(world.ended(&second).await, CarrierStatus::Completed);
     assert!(world.simulator.ledger().bridges.iter().all(|bridge| bridge.until_us.is_some()));
@@ -122,14 +128,24 @@ async fn whoever_dials_the_queue_talks_to_the_first() {
 async fn an_agent_waits_for_a_caller_but_not_for_a_queue() {
     let mut world = World::start(long_calls()).await;
     world.document("/after", "<Hangup/>");
-    let dial = format!(r#"<Dial action="{}" timeout="600"><Queue>hold</Queue></Dial>"#, world.url("/after"));
+    let dial = format!(
+        r#"<Dial action="{}" timeout="600"><Queue>hold</Queue></Dial>"#,
+        world.url("/after")
+    );
     world.perform(3, &dial).await;
-    assert_eq!(world.at("/after").await.get("DialCallStatus"), Some("failed"), "there is no such queue");
+    assert_eq!(
+        world.at("/after").await.get("DialCallStatus"),
+        Some("failed"),
+        "there is no such queue"
+    );
 
     let gone = waiting(&mut world, 1, "").await;
     assert!(world.simulator.hang_up(&gone));
     let left = world.at("/left").await;
-    assert_eq!((left.get("QueueResult"), left.get("CallStatus")), (Some("hangup"), Some("completed")));
+    assert_eq!(
+        (left.get("QueueResult"), left.get("CallStatus")),
+        (Some("hangup"), Some("completed"))
+    );
     let agent = world.perform(3, &dial).await;
     let caller = waiting(&mut world, 2, "").await;
     assert_eq!(world.bridged().await, [agent, caller]);
@@ -151,8 +167,10 @@ async fn a_queue_is_left_in_many_ways() {
 
     // As a client says that knows only the call.
     let caller = waiting(&mut world, 2, "").await;
-    let update =
-        UpdateCall::Twiml(format!("<Response><Redirect>{}</Redirect></Response>", world.url("/away")));
+    let update = UpdateCall::Twiml(format!(
+        "<Response><Redirect>{}</Redirect></Response>",
+        world.url("/away")
+    ));
     world.client.update_call(&world.account, &caller, &update).await.unwrap();
     let mut seen = Vec::new();
     while seen.len() < 2 {

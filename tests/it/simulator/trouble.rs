@@ -68,7 +68,8 @@ async fn only_what_fits_goes_wrong() {
     };
     world.simulator.spoil(fault).unwrap();
     world.client.update_call(&world.account, &sid, &pause()).await.unwrap();
-    let room = UpdateCall::Twiml("<Response><Dial><Conference>r</Conference></Dial></Response>".into());
+    let room =
+        UpdateCall::Twiml("<Response><Dial><Conference>r</Conference></Dial></Response>".into());
     assert!(world.client.update_call(&world.account, &sid, &room).await.is_err());
     world.client.update_call(&world.account, &sid, &room).await.unwrap();
 
@@ -87,7 +88,8 @@ async fn what_was_carried_out_may_not_say_so() {
     let sid = live(&mut world).await;
     let after = RequestFault { after: true, reset: true, ..RequestFault::new(RequestKind::HangUp) };
     world.simulator.spoil(after).unwrap();
-    let error = world.client.update_call(&world.account, &sid, &UpdateCall::Hangup).await.unwrap_err();
+    let error =
+        world.client.update_call(&world.account, &sid, &UpdateCall::Hangup).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
     assert_eq!(world.ended(&sid).await, CarrierStatus::Completed);
 

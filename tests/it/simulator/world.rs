@@ -164,7 +164,8 @@ impl World {
         self.sink.documents.lock().unwrap().insert(path.into(), xml);
     }
 
-    /// Somebody calls us: phone `from`, and what the caller does as JSON fields, perhaps none. Asks `/voice`.
+    /// Somebody calls us: phone `from`, and what the caller does as JSON fields, perhaps none. Asks
+    /// `/voice`.
     pub async fn inbound(&self, from: u32, does: &str) -> CallSid {
         let url = self.url("/voice");
         let json = format!(
@@ -219,7 +220,11 @@ impl World {
     /// Waits until somebody talks to somebody, and says who.
     pub async fn bridged(&self) -> [CallSid; 2] {
         let open = |ledger: &Ledger| {
-            ledger.bridges.iter().find(|bridge| bridge.until_us.is_none()).map(|bridge| bridge.legs.clone())
+            ledger
+                .bridges
+                .iter()
+                .find(|bridge| bridge.until_us.is_none())
+                .map(|bridge| bridge.legs.clone())
         };
         self.shows("a bridge", open).await
     }
@@ -242,7 +247,10 @@ impl World {
     }
 
     async fn receive(&mut self) -> Arrived {
-        tokio::time::timeout(PATIENCE, self.arrived.recv()).await.expect("a webhook in time").unwrap()
+        tokio::time::timeout(PATIENCE, self.arrived.recv())
+            .await
+            .expect("a webhook in time")
+            .unwrap()
     }
 
     /// The call's callback with `status`; what comes before is passed over.
@@ -258,7 +266,9 @@ impl World {
 
     /// Waits until every call has ended and reported.
     pub async fn settled(&self) {
-        tokio::time::timeout(PATIENCE, self.simulator.settled()).await.expect("calls that end in time");
+        tokio::time::timeout(PATIENCE, self.simulator.settled())
+            .await
+            .expect("calls that end in time");
     }
 
     /// GET on the simulator, without a client library in the way.
@@ -300,8 +310,11 @@ impl World {
 }
 
 pub fn client(origin: &str, request_timeout: Duration) -> Client {
-    let config =
-        carrier::Config { base_url: origin.parse().unwrap(), request_timeout, ..carrier::Config::default() };
+    let config = carrier::Config {
+        base_url: origin.parse().unwrap(),
+        request_timeout,
+        ..carrier::Config::default()
+    };
     Client::new(config).unwrap()
 }
 
@@ -315,7 +328,8 @@ async fn receive(
 ) -> Response {
     let mut params: Vec<(String, String)> =
         url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
-    let signed = headers.get("x-twilio-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let signed =
+        headers.get("x-twilio-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let token = SecretString::from(TOKEN);
     let url = format!("{}{uri}", sink.origin);
     if !signature::verify(&[&token], &url, Body::Form(&params), signed) {

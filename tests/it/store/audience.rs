@@ -13,7 +13,8 @@ use trunkline::domain::suppression::{NewSuppression, SuppressionReason, Suppress
 use trunkline::domain::task::TaskKind;
 use trunkline::domain::{RunId, TenantId};
 use trunkline::store::{
-    Audience as _, Engine, Error, ForecastOf, LeadFilter, LeadView, NewRun, Page, PopulationView, Store, Task,
+    Audience as _, Engine, Error, ForecastOf, LeadFilter, LeadView, NewRun, Page, PopulationView,
+    Store, Task,
 };
 
 use super::{FAST, PATIENCE, all_jobs, assert_nothing_lost, claim_n, finish, next_task};
@@ -96,7 +97,8 @@ async fn a_run_takes_the_leads_that_there_are(test: TestStore) {
     assert_eq!((known.sealed, known.progress.state), (true, RunState::Draft));
     let counts = assert_nothing_lost(store, &tenant, run).await;
     assert_eq!((counts.total(), counts.queued, counts.skipped), (2_300, 2_299, 1));
-    let mut called: Vec<_> = all_jobs(store, &tenant, run).await.iter().map(|job| job.lead_id).collect();
+    let mut called: Vec<_> =
+        all_jobs(store, &tenant, run).await.iter().map(|job| job.lead_id).collect();
     called.sort_unstable();
     let mut all: Vec<_> = leads.iter().map(|lead| lead.id).collect();
     all.sort_unstable();
@@ -105,7 +107,14 @@ async fn a_run_takes_the_leads_that_there_are(test: TestStore) {
     let empty = begin(store, &tenant, new_run(settings(), 0..0), "nobody").await;
     page(store).await;
     assert_eq!(store.run(&tenant, empty).await.unwrap().progress.state, RunState::Completed);
-    assert!(store.list_tasks(&tenant, &[], Page { size: 100, after: None }).await.unwrap().items.is_empty());
+    assert!(
+        store
+            .list_tasks(&tenant, &[], Page { size: 100, after: None })
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
 }
 
 async fn a_page_is_added_once(test: TestStore) {
@@ -142,8 +151,10 @@ async fn a_full_queue_is_waited_for(test: TestStore) {
     let told = population(store, &tenant, run).await;
     assert_eq!((told.done, told.added), (false, 1_100));
     assert!(told.last_error.unwrap().contains("1100"));
-    let queued =
-        store.list_jobs(&tenant, run, &[JobState::Queued], Page { size: 500, after: None }).await.unwrap();
+    let queued = store
+        .list_jobs(&tenant, run, &[JobState::Queued], Page { size: 500, after: None })
+        .await
+        .unwrap();
     let jobs = queued.items.iter().map(|job| job.id).collect();
     store.cancel_jobs(&tenant, run, jobs, None).await.unwrap();
     page(store).await;
@@ -173,7 +184,10 @@ async fn a_run_that_takes_no_jobs_is_left_alone(test: TestStore) {
 async fn a_forecast_counts_people_by_what_holds_them(test: TestStore) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 4, FAST).await;
-    let zoned = |n: usize, zone: &str| LeadFacts { time_zone: Some(zone.into()), ..LeadFacts::of(phone(n)) };
+    let zoned = |n: usize, zone: &str| LeadFacts {
+        time_zone: Some(zone.into()),
+        ..LeadFacts::of(phone(n))
+    };
     let leads: Vec<_> =
         (0..30).map(|n| zoned(n, "Asia/Tokyo")).chain((30..50).map(|n| zoned(n, "UTC"))).collect();
     let leads = store.create_leads(&tenant, leads, None).await.unwrap();
@@ -210,11 +224,14 @@ async fn a_forecast_counts_people_by_what_holds_them(test: TestStore) {
         "held for a while, they are a group of their own"
     );
     let ids = leads[..3].iter().map(|lead| lead.lead.id).collect();
-    let told = store.forecast_facts(&tenant, ForecastOf::Ids(ids), Some(capped(7_200))).await.unwrap();
+    let told =
+        store.forecast_facts(&tenant, ForecastOf::Ids(ids), Some(capped(7_200))).await.unwrap();
     assert_eq!((told.total, told.suppressed), (3, 1));
     // Of a run: its queued jobs.
-    let queued =
-        store.create_run(&tenant, NewRun { start: false, ..new_run(settings(), 5..9) }, None).await.unwrap();
+    let queued = store
+        .create_run(&tenant, NewRun { start: false, ..new_run(settings(), 5..9) }, None)
+        .await
+        .unwrap();
     suppress(store, &tenant, 6).await;
     let told = store.forecast_facts(&tenant, ForecastOf::Run(queued.run.id), None).await.unwrap();
     assert_eq!((told.total, told.suppressed), (4, 1));
@@ -236,7 +253,11 @@ async fn a_forecast_learns_from_calls(test: TestStore) {
         finish(store, &tenant, call.call_id, end).await;
     }
     let all = ForecastOf::Leads(LeadFilter::default());
-    let observed = store.forecast_facts(&tenant, all, Some(settings())).await.unwrap().facts.observed;
-    assert_eq!((observed.calls, observed.completed.of_calls, observed.no_answer.of_calls), (40, 0.75, 0.25));
+    let observed =
+        store.forecast_facts(&tenant, all, Some(settings())).await.unwrap().facts.observed;
+    assert_eq!(
+        (observed.calls, observed.completed.of_calls, observed.no_answer.of_calls),
+        (40, 0.75, 0.25)
+    );
     assert!(observed.completed.takes < Duration::from_secs(60));
 }

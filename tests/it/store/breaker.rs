@@ -24,7 +24,9 @@ async fn nothing_is_claimed_and_everybody_can_see_it(test: TestStore) {
     store.open_breaker(&account, Duration::from_secs(3_600)).await.unwrap();
     assert_claims_nothing(store).await;
     let run = store.run(&tenant, created.run.id).await.unwrap();
-    let Some(OpenBreaker { until, probing: false }) = run.breaker else { panic!("{:?}", run.breaker) };
+    let Some(OpenBreaker { until, probing: false }) = run.breaker else {
+        panic!("{:?}", run.breaker)
+    };
     assert!(until >= before + Duration::from_secs(3_600));
     assert_eq!(run.revision, created.run.revision, "it is no change of the run");
     let listed = store.list_runs(&tenant, &[], Page { size: 10, after: None }).await.unwrap().items;

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::{
-    FAST, LIMITS, assert_claims_nothing, assert_nothing_lost, claim, claim_n, claim_nothing_until, finish,
+    FAST, LIMITS, assert_claims_nothing, assert_nothing_lost, claim, claim_n, claim_nothing_until,
+    finish,
 };
-use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, phone, settings, worker};
+use crate::support::{
+    TestStore, job, make_tenant, new_run, on_both_stores, phone, settings, worker,
+};
 use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::job::JobState;
 use trunkline::domain::run::{Command, RunSettings};
@@ -33,7 +36,8 @@ async fn claims_stay_under_every_cap(test: TestStore) {
     let first = claim_n(store, 5).await;
     assert_eq!(first.len(), 5);
     assert_claims_nothing(store).await;
-    let other = store.create_run(&tenant, new_run(settings(), 100..150), None).await.unwrap().run.id;
+    let other =
+        store.create_run(&tenant, new_run(settings(), 100..150), None).await.unwrap().run.id;
     assert_eq!(claim_n(store, 2).await.iter().filter(|call| call.run_id == other).count(), 2);
     assert_claims_nothing(store).await;
     finish(store, &tenant, first[0].call_id, CarrierStatus::Busy).await;
@@ -54,7 +58,11 @@ async fn pace_is_exact_over_claims(test: TestStore) {
     let calls = claim_n(store, 40).await;
     assert!(calls.len() >= 40);
     for pair in calls.windows(2) {
-        assert!(pair[1].send_at.0 - pair[0].send_at.0 >= 20_000, "{:?}", (pair[0].send_at, pair[1].send_at));
+        assert!(
+            pair[1].send_at.0 - pair[0].send_at.0 >= 20_000,
+            "{:?}",
+            (pair[0].send_at, pair[1].send_at)
+        );
     }
 }
 
@@ -80,7 +88,8 @@ async fn outside_the_window_a_job_moves_once(test: TestStore) {
     let minute = u16::try_from(now.0 / 60_000_000 % 1_440).unwrap();
     // Opens in about six hours, UTC.
     let opens = (minute + 360) % 1_439;
-    let window = CallingWindow { opens_minute: opens, closes_minute: opens + 1, weekdays: 0b111_1111 };
+    let window =
+        CallingWindow { opens_minute: opens, closes_minute: opens + 1, weekdays: 0b111_1111 };
     let run = RunSettings { windows: vec![window], ..settings() };
     let run = store.create_run(&tenant, new_run(run, 0..40), None).await.unwrap().run.id;
     let page = Page { size: 100, after: None };
@@ -90,16 +99,16 @@ async fn outside_the_window_a_job_moves_once(test: TestStore) {
     })
     .await;
     let before = store.run(&tenant, run).await.unwrap();
-    assert!(
-        jobs()
-            .await
-            .items
-            .iter()
-            .all(|job| window.contains(job.eligible_at, &trunkline::domain::window::zone("UTC").unwrap()))
-    );
+    assert!(jobs().await.items.iter().all(|job| {
+        window.contains(job.eligible_at, &trunkline::domain::window::zone("UTC").unwrap())
+    }));
     store.sweep().await.unwrap();
     assert_claims_nothing(store).await;
-    assert_eq!(store.run(&tenant, run).await.unwrap().revision, before.revision, "nothing moves twice");
+    assert_eq!(
+        store.run(&tenant, run).await.unwrap().revision,
+        before.revision,
+        "nothing moves twice"
+    );
 }
 
 async fn jobs_of_a_higher_priority_go_first(test: TestStore) {
@@ -130,7 +139,8 @@ async fn weights_hold_over_single_slots(test: TestStore) {
     let tenant = make_tenant(store, "acme", 1, FAST).await;
     let of_weight = |weight| RunSettings { weight, ..settings() };
     let heavy = store.create_run(&tenant, new_run(of_weight(3), 0..40), None).await.unwrap().run.id;
-    let light = store.create_run(&tenant, new_run(of_weight(1), 100..140), None).await.unwrap().run.id;
+    let light =
+        store.create_run(&tenant, new_run(of_weight(1), 100..140), None).await.unwrap().run.id;
     let mut of = [0, 0];
     for _ in 0..24 {
         let call = claim_n(store, 1).await.remove(0);
@@ -162,15 +172,18 @@ async fn tenants_take_turns(test: TestStore) {
     assert!(turns.len() <= 3, "{turns:?}");
 }
 
-/// Told by the number of claims, not by time: while nine tenants get what they want in five claims each, the tenant with
-/// the long queue gets no more claims than anybody.
+/// Told by the number of claims, not by time: while nine tenants get what they want in five claims
+/// each, the tenant with the long queue gets no more claims than anybody.
 async fn a_long_queue_delays_nobody(test: TestStore) {
     const ROUNDS: usize = 5;
     let store = &*test.store;
     // First by name, by age and by need.
     let large = make_tenant(store, "a-large", 1_000, FAST).await;
     for page in 0..4 {
-        store.create_run(&large, new_run(settings(), page * 500..(page + 1) * 500), None).await.unwrap();
+        store
+            .create_run(&large, new_run(settings(), page * 500..(page + 1) * 500), None)
+            .await
+            .unwrap();
     }
     for n in 1..10 {
         let small = make_tenant(store, &format!("small-{n}"), 1_000, FAST).await;

@@ -7,8 +7,8 @@ use trunkline::domain::call::CarrierStatus;
 use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::run::{Command, RunField};
 use trunkline::store::{
-    Applied, CallsOf, Error, ImportStep, JobAdded, LeadFilter, NewJob, NewRun, Page, RequestKey, RunPatch,
-    Store, Who,
+    Applied, CallsOf, Error, ImportStep, JobAdded, LeadFilter, NewJob, NewRun, Page, RequestKey,
+    RunPatch, Store, Who,
 };
 
 on_both_stores!(
@@ -25,8 +25,10 @@ async fn duplicates_are_counted_not_failed(test: TestStore) {
     let draft = NewRun { start: false, seal: false, ..new_run(settings(), 0..2) };
     let run = store.create_run(&tenant, draft, None).await.unwrap().run.id;
     let stranger = NewJob { who: Who::Lead(LeadId(uuid::Uuid::now_v7())), ..job(0) };
-    let added =
-        store.add_jobs(&tenant, run, vec![job(1), job(2), job(2), stranger, job(3)], None).await.unwrap();
+    let added = store
+        .add_jobs(&tenant, run, vec![job(1), job(2), job(2), stranger, job(3)], None)
+        .await
+        .unwrap();
     let duplicate = |added: &JobAdded| matches!(added, JobAdded::Job { duplicate: true, .. });
     assert_eq!(added.iter().map(duplicate).collect::<Vec<_>>(), [true, false, true, false, false]);
     assert!(matches!(&added[3], JobAdded::Rejected { field, .. } if field == "lead_id"));
@@ -50,8 +52,9 @@ async fn an_import_resumes_where_it_was(test: TestStore) {
 async fn a_request_id_answers_twice_the_same(test: TestStore) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
-    let key =
-        |hash| Some(RequestKey { method: "CreateRun", request_id: "r1".into(), payload_hash: [hash; 32] });
+    let key = |hash| {
+        Some(RequestKey { method: "CreateRun", request_id: "r1".into(), payload_hash: [hash; 32] })
+    };
     let first = store.create_run(&tenant, new_run(settings(), 0..3), key(1)).await.unwrap();
     let again = store.create_run(&tenant, new_run(settings(), 0..3), key(1)).await.unwrap();
     assert_eq!((first.run.id, &first.jobs), (again.run.id, &again.jobs));
@@ -86,8 +89,9 @@ async fn pages_walk_everything_once(test: TestStore) {
     let seven = LeadFilter { phone: Some(phone(7)), ..LeadFilter::default() };
     let one = store.list_leads(&tenant, &seven, Page { size: 10, after: None }).await.unwrap();
     assert_eq!(one.items.len(), 1);
-    let again =
-        store.create_leads(&tenant, vec![LeadFacts::of(phone(7)), LeadFacts::of(phone(99))], None).await;
+    let again = store
+        .create_leads(&tenant, vec![LeadFacts::of(phone(7)), LeadFacts::of(phone(99))], None)
+        .await;
     assert_eq!(again.unwrap().iter().map(|lead| lead.created).collect::<Vec<_>>(), [false, true]);
 }
 
@@ -127,5 +131,8 @@ async fn another_tenant_sees_nothing(test: TestStore) {
     assert!(hidden(store.create_run(&b, foreign, None).await));
     let stolen = vec![NewJob { who: Who::Lead(lead_id), ..job(0) }];
     let own = NewRun { jobs: stolen, ..new_run(settings(), 0..0) };
-    assert!(matches!(store.create_run(&b, own, None).await.unwrap().jobs[0], JobAdded::Rejected { .. }));
+    assert!(matches!(
+        store.create_run(&b, own, None).await.unwrap().jobs[0],
+        JobAdded::Rejected { .. }
+    ));
 }

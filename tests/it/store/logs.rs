@@ -44,12 +44,16 @@ async fn conflicts(test: TestStore) {
     // A lead that has a job in the run.
     store.add_jobs(&tenant, run, vec![job(0), job(1), job(1)], None).await.unwrap();
     let lead = logs.of("dedup_conflict").remove(0);
-    assert_eq!((&lead["key"], &lead["jobs"], &lead["tenant"]), (&json!("lead"), &json!(2), &json!("acme")));
+    assert_eq!(
+        (&lead["key"], &lead["jobs"], &lead["tenant"]),
+        (&json!("lead"), &json!(2), &json!("acme"))
+    );
     assert_eq!(lead["run_id"], json!(run.to_string()));
 
     // A phone that has a live call.
     let other = store.create_run(&tenant, new_run(settings(), 0..1), None).await.unwrap().run.id;
-    let phone_conflict = || logs.of("dedup_conflict").into_iter().find(|conflict| conflict["key"] == "phone");
+    let phone_conflict =
+        || logs.of("dedup_conflict").into_iter().find(|conflict| conflict["key"] == "phone");
     let end = std::time::Instant::now() + Duration::from_secs(10);
     while phone_conflict().is_none() && std::time::Instant::now() < end {
         claim(store).await;
@@ -70,7 +74,8 @@ async fn conflicts(test: TestStore) {
     assert_eq!(conflict["given"], json!(format!("CA{:032x}", 7)));
 
     // One request id for two requests.
-    let key = |hash| RequestKey { method: "AddJobs", request_id: "r".into(), payload_hash: [hash; 32] };
+    let key =
+        |hash| RequestKey { method: "AddJobs", request_id: "r".into(), payload_hash: [hash; 32] };
     store.add_jobs(&tenant, run, vec![job(5)], Some(key(1))).await.unwrap();
     let reused = store.add_jobs(&tenant, run, vec![job(6)], Some(key(2))).await;
     assert!(matches!(reused, Err(Error::RequestReused)));

@@ -67,7 +67,8 @@ pub async fn assert_claims_nothing(store: &Engine) {
     }
 }
 
-/// Claims, and gets nothing, until that has done what is waited for; wake-ups are passed on in their own time.
+/// Claims, and gets nothing, until that has done what is waited for; wake-ups are passed on in
+/// their own time.
 pub async fn claim_nothing_until(store: &Engine, done: impl AsyncFn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done().await {
@@ -86,8 +87,12 @@ pub async fn finish(store: &Engine, tenant: &TenantId, call: CallId, end: Carrie
         status(call, end, 3),
     ];
     let skip = usize::from(end != CarrierStatus::Completed);
-    let news: Vec<_> =
-        news.into_iter().enumerate().filter(|(i, _)| skip == 0 || *i != 2).map(|(_, n)| n).collect();
+    let news: Vec<_> = news
+        .into_iter()
+        .enumerate()
+        .filter(|(i, _)| skip == 0 || *i != 2)
+        .map(|(_, n)| n)
+        .collect();
     store.apply(tenant, &news).await.unwrap();
 }
 
@@ -104,7 +109,8 @@ pub async fn next_task(store: &Engine, kind: TaskKind, holds: Duration) -> Task 
     }
 }
 
-/// Does what changes of windows put in, as it is due; how many pages there were, those that found nothing included.
+/// Does what changes of windows put in, as it is due; how many pages there were, those that found
+/// nothing included.
 pub async fn reschedule_all(store: &Engine) -> usize {
     for pages in 0..20 {
         let due = store.claim_tasks(&worker("b"), Lane::Inside, 1_000, PATIENCE).await.unwrap();

@@ -26,7 +26,8 @@ async fn a_callback_before_the_answer_is_enough(test: TestStore) {
     let call = claim_n(store, 1).await[0].call_id;
     let applied = store.apply(&tenant, &[status(call, CarrierStatus::Ringing, 1)]).await.unwrap();
     assert_eq!(applied, [Applied::Changed(CallState::Ringing)]);
-    let applied = store.apply(&tenant, &[(call, News::Submitted { sid: sid(call) })]).await.unwrap();
+    let applied =
+        store.apply(&tenant, &[(call, News::Submitted { sid: sid(call) })]).await.unwrap();
     assert_eq!(applied, [Applied::Unchanged(CallState::Ringing)]);
     let other = News::Submitted { sid: format!("CA{:032x}", 7).parse().unwrap() };
     assert_eq!(store.apply(&tenant, &[(call, other)]).await.unwrap(), [Applied::OtherSid]);
@@ -56,8 +57,10 @@ async fn a_retry_goes_back_to_the_queue(test: TestStore) {
     finish(store, &tenant, second.call_id, CarrierStatus::Busy).await;
     let view = store.run(&tenant, run).await.unwrap();
     assert_eq!((view.progress.state, view.progress.counts.failed), (RunState::Completed, 1));
-    let calls =
-        store.list_calls(&tenant, CallsOf::Job(first.job_id), Page { size: 10, after: None }).await.unwrap();
+    let calls = store
+        .list_calls(&tenant, CallsOf::Job(first.job_id), Page { size: 10, after: None })
+        .await
+        .unwrap();
     assert_eq!(calls.items.iter().map(|call| call.attempt).collect::<Vec<_>>(), [1, 2]);
 }
 
@@ -70,12 +73,18 @@ async fn what_was_not_sent_goes_back(test: TestStore) {
         (calls[0].call_id, News::NotSent { code: NOT_SENT, message: "connection refused".into() }),
         (
             calls[1].call_id,
-            News::Rejected { class: RejectClass::Defer, code: "20429".into(), message: "too many".into() },
+            News::Rejected {
+                class: RejectClass::Defer,
+                code: "20429".into(),
+                message: "too many".into(),
+            },
         ),
     ];
     store.apply(&tenant, &news).await.unwrap();
-    let jobs =
-        store.list_jobs(&tenant, run, &[JobState::Queued], Page { size: 10, after: None }).await.unwrap();
+    let jobs = store
+        .list_jobs(&tenant, run, &[JobState::Queued], Page { size: 10, after: None })
+        .await
+        .unwrap();
     assert_eq!(jobs.items.len(), 2);
     assert!(jobs.items.iter().all(|job| job.attempts_used == 0 && job.attempt == 1));
     let call = store.call(&tenant, calls[1].call_id).await.unwrap().call;

@@ -7,12 +7,14 @@ use trunkline::domain::lead::{LeadChange, LeadFacts, LeadField, LeadSource, Lead
 use trunkline::domain::run::Command;
 use trunkline::domain::{LeadId, TenantId};
 use trunkline::store::{
-    CallsOf, Engine, Error, ImportStep, JobAdded, LeadFilter, LeadImported, LeadPatch, LeadView, NewJob,
-    NewRun, Page, Store, Who,
+    CallsOf, Engine, Error, ImportStep, JobAdded, LeadFilter, LeadImported, LeadPatch, LeadView,
+    NewJob, NewRun, Page, Store, Who,
 };
 
 use super::{FAST, assert_nothing_lost, claim_n, finish, status};
-use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, phone, settings, worker};
+use crate::support::{
+    TestStore, job, make_tenant, new_run, on_both_stores, phone, settings, worker,
+};
 
 on_both_stores!(
     a_patch_changes_what_it_names,
@@ -30,7 +32,13 @@ fn named(n: usize, name: &str) -> LeadFacts {
 }
 
 async fn create(store: &Engine, tenant: &TenantId, facts: Vec<LeadFacts>) -> Vec<LeadView> {
-    store.create_leads(tenant, facts, None).await.unwrap().into_iter().map(|created| created.lead).collect()
+    store
+        .create_leads(tenant, facts, None)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|created| created.lead)
+        .collect()
 }
 
 async fn all(store: &Engine, tenant: &TenantId) -> Vec<LeadView> {
@@ -47,15 +55,20 @@ async fn a_patch_changes_what_it_names(test: TestStore) {
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let stranger = make_tenant(store, "other", 9, FAST).await;
     let attributes = json!({"plan": "gold", "age": 7}).as_object().unwrap().clone();
-    let lead = create(store, &tenant, vec![LeadFacts { attributes, ..named(1, "Ann") }]).await.remove(0);
-    let facts = LeadFacts { tags: vec!["vip".into()], time_zone: Some("UTC".into()), ..named(2, "Bea") };
+    let lead =
+        create(store, &tenant, vec![LeadFacts { attributes, ..named(1, "Ann") }]).await.remove(0);
+    let facts =
+        LeadFacts { tags: vec!["vip".into()], time_zone: Some("UTC".into()), ..named(2, "Bea") };
     let change = LeadPatch {
         attributes: vec![("plan".into(), Some(json!("tin"))), ("age".into(), None)],
         seen: Some(lead.revision),
         ..patch(&[LeadField::Name, LeadField::Tags], facts.clone())
     };
     let changed = store.update_lead(&tenant, lead.id, change.clone(), None).await.unwrap();
-    assert_eq!((changed.facts.name.as_str(), changed.facts.tags.join(" ").as_str()), ("Bea", "vip"));
+    assert_eq!(
+        (changed.facts.name.as_str(), changed.facts.tags.join(" ").as_str()),
+        ("Bea", "vip")
+    );
     assert_eq!((&changed.facts.time_zone, &changed.facts.phone), (&None, &phone(1)));
     assert_eq!(json!(changed.facts.attributes), json!({"plan": "tin"}));
     assert_eq!((changed.contact.status, changed.revision), (LeadStatus::New, lead.revision + 1));
@@ -70,7 +83,10 @@ async fn a_patch_changes_what_it_names(test: TestStore) {
     assert_eq!(store.update_lead(&tenant, lead.id, same.clone(), None).await.unwrap(), changed);
     let hidden = store.update_lead(&stranger, lead.id, same, None).await;
     assert!(matches!(hidden, Err(Error::NotFound(_))));
-    assert!(matches!(store.delete_lead(&stranger, lead.id, None, None).await, Err(Error::NotFound(_))));
+    assert!(matches!(
+        store.delete_lead(&stranger, lead.id, None, None).await,
+        Err(Error::NotFound(_))
+    ));
     assert!(matches!(store.lead_events(&stranger, lead.id, PAGE).await, Err(Error::NotFound(_))));
     // Attributes that outgrow their bound together.
     let big = (0..9).map(|n| (n.to_string(), Some(json!("x".repeat(1_000))))).collect();
@@ -95,7 +111,8 @@ async fn a_patch_changes_what_it_names(test: TestStore) {
         ]
     );
     let first = store.lead_events(&tenant, lead.id, Page { size: 2, after: None }).await.unwrap();
-    let rest = store.lead_events(&tenant, lead.id, Page { size: 2, after: first.next }).await.unwrap();
+    let rest =
+        store.lead_events(&tenant, lead.id, Page { size: 2, after: first.next }).await.unwrap();
     assert_eq!((first.items.len(), rest.items.len(), rest.next), (2, 1, None));
 }
 
@@ -113,7 +130,10 @@ async fn filters_hold_and_walk_everything_once(test: TestStore) {
     store.update_lead(&tenant, first[3].id, lost, None).await.unwrap();
     let attributes = json!({"City": "Zürich"}).as_object().unwrap().clone();
     let moved = LeadFacts { attributes, ..LeadFacts::of(phone(0)) };
-    store.update_lead(&tenant, first[4].id, patch(&[LeadField::Attributes], moved), None).await.unwrap();
+    store
+        .update_lead(&tenant, first[4].id, patch(&[LeadField::Attributes], moved), None)
+        .await
+        .unwrap();
     let numbers = async |filter: LeadFilter| {
         let (mut seen, mut page) = (Vec::new(), Page { size: 7, after: None });
         loop {
@@ -132,7 +152,10 @@ async fn filters_hold_and_walk_everything_once(test: TestStore) {
     assert_eq!(numbers(LeadFilter { tag: Some("a_b".into()), ..none() }).await, ids(&first));
     assert_eq!(numbers(LeadFilter { tag: Some("c".into()), ..none() }).await, ids(&second));
     assert!(numbers(LeadFilter { tag: Some("a".into()), ..none() }).await.is_empty());
-    assert_eq!(numbers(LeadFilter { statuses: vec![LeadStatus::Lost], ..none() }).await, ids(&first[3..4]));
+    assert_eq!(
+        numbers(LeadFilter { statuses: vec![LeadStatus::Lost], ..none() }).await,
+        ids(&first[3..4])
+    );
     assert!(numbers(LeadFilter { sources: vec![LeadSource::Call], ..none() }).await.is_empty());
     assert_eq!(numbers(LeadFilter { sources: vec![LeadSource::Api], ..none() }).await.len(), 30);
     assert_eq!(
@@ -140,7 +163,10 @@ async fn filters_hold_and_walk_everything_once(test: TestStore) {
         ids(&first[1..2]),
         "% stands for itself"
     );
-    assert_eq!(numbers(LeadFilter { text: Some("zürich".into()), ..none() }).await, ids(&first[4..5]));
+    assert_eq!(
+        numbers(LeadFilter { text: Some("zürich".into()), ..none() }).await,
+        ids(&first[4..5])
+    );
     let prefix = phone(25).expose()[..11].to_owned();
     assert_eq!(numbers(LeadFilter { phone_prefix: Some(prefix), ..none() }).await, ids(&second));
     let between = second[0].created_at;
@@ -176,16 +202,21 @@ async fn an_import_tells_new_from_known(test: TestStore) {
         (stand.offset, stand.created, stand.updated, stand.unchanged, stand.rejected),
         (8, 1, 3, 2, 2)
     );
-    let names: Vec<String> = all(store, &tenant).await.into_iter().map(|lead| lead.facts.name).collect();
+    let names: Vec<String> =
+        all(store, &tenant).await.into_iter().map(|lead| lead.facts.name).collect();
     assert_eq!(names, ["Ann", "Bee", "Cyd"]);
     let leads = all(store, &tenant).await;
-    assert_eq!((leads[2].source, leads[1].facts.tags.join(" ").as_str()), (LeadSource::Import, "new"));
+    assert_eq!(
+        (leads[2].source, leads[1].facts.tags.join(" ").as_str()),
+        (LeadSource::Import, "new")
+    );
     let history = store.lead_events(&tenant, leads[1].id, PAGE).await.unwrap().items;
     assert_eq!(history.len(), 2, "one entry a transaction");
     let big = json!({"a": "x".repeat(8_000)}).as_object().unwrap().clone();
     let more = json!({"b": "x".repeat(8_000)}).as_object().unwrap().clone();
     let with = |attributes| LeadFacts { attributes, ..named(4, "") };
-    let (told, stand) = store.import_leads(&tenant, step(8, 2), vec![with(big), with(more)]).await.unwrap();
+    let (told, stand) =
+        store.import_leads(&tenant, step(8, 2), vec![with(big), with(more)]).await.unwrap();
     assert!(matches!(&told[1], LeadImported::Rejected(v) if v.field == "attributes"), "{told:?}");
     assert_eq!((stand.created, stand.rejected), (2, 3));
 }
@@ -198,7 +229,10 @@ async fn an_import_goes_on_where_it_was_cut(test: TestStore) {
     store.import_leads(&tenant, step(0, 10), rows(0)).await.unwrap();
     for wrong in [0, 5, 11] {
         let refused = store.import_leads(&tenant, step(wrong, 10), rows(50)).await;
-        assert!(matches!(&refused, Err(Error::Invalid(v)) if v.field == "batch.offset"), "{refused:?}");
+        assert!(
+            matches!(&refused, Err(Error::Invalid(v)) if v.field == "batch.offset"),
+            "{refused:?}"
+        );
     }
     assert_eq!(all(store, &tenant).await.len(), 10, "nothing of what was refused is there");
     assert_eq!(store.lead_import_stand(&tenant, "a").await.unwrap().offset, 10);
@@ -224,7 +258,8 @@ async fn a_deleted_lead_leaves_no_phone(test: TestStore) {
     let ended = store.create_run(&tenant, called, None).await.unwrap();
     let call = claim_n(store, 1).await.remove(0);
     finish(store, &tenant, call.call_id, CarrierStatus::Completed).await;
-    let waiting = NewRun { jobs: vec![with(0), with(1)], start: false, ..new_run(settings(), 0..0) };
+    let waiting =
+        NewRun { jobs: vec![with(0), with(1)], start: false, ..new_run(settings(), 0..0) };
     let waiting = store.create_run(&tenant, waiting, None).await.unwrap();
     let JobAdded::Job { lead_id, job_id, .. } = waiting.jobs[0] else { panic!() };
     let erased = store.delete_lead(&tenant, lead_id, None, None).await.unwrap();
@@ -279,10 +314,14 @@ async fn a_lead_deleted_while_it_is_called_is_called_no_more(test: TestStore) {
     assert!(run.ended_at.is_some(), "{:?}", run.progress);
     assert_nothing_lost(store, &tenant, created.run.id).await;
     assert!(store.command_run(&tenant, created.run.id, Command::Pause, None).await.is_err());
-    // The look that comes later erases what went on. Nothing here waits a minute for it: it is done as it will be.
+    // The look that comes later erases what went on. Nothing here waits a minute for it: it is done
+    // as it will be.
     let holds = std::time::Duration::from_secs(60);
-    for task in
-        store.claim_tasks(&worker("a"), trunkline::domain::task::Lane::Inside, 10, holds).await.unwrap().tasks
+    for task in store
+        .claim_tasks(&worker("a"), trunkline::domain::task::Lane::Inside, 10, holds)
+        .await
+        .unwrap()
+        .tasks
     {
         store.leads_from_calls(&task).await.unwrap();
     }

@@ -17,8 +17,8 @@ use trunkline::store::{
 };
 
 use super::{
-    FAST, PATIENCE, all_jobs, assert_claims_nothing, assert_nothing_lost, claim_n, claim_nothing_until,
-    next_task, reschedule_all,
+    FAST, PATIENCE, all_jobs, assert_claims_nothing, assert_nothing_lost, claim_n,
+    claim_nothing_until, next_task, reschedule_all,
 };
 use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, settings};
 
@@ -45,8 +45,14 @@ fn shut(days: Vec<Date>) -> RunSettings {
 }
 
 /// Claims until every job is as it is expected, and nobody was called.
-async fn put_off_all(store: &Engine, tenant: &TenantId, run: RunId, put_off: impl Fn(&JobView) -> bool) {
-    claim_nothing_until(store, async || all_jobs(store, tenant, run).await.iter().all(&put_off)).await;
+async fn put_off_all(
+    store: &Engine,
+    tenant: &TenantId,
+    run: RunId,
+    put_off: impl Fn(&JobView) -> bool,
+) {
+    claim_nothing_until(store, async || all_jobs(store, tenant, run).await.iter().all(&put_off))
+        .await;
 }
 
 async fn open(store: &Engine, tenant: &TenantId, run: RunId, days: Vec<Date>) {
@@ -88,7 +94,8 @@ async fn who_may_still_not_be_called_waits_for_the_new_opening(test: TestStore) 
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 10, FAST).await;
     let today = today();
-    let created = store.create_run(&tenant, new_run(shut(days(today, -2, 9)), 0..150), None).await.unwrap();
+    let created =
+        store.create_run(&tenant, new_run(shut(days(today, -2, 9)), 0..150), None).await.unwrap();
     let run = created.run.id;
     put_off_all(store, &tenant, run, |job| job.eligible_at > created.run.created_at + DAY).await;
     let before = all_jobs(store, &tenant, run).await;
@@ -111,7 +118,8 @@ async fn who_may_still_not_be_called_waits_for_the_new_opening(test: TestStore) 
     assert_eq!(claim_n(store, 10).await.len(), 10);
     let log = store.commits_after(&tenant, run, 0, 1_000).await.unwrap();
     let moved = log.commits.iter().flat_map(|commit| &commit.events);
-    let moved = moved.filter(|event| matches!(event, Event::JobChanged { state: JobState::Queued, .. }));
+    let moved =
+        moved.filter(|event| matches!(event, Event::JobChanged { state: JobState::Queued, .. }));
     assert_eq!(moved.count(), 3 * 150, "watchers are told: put off, and brought forward twice");
 }
 
@@ -120,8 +128,11 @@ async fn a_tenants_window_is_that_of_its_runs(test: TestStore) {
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     // Open in the one minute that is half a day away.
     let now = Instant::now().to_zoned(TimeZone::UTC);
-    let minute = u16::try_from((i32::from(now.hour()) * 60 + i32::from(now.minute()) + 720) % 1_440).unwrap();
-    let never = CallingWindow { opens_minute: minute, closes_minute: minute + 1, ..CallingWindow::ALWAYS };
+    let minute =
+        u16::try_from((i32::from(now.hour()) * 60 + i32::from(now.minute()) + 720) % 1_440)
+            .unwrap();
+    let never =
+        CallingWindow { opens_minute: minute, closes_minute: minute + 1, ..CallingWindow::ALWAYS };
     set_window(store, &tenant, never).await;
     let mut all = Vec::new();
     for n in 0..3 {
@@ -144,7 +155,8 @@ async fn a_tenants_window_is_that_of_its_runs(test: TestStore) {
 async fn set_window(store: &Engine, tenant: &TenantId, window: CallingWindow) {
     let view = store.tenant_view(tenant).await.unwrap();
     let tenant_with = trunkline::domain::tenant::Tenant { window, ..view.tenant };
-    let patch = TenantPatch { tenant: tenant_with, fields: vec![TenantField::Window], revision: None };
+    let patch =
+        TenantPatch { tenant: tenant_with, fields: vec![TenantField::Window], revision: None };
     store.update_tenant(tenant, patch, None).await.unwrap();
 }
 

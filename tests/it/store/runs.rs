@@ -62,11 +62,18 @@ async fn commands_move_runs(test: TestStore) {
     for call in calls {
         finish(store, &tenant, call.call_id, CarrierStatus::NoAnswer).await;
     }
-    assert_eq!(store.run(&tenant, run).await.unwrap().progress.state, RunState::Running, "not sealed");
+    assert_eq!(
+        store.run(&tenant, run).await.unwrap().progress.state,
+        RunState::Running,
+        "not sealed"
+    );
     let sealed = command(Command::Seal).await.unwrap();
     assert_eq!((sealed.progress.state, sealed.sealed), (RunState::Completed, true));
     assert!(matches!(command(Command::Pause).await, Err(Error::WrongState(_))));
-    assert!(matches!(store.add_jobs(&tenant, run, vec![job(9)], None).await, Err(Error::Closed(_))));
+    assert!(matches!(
+        store.add_jobs(&tenant, run, vec![job(9)], None).await,
+        Err(Error::Closed(_))
+    ));
 }
 
 async fn canceling_ends_what_is_queued(test: TestStore) {
@@ -184,8 +191,21 @@ async fn bad_input_names_its_field(test: TestStore) {
     assert_eq!(field(error), "weight");
     let many = NewRun { jobs: (0..1_001).map(job).collect(), ..new_run(settings(), 0..0) };
     assert_eq!(field(store.create_run(&tenant, many, None).await.unwrap_err()), "jobs");
-    assert!(store.list_runs(&tenant, &[], Page { size: 9, after: None }).await.unwrap().items.is_empty());
-    assert!(matches!(store.run(&tenant, RunId(uuid::Uuid::nil())).await, Err(Error::NotFound("run"))));
-    assert!(matches!(store.job(&tenant, JobId(uuid::Uuid::nil())).await, Err(Error::NotFound("job"))));
+    assert!(
+        store
+            .list_runs(&tenant, &[], Page { size: 9, after: None })
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+    assert!(matches!(
+        store.run(&tenant, RunId(uuid::Uuid::nil())).await,
+        Err(Error::NotFound("run"))
+    ));
+    assert!(matches!(
+        store.job(&tenant, JobId(uuid::Uuid::nil())).await,
+        Err(Error::NotFound("job"))
+    ));
     assert!(matches!(store.tenant(&tenant_id("nobody")).await, Err(Error::NotFound("tenant"))));
 }

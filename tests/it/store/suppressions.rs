@@ -16,8 +16,8 @@ use trunkline::domain::suppression::{
 };
 use trunkline::domain::{CallId, JobId, LeadId, Phone, TenantId};
 use trunkline::store::{
-    Audience as _, CallsOf, Engine, Error, ImportStep, JobAdded, NewRetry, NewRun, Page, RequestKey, Store,
-    SuppressionAdded, SuppressionFilter, SuppressionView,
+    Audience as _, CallsOf, Engine, Error, ImportStep, JobAdded, NewRetry, NewRun, Page,
+    RequestKey, Store, SuppressionAdded, SuppressionFilter, SuppressionView,
 };
 
 use super::{FAST, assert_claims_nothing, assert_nothing_lost, claim, claim_n, finish};
@@ -40,14 +40,22 @@ fn asked(n: usize) -> NewSuppression {
     NewSuppression::of(phone(n), SuppressionReason::Asked, SuppressionSource::Api)
 }
 
-async fn suppress(store: &Engine, tenant: &TenantId, new: NewSuppression) -> (Change, Option<CallId>) {
+async fn suppress(
+    store: &Engine,
+    tenant: &TenantId,
+    new: NewSuppression,
+) -> (Change, Option<CallId>) {
     match store.add_suppressions(tenant, vec![new], None).await.unwrap().remove(0) {
         SuppressionAdded::Kept { change, live_call, .. } => (change, live_call),
         SuppressionAdded::Rejected { field, reason } => panic!("{field}: {reason}"),
     }
 }
 
-async fn listed(store: &Engine, tenant: &TenantId, filter: &SuppressionFilter) -> Vec<SuppressionView> {
+async fn listed(
+    store: &Engine,
+    tenant: &TenantId,
+    filter: &SuppressionFilter,
+) -> Vec<SuppressionView> {
     store.list_suppressions(tenant, filter, PAGE).await.unwrap().items
 }
 
@@ -77,7 +85,10 @@ async fn a_suppressed_phone_is_not_dialed(test: TestStore) {
     let skipped = store.job(&tenant, job_1).await.unwrap();
     assert_eq!((skipped.state, skipped.outcome), (JobState::Skipped, Some(Outcome::Suppressed)));
     let why = store.explain_job(&tenant, job_1).await.unwrap().explanation;
-    assert!(matches!(why.reasons[0], Reason::Ended { outcome: Some(Outcome::Suppressed), .. }), "{why:?}");
+    assert!(
+        matches!(why.reasons[0], Reason::Ended { outcome: Some(Outcome::Suppressed), .. }),
+        "{why:?}"
+    );
     let told = |event: &Event| {
         matches!(event, Event::JobChanged { job_id, lead_id, state: JobState::Skipped, outcome, .. }
             if *job_id == job_1 && *lead_id == lead_1 && *outcome == Some(Outcome::Suppressed))
@@ -134,7 +145,8 @@ async fn calls_that_had_begun_are_told_and_are_the_last(test: TestStore) {
         finish(store, &tenant, call.call_id, CarrierStatus::Failed).await;
     }
     suppress(store, &tenant, asked(5)).await;
-    let retry = NewRetry { parent: once, patch: None, states: vec![], outcomes: vec![], start: true };
+    let retry =
+        NewRetry { parent: once, patch: None, states: vec![], outcomes: vec![], start: true };
     let again = store.begin_retry(&tenant, retry, None).await.unwrap();
     assert!(store.fill_retry(&tenant, again).await.unwrap().done);
     let counts = assert_nothing_lost(store, &tenant, again).await;
@@ -157,10 +169,14 @@ async fn adding_never_shortens(test: TestStore) {
     assert_eq!(suppress(store, &tenant, asked(1)).await.0, Change::Extended);
     assert_eq!(suppress(store, &tenant, until(9)).await.0, Change::Unchanged);
     let kept = listed(store, &tenant, &SuppressionFilter::default()).await;
-    assert_eq!((kept.len(), kept[0].expires_at, kept[0].source), (1, None, SuppressionSource::OptOut));
+    assert_eq!(
+        (kept.len(), kept[0].expires_at, kept[0].source),
+        (1, None, SuppressionSource::OptOut)
+    );
     // Twice in one request, and one that is over already: each stands alone.
     let past = NewSuppression { expires_at: Some(now), ..asked(3) };
-    let key = RequestKey { method: "AddSuppressions", request_id: "r".into(), payload_hash: [1; 32] };
+    let key =
+        RequestKey { method: "AddSuppressions", request_id: "r".into(), payload_hash: [1; 32] };
     let batch = vec![asked(2), past, asked(2)];
     let added = store.add_suppressions(&tenant, batch.clone(), Some(key.clone())).await.unwrap();
     let changes: Vec<_> = added
@@ -171,7 +187,10 @@ async fn adding_never_shortens(test: TestStore) {
         })
         .collect();
     assert_eq!(changes, [Ok(Change::Added), Err("expire_time"), Ok(Change::Unchanged)]);
-    assert_eq!(store.add_suppressions(&tenant, batch.clone(), Some(key.clone())).await.unwrap(), added);
+    assert_eq!(
+        store.add_suppressions(&tenant, batch.clone(), Some(key.clone())).await.unwrap(),
+        added
+    );
     let other = RequestKey { payload_hash: [2; 32], ..key };
     let refused = store.add_suppressions(&tenant, batch, Some(other)).await;
     assert!(matches!(refused, Err(Error::RequestReused)));
@@ -218,8 +237,14 @@ async fn a_list_is_filtered_and_walked_once(test: TestStore) {
     let order: Vec<Phone> = (0..20).chain(10_000..10_005).chain(20..23).map(phone).collect();
     assert_eq!(seen, order, "in order of creation");
     let count = async |filter: SuppressionFilter| listed(store, &tenant, &filter).await.len();
-    assert_eq!(count(SuppressionFilter { reasons: vec![SuppressionReason::Legal], ..all() }).await, 5);
-    assert_eq!(count(SuppressionFilter { sources: vec![SuppressionSource::Import], ..all() }).await, 3);
+    assert_eq!(
+        count(SuppressionFilter { reasons: vec![SuppressionReason::Legal], ..all() }).await,
+        5
+    );
+    assert_eq!(
+        count(SuppressionFilter { sources: vec![SuppressionSource::Import], ..all() }).await,
+        3
+    );
     assert_eq!(count(SuppressionFilter { phone_prefix: Some("+1202".into()), ..all() }).await, 5);
     assert_eq!(count(SuppressionFilter { created_from: Some(middle), ..all() }).await, 8);
     assert_eq!(count(SuppressionFilter { created_until: Some(middle), ..all() }).await, 20);
@@ -250,7 +275,12 @@ async fn an_import_counts_and_goes_on(test: TestStore) {
 async fn an_erased_persons_phone_stays_suppressed(test: TestStore) {
     let store = &*test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
-    let lead = store.create_leads(&tenant, vec![LeadFacts::of(phone(1))], None).await.unwrap().remove(0).lead;
+    let lead = store
+        .create_leads(&tenant, vec![LeadFacts::of(phone(1))], None)
+        .await
+        .unwrap()
+        .remove(0)
+        .lead;
     let noted = NewSuppression { note: "Ann's husband called".into(), ..asked(1) };
     suppress(store, &tenant, noted).await;
     store.delete_lead(&tenant, lead.id, None, None).await.unwrap();
@@ -261,7 +291,8 @@ async fn an_erased_persons_phone_stays_suppressed(test: TestStore) {
     assert_claims_nothing(store).await;
 }
 
-/// Whatever calls there are to a suppressed phone, whoever suppressed it was told of, or they had ended.
+/// Whatever calls there are to a suppressed phone, whoever suppressed it was told of, or they had
+/// ended.
 async fn claims_race_with_suppressions(test: TestStore) {
     const JOBS: usize = 300;
     let store = &test.store;
@@ -287,8 +318,10 @@ async fn claims_race_with_suppressions(test: TestStore) {
     };
     let (told, _) = tokio::join!(suppressing, claiming);
     while claim(store).await.tenant.is_some() {}
-    let calls =
-        store.list_calls(&tenant, CallsOf::Run(run), Page { size: 1_000, after: None }).await.unwrap();
+    let calls = store
+        .list_calls(&tenant, CallsOf::Run(run), Page { size: 1_000, after: None })
+        .await
+        .unwrap();
     for call in &calls.items {
         if let Some(live) = told.get(&call.to) {
             assert_eq!(*live, Some(call.id), "a call that nobody was told of");

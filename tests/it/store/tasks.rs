@@ -44,7 +44,10 @@ async fn with_task(store: &Engine) -> TenantId {
 }
 
 async fn claim(store: &Engine, name: &str, holds: Duration) -> TasksClaimed {
-    store.claim_tasks(&worker(name), trunkline::domain::task::Lane::Inside, 10, holds).await.unwrap()
+    store
+        .claim_tasks(&worker(name), trunkline::domain::task::Lane::Inside, 10, holds)
+        .await
+        .unwrap()
 }
 
 /// The one due task, as soon as it is due.
@@ -56,7 +59,8 @@ async fn claim_one(store: &Engine, holds: Duration) -> Task {
             return task;
         }
         assert!(Instant::now() < end, "no task became due");
-        tokio::time::sleep(claimed.next_in.unwrap_or_default().min(Duration::from_millis(20))).await;
+        tokio::time::sleep(claimed.next_in.unwrap_or_default().min(Duration::from_millis(20)))
+            .await;
     }
 }
 
@@ -101,7 +105,9 @@ async fn what_fails_comes_back_later_and_dies_in_the_end(test: TestStore) {
     let mut task = claim_one(store, LONG).await;
     assert_eq!((task.kind, task.attempt), (TaskKind::LeadsFromCalls, 1));
     let before = store.now().await.unwrap();
-    let TaskFate::Again(at) = store.fail_task(&task, "the moon", 0.0).await.unwrap() else { panic!() };
+    let TaskFate::Again(at) = store.fail_task(&task, "the moon", 0.0).await.unwrap() else {
+        panic!()
+    };
     let after = store.now().await.unwrap();
     assert!(at.since(before) > Duration::from_millis(300), "{before:?} {at:?}");
     assert!(at.since(after) <= Duration::from_millis(800), "{after:?} {at:?}");
@@ -192,7 +198,8 @@ async fn a_call_that_ends_becomes_its_leads(test: TestStore) {
     assert_eq!(left(store, &tenant).await, 1, "one task for the whole batch");
     let task = claim_one(store, LONG).await;
     store.leads_from_calls(&task).await.unwrap();
-    for (call, expected) in calls.iter().zip([LeadStatus::Contacted, LeadStatus::Attempted, LeadStatus::New])
+    for (call, expected) in
+        calls.iter().zip([LeadStatus::Contacted, LeadStatus::Attempted, LeadStatus::New])
     {
         let lead = lead_of(store, &tenant, &call.to).await;
         assert_eq!((lead.contact.status, lead.source), (expected, LeadSource::Run));
@@ -226,11 +233,16 @@ async fn a_call_makes_its_lead_by_its_sid_alone(test: TestStore) {
     assert_eq!((first.lead.id, first.created), (known.id, false));
     assert_eq!(first.lead.contact.status, LeadStatus::Contacted);
     let second = store.lead_from_call(&tenant, &call).await.unwrap();
-    assert_eq!((&second.lead.contact, second.lead.revision), (&first.lead.contact, first.lead.revision));
+    assert_eq!(
+        (&second.lead.contact, second.lead.revision),
+        (&first.lead.contact, first.lead.revision)
+    );
     let nobody: CallSid = format!("CA{:032}", 7).parse().unwrap();
     assert!(matches!(store.lead_from_call(&tenant, &nobody).await, Err(Error::NotFound("call"))));
     assert!(matches!(store.lead_from_call(&stranger, &call).await, Err(Error::NotFound("call"))));
-    assert!(store.list_leads(&stranger, &LeadFilter::default(), PAGE).await.unwrap().items.is_empty());
+    assert!(
+        store.list_leads(&stranger, &LeadFilter::default(), PAGE).await.unwrap().items.is_empty()
+    );
 }
 
 async fn a_live_call_makes_its_lead_and_no_history(test: TestStore) {
@@ -252,7 +264,10 @@ async fn a_live_call_makes_its_lead_and_no_history(test: TestStore) {
     };
     store.record_inbound(&tenant, &call, answered).await.unwrap();
     let made = store.lead_from_call(&tenant, &call.sid).await.unwrap();
-    assert_eq!((made.created, made.lead.facts.phone, made.lead.source), (true, phone(5), LeadSource::Call));
+    assert_eq!(
+        (made.created, made.lead.facts.phone, made.lead.source),
+        (true, phone(5), LeadSource::Call)
+    );
     assert_eq!((made.lead.contact.status, made.lead.contact.last_call), (LeadStatus::New, None));
     let history = store.lead_events(&tenant, made.lead.id, PAGE).await.unwrap().items;
     assert_eq!(history.len(), 1, "{history:?}");
@@ -285,7 +300,9 @@ async fn whoever_is_erased_while_their_call_ends_stays_so_on_postgres() {
     assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
     // The task is done again, and finds nobody.
     store.leads_from_calls(&task).await.unwrap();
-    assert!(store.list_leads(&tenant, &LeadFilter::default(), PAGE).await.unwrap().items.is_empty());
+    assert!(
+        store.list_leads(&tenant, &LeadFilter::default(), PAGE).await.unwrap().items.is_empty()
+    );
 }
 
 /// The first of a task's ids.
@@ -313,7 +330,8 @@ async fn calls_to_us_become_leads(test: TestStore) {
     let found = store.tenant_of_number(&call.account, &call.to).await.unwrap();
     assert_eq!(found.as_ref(), Some(&tenant));
     assert_eq!(store.tenant_of_number(&call.account, &phone(9)).await.unwrap(), None);
-    let (first, _) = store.record_inbound(&tenant, &call, news(CarrierStatus::Ringing, None)).await.unwrap();
+    let (first, _) =
+        store.record_inbound(&tenant, &call, news(CarrierStatus::Ringing, None)).await.unwrap();
     let view = store.call(&tenant, first).await.unwrap();
     assert_eq!((view.direction, view.call.state), (Direction::Inbound, CallState::Ringing));
     assert_eq!((view.from, view.run_id), (phone(5), None));
@@ -323,7 +341,8 @@ async fn calls_to_us_become_leads(test: TestStore) {
     assert_eq!(again, first, "one row a call");
     store.record_inbound(&tenant, &call, end).await.unwrap();
     assert_eq!(left(&store, &tenant).await, 1, "an ending that is told twice causes one task");
-    // An inbound call is no live call of ours: it takes no slot, and does not keep its caller from being called.
+    // An inbound call is no live call of ours: it takes no slot, and does not keep its caller from
+    // being called.
     let other = InboundCall { sid: format!("CA{:032}", 2).parse().unwrap(), ..call.clone() };
     let answered = News::Status {
         sid: other.sid.clone(),

@@ -5,18 +5,20 @@ use std::time::{Duration, Instant};
 use trunkline::domain::call::{CallState, CarrierStatus, Direction, News};
 use trunkline::domain::task::{Lane, TaskKind};
 use trunkline::domain::transfer::{
-    Action, DialEnd, Event, Fact, Miss, Mode, OnFailure, Outcome, Phase, Purpose, RING_TIMEOUT_DEFAULT_S,
-    Rejection, Settings, State, Step, StepError,
+    Action, DialEnd, Event, Fact, Miss, Mode, OnFailure, Outcome, Phase, Purpose,
+    RING_TIMEOUT_DEFAULT_S, Rejection, Settings, State, Step, StepError,
 };
 use trunkline::domain::{CallId, IncidentId, TenantId, TransferId};
 use trunkline::store::{
-    ACTING_MAX, Advanced, Caller, Engine, Error, InboundCall, LegCall, LegIntent, NewTransfer, Page,
-    RequestKey, Store, Task, TransferView, Transfers as _,
+    ACTING_MAX, Advanced, Caller, Engine, Error, InboundCall, LegCall, LegIntent, NewTransfer,
+    Page, RequestKey, Store, Task, TransferView, Transfers as _,
 };
 use uuid::Uuid;
 
 use super::{FAST, claim_n, sid, status};
-use crate::support::{ACCOUNT, TestStore, make_tenant, new_run, on_both_stores, phone, settings, worker};
+use crate::support::{
+    ACCOUNT, TestStore, make_tenant, new_run, on_both_stores, phone, settings, worker,
+};
 
 on_both_stores!(
     a_redirect_is_followed_to_its_one_ending,
@@ -63,8 +65,10 @@ pub(super) async fn with_callers(store: &Engine, n: usize, slots: u32) -> (Tenan
     let calls: Vec<CallId> = claim_n(store, n).await.iter().map(|call| call.call_id).collect();
     assert_eq!(calls.len(), n);
     for call in &calls {
-        let news =
-            [(*call, News::Submitted { sid: sid(*call) }), status(*call, CarrierStatus::InProgress, 2)];
+        let news = [
+            (*call, News::Submitted { sid: sid(*call) }),
+            status(*call, CarrierStatus::InProgress, 2),
+        ];
         store.apply(&tenant, &news).await.unwrap();
     }
     (tenant, calls)
@@ -85,11 +89,14 @@ async fn step(store: &Engine) -> Task {
     let end = Instant::now() + PATIENCE;
     loop {
         let claimed = store.claim_tasks(&worker("t"), Lane::Transfers, 1, HOLDS).await.unwrap();
-        if let Some(task) = claimed.tasks.into_iter().find(|task| task.kind == TaskKind::TransferStep) {
+        if let Some(task) =
+            claimed.tasks.into_iter().find(|task| task.kind == TaskKind::TransferStep)
+        {
             return task;
         }
         assert!(Instant::now() < end, "no task about a transfer became due");
-        tokio::time::sleep(claimed.next_in.unwrap_or_default().min(Duration::from_millis(10))).await;
+        tokio::time::sleep(claimed.next_in.unwrap_or_default().min(Duration::from_millis(10)))
+            .await;
     }
 }
 
@@ -119,9 +126,13 @@ async fn a_redirect_is_followed_to_its_one_ending(test: TestStore) {
     assert_eq!(started.transfer.settings.caller_id.as_ref().unwrap().expose(), "+15005550006");
     let task = step(store).await;
     let first = store.advance_transfer(&task, None, true).await.unwrap();
-    assert_eq!((first.step, first.view.transfer.state()), (Step::Act(Action::Redirect), State::Redirecting));
+    assert_eq!(
+        (first.step, first.view.transfer.state()),
+        (Step::Act(Action::Redirect), State::Redirecting)
+    );
     assert_eq!(first.caller.unwrap().sid, sid(calls[0]));
-    let second = store.advance_transfer(&task, Some(Fact::Done(Action::Redirect)), true).await.unwrap();
+    let second =
+        store.advance_transfer(&task, Some(Fact::Done(Action::Redirect)), true).await.unwrap();
     assert_eq!((second.step, second.view.transfer.state()), (Step::Wait, State::Ringing));
     store.finish_task(&task, None).await.unwrap();
     let bridged = store.transfer_fact(&tenant, started.id, Fact::ChildAnswered(0)).await.unwrap();
@@ -135,7 +146,10 @@ async fn a_redirect_is_followed_to_its_one_ending(test: TestStore) {
         Fact::Refused(Action::Redirect, error()),
     ] {
         let after = store.transfer_fact(&tenant, started.id, fact).await.unwrap();
-        assert_eq!((after.transfer.outcome(), after.revision), (Some(Outcome::Bridged), bridged.revision));
+        assert_eq!(
+            (after.transfer.outcome(), after.revision),
+            (Some(Outcome::Bridged), bridged.revision)
+        );
     }
     let refused = store.cancel_transfer(&tenant, started.id, None).await.unwrap_err();
     assert!(matches!(refused, Error::Transfer(Rejection::Ended)), "{refused:?}");
@@ -148,7 +162,8 @@ async fn a_redirect_is_followed_to_its_one_ending(test: TestStore) {
 async fn one_caller_has_one_live_transfer(test: TestStore) {
     let store = &*test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
-    let ask = || store.start_transfer(&tenant, new(Mode::Direct, Caller::Call(calls[0]), &[500]), None);
+    let ask =
+        || store.start_transfer(&tenant, new(Mode::Direct, Caller::Call(calls[0]), &[500]), None);
     let (one, other) = tokio::join!(ask(), ask());
     let (won, lost) = if one.is_ok() { (one, other) } else { (other, one) };
     let won = won.unwrap();
@@ -175,7 +190,8 @@ async fn only_live_calls_of_ones_own_are_transferred(test: TestStore) {
     let own = store.call(&tenant, calls[0]).await.unwrap().to;
     let n = (0..2).find(|n| phone(*n) == own).unwrap();
     let oneself =
-        ask(tenant.clone(), Caller::Call(calls[0]), if n == 0 { &[500, 0] } else { &[500, 1] }).await;
+        ask(tenant.clone(), Caller::Call(calls[0]), if n == 0 { &[500, 0] } else { &[500, 1] })
+            .await;
     assert!(matches!(&oneself, Error::Invalid(it) if it.field == "targets[1]"), "{oneself:?}");
     let wrong = NewTransfer {
         settings: Settings { caller_id: Some(phone(77)), ..to(&[500]) },
@@ -196,9 +212,14 @@ async fn only_live_calls_of_ones_own_are_transferred(test: TestStore) {
 async fn a_request_id_starts_one_transfer(test: TestStore) {
     let store = &*test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
-    let key = RequestKey { method: "StartTransfer", request_id: "one".into(), payload_hash: [1; 32] };
+    let key =
+        RequestKey { method: "StartTransfer", request_id: "one".into(), payload_hash: [1; 32] };
     let ask = || {
-        store.start_transfer(&tenant, new(Mode::Direct, Caller::Call(calls[0]), &[500]), Some(key.clone()))
+        store.start_transfer(
+            &tenant,
+            new(Mode::Direct, Caller::Call(calls[0]), &[500]),
+            Some(key.clone()),
+        )
     };
     let first = ask().await.unwrap();
     assert_eq!(ask().await.unwrap().id, first.id);
@@ -217,8 +238,12 @@ async fn falling_back(
     store.advance_transfer(&task, None, true).await.unwrap();
     let refused = Fact::Refused(Action::Redirect, error());
     let next = store.advance_transfer(&task, Some(refused), true).await.unwrap();
-    assert_eq!((next.step, next.view.transfer.state()), (Step::Act(Action::Enqueue), State::Dequeuing));
-    let next = store.advance_transfer(&task, Some(Fact::Done(Action::Enqueue)), true).await.unwrap();
+    assert_eq!(
+        (next.step, next.view.transfer.state()),
+        (Step::Act(Action::Enqueue), State::Dequeuing)
+    );
+    let next =
+        store.advance_transfer(&task, Some(Fact::Done(Action::Enqueue)), true).await.unwrap();
     assert_eq!(next.step, Step::Call(Purpose::Queue));
     (id, task)
 }
@@ -259,18 +284,25 @@ async fn news_of_calls_moves_the_saga(test: TestStore) {
     assert_eq!((next.step, next.view.transfer.progress.target), (Step::Call(Purpose::Queue), 1));
     let second = leg(store, &task, Purpose::Queue).await.call_id;
     store.finish_task(&task, None).await.unwrap();
-    let answered =
-        [(second, News::Submitted { sid: sid(second) }), status(second, CarrierStatus::InProgress, 2)];
+    let answered = [
+        (second, News::Submitted { sid: sid(second) }),
+        status(second, CarrierStatus::InProgress, 2),
+    ];
     store.apply(&tenant, &answered).await.unwrap();
     assert!(advance(store, None).await.view.transfer.progress.leg_answered);
     // The caller hangs up.
     store.apply(&tenant, &[status(calls[0], CarrierStatus::Completed, 3)]).await.unwrap();
     let gone = advance(store, None).await;
-    assert_eq!((gone.step, gone.view.transfer.outcome()), (Step::Nothing, Some(Outcome::CallerGone)));
+    assert_eq!(
+        (gone.step, gone.view.transfer.outcome()),
+        (Step::Nothing, Some(Outcome::CallerGone))
+    );
     assert_eq!(store.transfer(&tenant, id).await.unwrap().transfer.state(), State::CallerGone);
     // The target is nobody's lead; the caller is.
     let leads = store.list_leads(&tenant, &Default::default(), PAGE).await.unwrap().items;
-    assert!(leads.iter().all(|lead| lead.facts.phone != phone(500) && lead.facts.phone != phone(501)));
+    assert!(
+        leads.iter().all(|lead| lead.facts.phone != phone(500) && lead.facts.phone != phone(501))
+    );
 }
 
 async fn a_leg_of_no_use_is_hung_up(test: TestStore) {
@@ -280,7 +312,10 @@ async fn a_leg_of_no_use_is_hung_up(test: TestStore) {
     let call = leg(store, &task, Purpose::Queue).await.call_id;
     let canceled = store.cancel_transfer(&tenant, id, None).await.unwrap();
     // The caller waits in the queue, and is taken back before it is over.
-    assert_eq!((canceled.transfer.progress.phase, canceled.transfer.outcome()), (Phase::Return, None));
+    assert_eq!(
+        (canceled.transfer.progress.phase, canceled.transfer.outcome()),
+        (Phase::Return, None)
+    );
     // It has no SID yet: hung up as soon as it has.
     assert!(store.take_hangups(10).await.unwrap().is_empty());
     store.apply(&tenant, &[(call, News::Submitted { sid: sid(call) })]).await.unwrap();
@@ -311,11 +346,16 @@ async fn whoever_is_at_the_carrier_is_alone_there(test: TestStore) {
     // Somebody else comes by, and is to look again when whoever is there may be dead.
     let other = store.advance_transfer(&task, None, true).await.unwrap();
     assert_eq!((other.step, other.again), (Step::Wait, false));
-    assert!(other.later.is_some_and(|later| later > ACTING_MAX / 2 && later <= ACTING_MAX), "{other:?}");
+    assert!(
+        other.later.is_some_and(|later| later > ACTING_MAX / 2 && later <= ACTING_MAX),
+        "{other:?}"
+    );
     // A callback overtakes the answer to the request; the fact that comes late changes nothing.
     store.transfer_fact(&tenant, id, Fact::ChildRings(0)).await.unwrap();
-    let late =
-        store.advance_transfer(&task, Some(Fact::Refused(Action::Redirect, error())), true).await.unwrap();
+    let late = store
+        .advance_transfer(&task, Some(Fact::Refused(Action::Redirect, error())), true)
+        .await
+        .unwrap();
     assert_eq!((late.step, late.view.transfer.state()), (Step::Wait, State::Ringing));
 }
 
@@ -331,7 +371,10 @@ async fn what_a_dead_executor_began_is_looked_at_first(test: TestStore) {
     let next = store.advance_transfer(&task, None, true).await.unwrap();
     assert_eq!((next.step, next.again), (Step::Act(Action::Redirect), true));
     let found = store.advance_transfer(&task, Some(Fact::ChildAnswered(0)), true).await.unwrap();
-    assert_eq!((found.step, found.view.transfer.outcome()), (Step::Nothing, Some(Outcome::Bridged)));
+    assert_eq!(
+        (found.step, found.view.transfer.outcome()),
+        (Step::Nothing, Some(Outcome::Bridged))
+    );
     store.finish_task(&task, None).await.unwrap();
     // The same on the last of the ways.
     let moved = start(store, &tenant, Mode::Direct, calls[1], &[501]).await.id;
@@ -342,7 +385,8 @@ async fn what_a_dead_executor_began_is_looked_at_first(test: TestStore) {
         store.advance_transfer(&task, Some(Fact::Refused(action, error())), true).await.unwrap();
     }
     let call = leg(store, &task, Purpose::Conference).await.call_id;
-    let news = [(call, News::Submitted { sid: sid(call) }), status(call, CarrierStatus::InProgress, 2)];
+    let news =
+        [(call, News::Submitted { sid: sid(call) }), status(call, CarrierStatus::InProgress, 2)];
     store.apply(&tenant, &news).await.unwrap();
     let began = store.advance_transfer(&task, None, true).await.unwrap();
     assert_eq!((began.step, began.again), (Step::Act(Action::Move), false));
@@ -357,8 +401,9 @@ async fn what_a_dead_executor_began_is_looked_at_first(test: TestStore) {
 async fn lapse(test: &TestStore, began: &Advanced) {
     let (id, deadline) = (began.view.id, began.view.transfer.progress.deadline.micros());
     let progress = format!("replace(progress, '\"deadline\":{deadline}', '\"deadline\":1')");
-    let sql =
-        format!("UPDATE transfers SET acting_until = 1, progress = {progress} WHERE transfer_id = '{id}'");
+    let sql = format!(
+        "UPDATE transfers SET acting_until = 1, progress = {progress} WHERE transfer_id = '{id}'"
+    );
     test.raw().await.execute(&sql).await;
 }
 
@@ -423,14 +468,19 @@ async fn logs_have_no_gaps(test: TestStore) {
     let store = &*test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let id = start(store, &tenant, Mode::Direct, calls[0], &[500]).await.id;
-    for fact in
-        [Fact::Begun, Fact::Begun, Fact::Done(Action::Redirect), Fact::ChildAnswered(0), Fact::CallerEnded]
-    {
+    for fact in [
+        Fact::Begun,
+        Fact::Begun,
+        Fact::Done(Action::Redirect),
+        Fact::ChildAnswered(0),
+        Fact::CallerEnded,
+    ] {
         store.transfer_fact(&tenant, id, fact).await.unwrap();
     }
     let log = store.transfer_commits_after(&tenant, id, 0, 100).await.unwrap();
     assert_eq!((log.oldest, log.latest, log.ended), (1, 4, true));
-    let revisions: Vec<_> = log.commits.iter().map(|commit| (commit.revision, commit.state)).collect();
+    let revisions: Vec<_> =
+        log.commits.iter().map(|commit| (commit.revision, commit.state)).collect();
     assert_eq!(
         revisions,
         [(1, State::Requested), (2, State::Redirecting), (3, State::Ringing), (4, State::Bridged)]

@@ -35,7 +35,8 @@ async fn log(store: &Engine, tenant: &TenantId, run: RunId) -> (usize, i64) {
 
 async fn what_ended_long_ago_loses_its_log(test: TestStore) {
     let store = &*test.store;
-    let (tenant, other) = (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
+    let (tenant, other) =
+        (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     let (mine, yours) = (ended_run(store, &tenant).await, ended_run(store, &other).await);
     let draft = NewRun { start: false, ..new_run(settings(), 0..1) };
     let live = store.create_run(&tenant, draft, None).await.unwrap().run;
@@ -69,8 +70,13 @@ async fn a_long_log_goes_page_by_page(test: TestStore) {
     raw.execute(&format!("UPDATE runs SET revision = {}", revision + 2_500)).await;
     assert_eq!(store.trim_logs(Duration::ZERO).await.unwrap(), 1_000);
     let (left, oldest) = log(store, &tenant, run).await;
-    assert_eq!((left, oldest), (usize::try_from(revision).unwrap() + 1_500, 1_001), "from the beginning on");
-    // Two processes at it: one finds that the other has deleted its page, and not that nothing is left.
+    assert_eq!(
+        (left, oldest),
+        (usize::try_from(revision).unwrap() + 1_500, 1_001),
+        "from the beginning on"
+    );
+    // Two processes at it: one finds that the other has deleted its page, and not that nothing is
+    // left.
     let rest = 1_500 + revision.unsigned_abs();
     let mut deleted = 0;
     for _ in 0..4 {

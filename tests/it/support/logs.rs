@@ -1,8 +1,8 @@
 //! What is logged, line by line, as JSON.
 //!
-//! One subscriber for the whole process, in place before the first line is logged, and it writes to the thread that
-//! asks. One subscriber a thread would miss lines: `tracing` asks once, on the thread that logs a line first, whether
-//! anybody wants it, and keeps the answer.
+//! One subscriber for the whole process, in place before the first line is logged, and it writes to
+//! the thread that asks. One subscriber a thread would miss lines: `tracing` asks once, on the
+//! thread that logs a line first, whether anybody wants it, and keeps the answer.
 
 use std::cell::RefCell;
 use std::io;
@@ -44,7 +44,11 @@ impl io::Write for Here {
 pub fn listen() {
     static LISTENING: OnceLock<()> = OnceLock::new();
     LISTENING.get_or_init(|| {
-        tracing_subscriber::fmt().json().with_env_filter("trunkline=debug").with_writer(|| Here).init();
+        tracing_subscriber::fmt()
+            .json()
+            .with_env_filter("trunkline=debug")
+            .with_writer(|| Here)
+            .init();
     });
 }
 

@@ -73,8 +73,9 @@ impl TestStore {
 
 /// The URL of a new, empty database on the test server.
 pub async fn postgres_url() -> String {
-    let server = std::env::var("TEST_POSTGRES_URL")
-        .expect("TEST_POSTGRES_URL is not set: run ./scripts/test, or scripts/with-postgres cargo test");
+    let server = std::env::var("TEST_POSTGRES_URL").expect(
+        "TEST_POSTGRES_URL is not set: run ./scripts/test, or scripts/with-postgres cargo test",
+    );
     let name = format!("t_{}", Uuid::new_v4().simple());
     let mut connection = PgConnection::connect(&server).await.unwrap();
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
@@ -119,7 +120,12 @@ pub fn phone(n: usize) -> Phone {
 }
 
 /// A tenant with these limits that may call at any hour.
-pub async fn make_tenant(store: &dyn Store, name: &str, concurrent: u32, per_second: f64) -> TenantId {
+pub async fn make_tenant(
+    store: &dyn Store,
+    name: &str,
+    concurrent: u32,
+    per_second: f64,
+) -> TenantId {
     let account = ACCOUNT.parse().unwrap();
     store.put_account(&account, per_second).await.unwrap();
     let id = tenant_id(name);
@@ -140,7 +146,12 @@ pub fn settings() -> RunSettings {
 }
 
 pub fn job(n: usize) -> NewJob {
-    NewJob { who: Who::Person(LeadFacts::of(phone(n))), priority: 5, eligible_at: None, metadata: None }
+    NewJob {
+        who: Who::Person(LeadFacts::of(phone(n))),
+        priority: 5,
+        eligible_at: None,
+        metadata: None,
+    }
 }
 
 pub fn new_run(settings: RunSettings, jobs: std::ops::Range<usize>) -> NewRun {

@@ -78,8 +78,10 @@ impl Site {
             .spawn()
             .unwrap();
         let (stdout, stderr) = (Text::default(), Text::default());
-        let reading =
-            [stdout.collect(process.stdout.take().unwrap()), stderr.collect(process.stderr.take().unwrap())];
+        let reading = [
+            stdout.collect(process.stdout.take().unwrap()),
+            stderr.collect(process.stderr.take().unwrap()),
+        ];
         Server { process, stdout, stderr, reading }
     }
 

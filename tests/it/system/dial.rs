@@ -7,8 +7,8 @@ use trunkline::grpc::pb::{self, CallState, JobState, RunState};
 use trunkline::simulator::{Entry, Faults, Range, ledger};
 
 use super::world::{
-    PACE_TOLERANCE, PATIENCE, Setup, World, by_call_id, call_id, counts, create, ended, ended_within, jobs,
-    list_calls, list_jobs, quick_carrier, retrying, settings, state,
+    PACE_TOLERANCE, PATIENCE, Setup, World, by_call_id, call_id, counts, create, ended,
+    ended_within, jobs, list_calls, list_jobs, quick_carrier, retrying, settings, state,
 };
 use crate::support::{TestDatabase, on_both_databases};
 
@@ -43,9 +43,17 @@ pub async fn assert_as_in_ledger(world: &World, run_id: &str) {
     for call in &calls {
         let entry = &ledger[&call.call_id];
         assert_eq!(call.state(), expected(entry.status).0, "call {}", call.call_id);
-        assert_eq!((call.call_sid.as_str(), call.to.as_str()), (entry.sid.as_str(), entry.to.expose()));
+        assert_eq!(
+            (call.call_sid.as_str(), call.to.as_str()),
+            (entry.sid.as_str(), entry.to.expose())
+        );
         let duration = call.duration.map(|duration| duration.seconds);
-        assert_eq!(duration.unwrap_or(0), i64::from(entry.duration_s.unwrap_or(0)), "call {}", call.call_id);
+        assert_eq!(
+            duration.unwrap_or(0),
+            i64::from(entry.duration_s.unwrap_or(0)),
+            "call {}",
+            call.call_id
+        );
         assert_eq!(call.answer_time.is_some(), call.state() == CallState::Completed);
         let newest = last.entry(&call.job_id).or_insert(call);
         if newest.attempt < call.attempt {
@@ -58,8 +66,12 @@ pub async fn assert_as_in_ledger(world: &World, run_id: &str) {
         let call = last[job.job_id.as_str()];
         let (_, job_state) = expected(ledger[&call.call_id].status);
         assert_eq!((job.state(), job.attempt), (job_state, call.attempt), "job {}", job.job_id);
-        assert_eq!(calls.iter().filter(|call| call.job_id == job.job_id).count(), job.attempts_used as usize);
-        *if job_state == JobState::Completed { &mut found.completed } else { &mut found.failed } += 1;
+        assert_eq!(
+            calls.iter().filter(|call| call.job_id == job.job_id).count(),
+            job.attempts_used as usize
+        );
+        *if job_state == JobState::Completed { &mut found.completed } else { &mut found.failed } +=
+            1;
     }
     assert_eq!(counts(&super::world::run(&world.queue(), run_id).await), found);
 }
@@ -82,7 +94,11 @@ async fn two_runs_dial_through_everything(database: TestDatabase) {
     }
     let ledger = world.carrier.simulator.ledger();
     let calls = [list_calls(&queue, &narrow).await, list_calls(&queue, &wide).await];
-    assert_eq!(ledger.entries.len(), calls[0].len() + calls[1].len(), "each create is a call of ours");
+    assert_eq!(
+        ledger.entries.len(),
+        calls[0].len() + calls[1].len(),
+        "each create is a call of ours"
+    );
     assert!(ledger.entries.len() > 64, "nothing was tried again");
     assert_eq!(ledger.duplicates_by(|entry| Some(entry.sid.clone())).len(), 0);
     assert!(ledger.peak_concurrency() <= 8, "{}", ledger.peak_concurrency());
@@ -119,8 +135,8 @@ async fn callbacks_come_twice_and_out_of_order(database: TestDatabase) {
     world.stop().await;
 }
 
-/// Lost callbacks are normal: fetching the call is the repair. Those that come are late, twice, out of order, and
-/// many of them before the answer to the create.
+/// Lost callbacks are normal: fetching the call is the repair. Those that come are late, twice, out
+/// of order, and many of them before the answer to the create.
 async fn lost_callbacks_are_made_up_for(database: TestDatabase) {
     let faults = Faults {
         callback_lost: 0.3,
@@ -134,7 +150,10 @@ async fn lost_callbacks_are_made_up_for(database: TestDatabase) {
     let world = World::start(database, Setup { carrier, concurrent: 24, ..Setup::default() }).await;
     let run_id = create(&world.queue(), settings(), jobs(0..24)).await;
     // The carrier is asked 30 s to 60 s after the last news, so this takes longer than other runs.
-    assert_eq!(state(&ended_within(&world.queue(), &run_id, 3 * PATIENCE).await), RunState::Completed);
+    assert_eq!(
+        state(&ended_within(&world.queue(), &run_id, 3 * PATIENCE).await),
+        RunState::Completed
+    );
     assert_as_in_ledger(&world, &run_id).await;
     world.stop().await;
 }

@@ -1,5 +1,5 @@
-//! The server is told to end in the middle of dialing, and another takes over. For ends that nobody is told of see
-//! `crash`.
+//! The server is told to end in the middle of dialing, and another takes over. For ends that nobody
+//! is told of see `crash`.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use trunkline::store::{CallView, CallsOf, Engine, Page, Store as _};
 
 use super::child::Site;
 use super::world::{
-    Carrier, TENANT, TOKEN, by_call_id, counts, create, ended, endless_carrier, jobs, settings, state, watch,
+    Carrier, TENANT, TOKEN, by_call_id, counts, create, ended, endless_carrier, jobs, settings,
+    state, watch,
 };
 use crate::support::{ACCOUNT, TestDatabase, on_both_databases, tenant_id};
 
@@ -21,8 +22,8 @@ on_both_databases!(a_drain_finishes_what_it_began);
 
 const LEADS: usize = 36;
 
-/// Calls last until we hang up, so that none ends while no server hears of it; answers take their time, so
-/// that there are always some outstanding.
+/// Calls last until we hang up, so that none ends while no server hears of it; answers take their
+/// time, so that there are always some outstanding.
 fn carrier() -> Carrier {
     let faults = Faults { slow_answer_ms: Range { min: 50.0, max: 250.0 }, ..Faults::default() };
     let mut carrier = Carrier::new(Config { faults, ..endless_carrier() });
@@ -32,12 +33,15 @@ fn carrier() -> Carrier {
 
 /// Hangs up whoever talks, until dropped.
 async fn hang_up_all(carrier: &Carrier) {
-    let config = carrier::Config { base_url: carrier.origin.parse().unwrap(), ..carrier::Config::default() };
+    let config =
+        carrier::Config { base_url: carrier.origin.parse().unwrap(), ..carrier::Config::default() };
     let client = Client::new(config).unwrap();
     let credential = Credential { username: ACCOUNT.into(), password: TOKEN.into() };
     let account = Account { sid: ACCOUNT.parse().unwrap(), credential };
     loop {
-        for entry in carrier.creates().iter().filter(|entry| entry.status == CarrierStatus::InProgress) {
+        for entry in
+            carrier.creates().iter().filter(|entry| entry.status == CarrierStatus::InProgress)
+        {
             client.update_call(&account, &entry.sid, &UpdateCall::Hangup).await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -77,12 +81,20 @@ async fn a_drain_finishes_what_it_began(database: TestDatabase) {
     assert!(at_exit.len() < LEADS, "too late to be a test");
     // Only what was claimed before the signal, which is a quarter of a second ahead at most.
     let last = at_exit.iter().map(|entry| entry.arrived_at_us).max().unwrap();
-    assert!(last < told + Duration::from_secs(5), "{} µs after the signal", last.micros() - told.micros());
+    assert!(
+        last < told + Duration::from_secs(5),
+        "{} µs after the signal",
+        last.micros() - told.micros()
+    );
     let calls = calls_at_rest(&site.database, &run_id).await;
     assert_eq!(calls.len(), at_exit.len(), "what was claimed was sent, and nothing else");
     let ledger = by_call_id(at_exit.clone());
     for call in calls {
-        assert!(!matches!(call.call.state, CallState::Intent | CallState::Unknown), "{:?}", call.call);
+        assert!(
+            !matches!(call.call.state, CallState::Intent | CallState::Unknown),
+            "{:?}",
+            call.call
+        );
         assert_eq!(call.call.sid.as_ref(), Some(&ledger[&call.id.to_string()].sid));
     }
     assert_eq!(carrier.creates().len(), at_exit.len(), "a create from beyond the grave");

@@ -2,7 +2,9 @@
 
 use trunkline::grpc::pb::{self, ExclusionReason, RunState, forecast_run_request::Of};
 
-use super::world::{Setup, World, counts, create, ended, jobs, list_calls, retrying, run, state, until};
+use super::world::{
+    Setup, World, counts, create, ended, jobs, list_calls, retrying, run, state, until,
+};
 use crate::support::{TestDatabase, on_both_databases, phone};
 
 on_both_databases!(a_run_of_leads_comes_out_about_as_forecast);
@@ -30,8 +32,12 @@ async fn a_run_of_leads_comes_out_about_as_forecast(database: TestDatabase) {
     let first = create(&world.queue(), retrying(), jobs(0..80)).await;
     ended(&world.queue(), &first).await;
     let learned = list_calls(&world.queue(), &first).await.len();
-    let new = |n: usize| pb::NewSuppression { phone: phone(n).expose().into(), ..Default::default() };
-    let add = pb::AddSuppressionsRequest { suppressions: (0..6).map(new).collect(), ..Default::default() };
+    let new =
+        |n: usize| pb::NewSuppression { phone: phone(n).expose().into(), ..Default::default() };
+    let add = pb::AddSuppressionsRequest {
+        suppressions: (0..6).map(new).collect(),
+        ..Default::default()
+    };
     world.client.leads.clone().add_suppressions(add).await.unwrap();
     let told = forecast(&world, Of::Leads(pb::LeadFilter::default())).await;
     assert_eq!((told.total_count, told.dialed_count), (80, 74));
@@ -46,11 +52,15 @@ async fn a_run_of_leads_comes_out_about_as_forecast(database: TestDatabase) {
         ..Default::default()
     };
     let id = world.queue().create_run(request).await.unwrap().into_inner().run.unwrap().run_id;
-    until("the run's filling", async || run(&world.queue(), &id).await.population.unwrap().done).await;
+    until("the run's filling", async || run(&world.queue(), &id).await.population.unwrap().done)
+        .await;
     let real = ended(&world.queue(), &id).await;
     let population = real.population.clone().unwrap();
     assert_eq!((population.added_count, population.suppressed_count), (80, 6));
-    assert_eq!((state(&real), counts(&real).total, counts(&real).skipped), (RunState::Completed, 80, 6));
+    assert_eq!(
+        (state(&real), counts(&real).total, counts(&real).skipped),
+        (RunState::Completed, 80, 6)
+    );
     let calls = list_calls(&world.queue(), &id).await;
     about(told.call_count, calls.len());
     about(told.reached_count, usize::try_from(counts(&real).completed).unwrap());
@@ -59,8 +69,10 @@ async fn a_run_of_leads_comes_out_about_as_forecast(database: TestDatabase) {
     assert_eq!(of_run.len() as u64, told.dialed_count);
     assert!((0..6).all(|n| !of_run.contains(phone(n).expose())));
     // By ids: one that is no lead's, and one twice.
-    let leads = world.client.leads.clone().list_leads(pb::ListLeadsRequest::default()).await.unwrap();
-    let ids: Vec<String> = leads.into_inner().leads.into_iter().take(10).map(|lead| lead.lead_id).collect();
+    let leads =
+        world.client.leads.clone().list_leads(pb::ListLeadsRequest::default()).await.unwrap();
+    let ids: Vec<String> =
+        leads.into_inner().leads.into_iter().take(10).map(|lead| lead.lead_id).collect();
     let lead_ids = [ids.clone(), vec![ids[9].clone(), uuid::Uuid::nil().to_string()]].concat();
     let told = forecast(&world, Of::LeadIds(pb::LeadIds { lead_ids })).await;
     assert_eq!((told.total_count, told.dialed_count), (12, 4));

@@ -44,7 +44,11 @@ async fn a_pause_lets_nothing_through(database: TestDatabase) {
         })
         .await;
         world.carrier.settled().await;
-        assert_eq!(creates(&world.carrier.simulator), at_return, "dialed after the pause had returned");
+        assert_eq!(
+            creates(&world.carrier.simulator),
+            at_return,
+            "dialed after the pause had returned"
+        );
         assert_eq!(counts(&run(&queue, &run_id).await).completed, at_return as i64);
         let resume = pb::ResumeRunRequest { run_id: run_id.clone(), ..Default::default() };
         queue.clone().resume_run(resume).await.unwrap();
@@ -67,7 +71,11 @@ async fn a_cancel_lets_calls_finish(database: TestDatabase) {
     assert_eq!(counts(&canceled.run.unwrap()).queued, 0);
     let run = ended(&queue, &run_id).await;
     world.carrier.settled().await;
-    assert_eq!(creates(&world.carrier.simulator), at_return, "dialed after the cancel had returned");
+    assert_eq!(
+        creates(&world.carrier.simulator),
+        at_return,
+        "dialed after the cancel had returned"
+    );
     let found = counts(&run);
     assert_eq!(state(&run), RunState::Canceled);
     assert_eq!((found.completed, found.canceled), (at_return as i64, 48 - at_return as i64));
@@ -76,7 +84,8 @@ async fn a_cancel_lets_calls_finish(database: TestDatabase) {
 }
 
 async fn a_stop_hangs_up(database: TestDatabase) {
-    let world = World::start(database, Setup { carrier: endless_carrier(), ..Setup::default() }).await;
+    let world =
+        World::start(database, Setup { carrier: endless_carrier(), ..Setup::default() }).await;
     let queue = world.queue();
     let run_id = create(&queue, settings(), jobs(0..20)).await;
     world.carrier.accepted(8).await;
@@ -90,7 +99,9 @@ async fn a_stop_hangs_up(database: TestDatabase) {
     assert_eq!((found.total, found.completed + found.canceled, found.failed), (20, 20, 0));
     assert!(found.canceled >= 12, "{found:?}");
     let calls = list_calls(&queue, &run_id).await;
-    assert!(calls.iter().all(|call| matches!(call.state(), CallState::Completed | CallState::Canceled)));
+    assert!(
+        calls.iter().all(|call| matches!(call.state(), CallState::Completed | CallState::Canceled))
+    );
     let jobs = list_jobs(&queue, &run_id).await;
     assert!(jobs.iter().all(|job| matches!(job.state(), JobState::Completed | JobState::Canceled)));
     world.stop().await;

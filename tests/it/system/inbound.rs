@@ -1,5 +1,5 @@
-//! Calls to us: placed at the simulated carrier, greeted, recorded, and made leads; and calls of ours that become
-//! their leads' by themselves.
+//! Calls to us: placed at the simulated carrier, greeted, recorded, and made leads; and calls of
+//! ours that become their leads' by themselves.
 
 use reqwest::StatusCode;
 use serde_json::json;
@@ -9,7 +9,11 @@ use trunkline::grpc::pb::{self, CallDirection, CallState, LeadSource, LeadStatus
 use super::world::{Setup, TOKEN, World, create, ended, job_to, settings, until};
 use crate::support::{ACCOUNT, TestDatabase, on_both_databases, phone};
 
-on_both_databases!(a_caller_is_greeted_and_becomes_a_lead, calls_end_at_their_leads, strangers_are_refused);
+on_both_databases!(
+    a_caller_is_greeted_and_becomes_a_lead,
+    calls_end_at_their_leads,
+    strangers_are_refused
+);
 
 const NUMBER: &str = "+15005550006";
 
@@ -31,8 +35,9 @@ async fn leads(world: &World) -> Vec<pb::Lead> {
 }
 
 async fn a_caller_is_greeted_and_becomes_a_lead(database: TestDatabase) {
-    let tweak =
-        |config: &mut trunkline::config::Config| config.tenant.greeting = Some("Hello & welcome".into());
+    let tweak = |config: &mut trunkline::config::Config| {
+        config.tenant.greeting = Some("Hello & welcome".into())
+    };
     let world = World::start(database, Setup { tweak, ..Setup::default() }).await;
     let placed = place(&world, NUMBER).await;
     assert_eq!(placed.status(), StatusCode::CREATED);
@@ -45,7 +50,8 @@ async fn a_caller_is_greeted_and_becomes_a_lead(database: TestDatabase) {
     assert_eq!((last.direction(), last.state()), (CallDirection::Inbound, CallState::Completed));
     // By the SID alone, and once more: the same.
     let request = pb::CreateLeadFromCallRequest { call_sid: sid };
-    let again = world.client.leads.clone().create_lead_from_call(request).await.unwrap().into_inner();
+    let again =
+        world.client.leads.clone().create_lead_from_call(request).await.unwrap().into_inner();
     assert_eq!((again.lead.unwrap(), again.created), (lead, false));
     let get = pb::GetCallRequest { by: Some(pb::get_call_request::By::CallId(last.call_id)) };
     let call = world.queue().get_call(get).await.unwrap().into_inner().call.unwrap();
@@ -60,7 +66,9 @@ async fn a_caller_is_greeted_and_becomes_a_lead(database: TestDatabase) {
 
 async fn calls_end_at_their_leads(database: TestDatabase) {
     let world = World::start(database, Setup::default()).await;
-    let run = create(&world.queue(), settings(), (0..5).map(|n| job_to(phone(n).expose())).collect()).await;
+    let run =
+        create(&world.queue(), settings(), (0..5).map(|n| job_to(phone(n).expose())).collect())
+            .await;
     ended(&world.queue(), &run).await;
     let all_told = async || leads(&world).await.iter().all(|lead| lead.last_call.is_some());
     until("every lead's last call", all_told).await;
@@ -100,7 +108,8 @@ async fn strangers_are_refused(database: TestDatabase) {
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
     let post = async |path: &str, params: &Vec<(String, String)>, signature: String| {
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
+        let body =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
         let request = reqwest::Client::new()
             .post(format!("{}{path}", world.webhooks))
             .header("content-type", "application/x-www-form-urlencoded")
@@ -124,7 +133,11 @@ async fn strangers_are_refused(database: TestDatabase) {
             (&params, sign(TOKEN, "/twilio/status", &params)),
             (&other_account, sign(TOKEN, path, &other_account)),
         ] {
-            assert_eq!(post(path, params, signature).await.status(), StatusCode::FORBIDDEN, "{path}");
+            assert_eq!(
+                post(path, params, signature).await.status(),
+                StatusCode::FORBIDDEN,
+                "{path}"
+            );
         }
         let half = params[..2].to_vec();
         let signed = sign(TOKEN, path, &half);

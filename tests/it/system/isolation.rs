@@ -23,7 +23,8 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
             revoked_at: None,
         };
         engine.put_key(&key).await.unwrap();
-        let request = RequestKey { method: "CreateRun", request_id: "one".into(), payload_hash: [7; 32] };
+        let request =
+            RequestKey { method: "CreateRun", request_id: "one".into(), payload_hash: [7; 32] };
         let unsealed = trunkline::store::NewRun { seal: false, ..new_run(settings(), 0..3) };
         let run = engine.create_run(&tenant, unsealed, Some(request)).await.unwrap().run.id;
         let step = ImportStep { import_id: "a", offset: 0, taken: 1 };
@@ -35,7 +36,9 @@ async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
     let mut claimed = Vec::new();
     while claimed.len() < 2 {
         let claim = engine.claim(&worker("1"), limits).await.unwrap();
-        claimed.extend(claim.tenant.filter(|tenant| !claimed.contains(tenant) && !claim.calls.is_empty()));
+        claimed.extend(
+            claim.tenant.filter(|tenant| !claimed.contains(tenant) && !claim.calls.is_empty()),
+        );
     }
     drop(engine);
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
@@ -107,8 +110,9 @@ async fn count(connection: &mut PgConnection, table: &str, filter: &str) -> i64 
 
 /// As the application, on behalf of nobody, or of one tenant.
 async fn become_app(connection: &mut PgConnection, tenant: Option<&str>) {
-    let tenant = tenant
-        .map_or("RESET trunkline.tenant".to_owned(), |tenant| format!("SET trunkline.tenant = '{tenant}'"));
+    let tenant = tenant.map_or("RESET trunkline.tenant".to_owned(), |tenant| {
+        format!("SET trunkline.tenant = '{tenant}'")
+    });
     run(connection, format!("RESET ROLE; {tenant}; SET ROLE trunkline_app")).await.unwrap();
 }
 
@@ -128,7 +132,10 @@ async fn a_tenant_sees_its_own_rows_only() {
     for table in &tables {
         for tenant in [&mine, &yours] {
             let filter = format!("tenant_id = '{tenant}'");
-            assert!(count(&mut sql, table, &filter).await > 0, "{table} has no row of {tenant}: no test");
+            assert!(
+                count(&mut sql, table, &filter).await > 0,
+                "{table} has no row of {tenant}: no test"
+            );
         }
         // Not even to see that there is nothing.
         let protected = format!("relname = '{table}' AND relrowsecurity");
@@ -160,7 +167,9 @@ async fn a_tenant_writes_its_own_rows_only() {
         become_app(&mut sql, Some(mine.as_str())).await;
         let insert = format!("INSERT INTO {table} SELECT * FROM stolen_{table}");
         assert_eq!(code(run(&mut sql, insert).await), REFUSED, "{table}");
-        if ["run_events", "transfer_events", "audit_log", "tenants", "api_keys"].contains(&table.as_str()) {
+        if ["run_events", "transfer_events", "audit_log", "tenants", "api_keys"]
+            .contains(&table.as_str())
+        {
             let change = format!("UPDATE {table} SET tenant_id = tenant_id");
             assert_eq!(code(run(&mut sql, change).await), REFUSED, "{table}");
             continue;
@@ -169,10 +178,11 @@ async fn a_tenant_writes_its_own_rows_only() {
         assert_eq!(run(&mut sql, take).await.unwrap(), 0, "{table}");
         let give = format!("UPDATE {table} SET tenant_id = '{yours}'");
         assert_eq!(code(run(&mut sql, give).await), REFUSED, "{table}");
-        let delete = run(&mut sql, format!("DELETE FROM {table} WHERE tenant_id = '{yours}'")).await;
+        let delete =
+            run(&mut sql, format!("DELETE FROM {table} WHERE tenant_id = '{yours}'")).await;
         match table.as_str() {
-            // Queue entries, tasks that are done, people who asked for it, phones that may be dialed again, and what was
-            // told to others.
+            // Queue entries, tasks that are done, people who asked for it, phones that may be
+            // dialed again, and what was told to others.
             "ready_jobs" | "tasks" | "leads" | "lead_events" | "suppressions" | "webhooks"
             | "webhook_deliveries" => {
                 assert_eq!(delete.unwrap(), 0, "{table}");
@@ -186,11 +196,14 @@ async fn a_tenant_writes_its_own_rows_only() {
 async fn the_log_is_append_only() {
     let (_database, mut sql, [mine, _]) = filled().await;
     become_app(&mut sql, Some(mine.as_str())).await;
-    for statement in ["UPDATE run_events SET events = '[]'", "DELETE FROM run_events", "TRUNCATE run_events"]
+    for statement in
+        ["UPDATE run_events SET events = '[]'", "DELETE FROM run_events", "TRUNCATE run_events"]
     {
         assert_eq!(code(run(&mut sql, statement.into()).await), REFUSED, "{statement}");
     }
-    for statement in ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log", "TRUNCATE audit_log"] {
+    for statement in
+        ["UPDATE audit_log SET actor = 'x'", "DELETE FROM audit_log", "TRUNCATE audit_log"]
+    {
         assert_eq!(code(run(&mut sql, statement.into()).await), REFUSED, "{statement}");
     }
     for statement in ["UPDATE meta SET value = ''", "DELETE FROM call_log", "DROP TABLE runs"] {
@@ -241,6 +254,10 @@ async fn the_scheduler_reads_no_person() {
         );
         assert_eq!(count(&mut sql, "pg_roles", &strong).await, 0, "{role}");
         let owned = format!("tableowner = '{role}'");
-        assert_eq!(count(&mut sql, "pg_tables", &owned).await, 0, "an owner passes row-level security");
+        assert_eq!(
+            count(&mut sql, "pg_tables", &owned).await,
+            0,
+            "an owner passes row-level security"
+        );
     }
 }

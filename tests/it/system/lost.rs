@@ -1,4 +1,5 @@
-//! Answers that were lost: what was created is found and followed, what was not is given up, nothing is sent twice.
+//! Answers that were lost: what was created is found and followed, what was not is given up,
+//! nothing is sent twice.
 
 use trunkline::domain::call::STALE_NO_CALL_SID;
 use trunkline::grpc::pb::dialing_blocked::Reason;
@@ -6,8 +7,8 @@ use trunkline::grpc::pb::{self, CallState, Outcome, RunState};
 use trunkline::simulator::{CreateFault, Faults, Scripted};
 
 use super::world::{
-    PATIENCE, Setup, World, create, ended_within, job_to, jobs, list_calls, list_jobs, quick_carrier, run,
-    settings, state, until,
+    PATIENCE, Setup, World, create, ended_within, job_to, jobs, list_calls, list_jobs,
+    quick_carrier, run, settings, state, until,
 };
 use crate::support::{TestDatabase, on_both_databases, phone};
 
@@ -43,22 +44,29 @@ async fn lost_answers_are_resolved(database: TestDatabase) {
         assert_eq!(call.call_sid.is_empty(), !created, "{fault:?}");
         assert_eq!(job.outcome() == Outcome::Unknown, !created, "{fault:?}");
         if !created {
-            assert_eq!((call.state(), call.error_code.as_str()), (CallState::Failed, STALE_NO_CALL_SID));
+            assert_eq!(
+                (call.state(), call.error_code.as_str()),
+                (CallState::Failed, STALE_NO_CALL_SID)
+            );
             assert!(!call.error_message.is_empty());
         }
     }
     world.stop().await;
 }
 
-/// The circuit breaker: after a row of failures nothing is claimed but a probe now and then, and no attempt is
-/// used. Without a breaker, all jobs would come back every five seconds.
+/// The circuit breaker: after a row of failures nothing is claimed but a probe now and then, and no
+/// attempt is used. Without a breaker, all jobs would come back every five seconds.
 async fn a_dead_carrier_is_left_alone(database: TestDatabase) {
     let setup = Setup { carrier_listens: false, ..Setup::default() };
     let mut world = World::start(database, setup).await;
     let run_id = create(&world.queue(), settings(), jobs(0..200)).await;
     // Between two probes it is open.
-    until("everybody to see it", async || run(&world.queue(), &run_id).await.dialing_blocked.is_some()).await;
-    let blocked = run(&world.queue(), &run_id).await.dialing_blocked.expect("the carrier is still not there");
+    until("everybody to see it", async || {
+        run(&world.queue(), &run_id).await.dialing_blocked.is_some()
+    })
+    .await;
+    let blocked =
+        run(&world.queue(), &run_id).await.dialing_blocked.expect("the carrier is still not there");
     assert!(blocked.reason() != Reason::Unspecified && blocked.until_time.is_some(), "{blocked:?}");
     until("the breaker to open, and two probes", async || {
         pauses(&list_calls(&world.queue(), &run_id).await).len() >= 2
@@ -77,8 +85,8 @@ async fn a_dead_carrier_is_left_alone(database: TestDatabase) {
     world.stop().await;
 }
 
-/// Which of the calls, in the order of their claims, came later after the one before than a breaker is open, but
-/// for a second: its claim was under way when it opened.
+/// Which of the calls, in the order of their claims, came later after the one before than a breaker
+/// is open, but for a second: its claim was under way when it opened.
 fn pauses(calls: &[pb::Call]) -> Vec<usize> {
     let micros = |call: &pb::Call| {
         let at = call.create_time.as_ref().expect("every call has one");

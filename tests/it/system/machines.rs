@@ -1,24 +1,35 @@
 //! Answering machines: hung up on, left a message, or taken for people.
 
 use trunkline::grpc::pb::answering_machine_detection::OnMachine;
-use trunkline::grpc::pb::{AnsweredBy, AnsweringMachineDetection, JobState, Outcome, RunSettings, RunState};
+use trunkline::grpc::pb::{
+    AnsweredBy, AnsweringMachineDetection, JobState, Outcome, RunSettings, RunState,
+};
 use trunkline::simulator::{Outcomes, Range};
 
 use super::world::{
-    Setup, World, create, ended, endless_carrier, jobs, list_calls, list_jobs, quick_carrier, settings, state,
+    Setup, World, create, ended, endless_carrier, jobs, list_calls, list_jobs, quick_carrier,
+    settings, state,
 };
 use crate::support::{TestDatabase, on_both_databases};
 
-on_both_databases!(machines_are_hung_up_on, machines_are_left_a_message, machines_are_taken_for_people);
+on_both_databases!(
+    machines_are_hung_up_on,
+    machines_are_left_a_message,
+    machines_are_taken_for_people
+);
 
 fn everything_is_a_machine(config: trunkline::simulator::Config) -> Setup {
     let machines = Outcomes { answered: 0.0, machine: 1.0, busy: 0.0, no_answer: 0.0, failed: 0.0 };
-    Setup { carrier: trunkline::simulator::Config { outcomes: machines, ..config }, ..Setup::default() }
+    Setup {
+        carrier: trunkline::simulator::Config { outcomes: machines, ..config },
+        ..Setup::default()
+    }
 }
 
 fn on_machine(on_machine: OnMachine) -> RunSettings {
     let message = (on_machine == OnMachine::LeaveMessage).then(|| settings().script.unwrap());
-    let amd = AnsweringMachineDetection { on_machine: on_machine.into(), message, ..Default::default() };
+    let amd =
+        AnsweringMachineDetection { on_machine: on_machine.into(), message, ..Default::default() };
     RunSettings { amd: Some(amd), ..settings() }
 }
 

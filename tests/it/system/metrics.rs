@@ -6,7 +6,9 @@ use trunkline::grpc::pb;
 use trunkline::simulator::{Config, Faults};
 
 use super::child::Site;
-use super::world::{Carrier, Port, by_call_id, create, ended, jobs, quick_carrier, retrying, until};
+use super::world::{
+    Carrier, Port, by_call_id, create, ended, jobs, quick_carrier, retrying, until,
+};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases!(metrics_add_up);
@@ -25,8 +27,10 @@ struct Samples(BTreeMap<String, f64>);
 impl Samples {
     async fn of(address: &str) -> Self {
         let text = scrape(address).await;
-        let samples =
-            text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        let samples = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.rsplit_once(' '));
         Self(samples.map(|(series, value)| (series.to_owned(), value.parse().unwrap())).collect())
     }
 
@@ -89,10 +93,16 @@ async fn metrics_add_up(database: TestDatabase) {
     assert!(now.sum("trunkline_calls_ended_total", &["completed"]) > 0.0);
     assert!(now.sum("trunkline_callbacks_total", &["status", "applied"]) >= created);
     assert_eq!(now.sum("trunkline_callbacks_total", &["status", "forged"]), 1.0);
-    for (method, code) in
-        [("OutboundQueue/CreateRun", "OK"), ("Leads/GetLead", "NOT_FOUND"), ("OutboundQueue/WatchRun", "OK")]
-    {
-        assert_eq!(now.sum("trunkline_grpc_requests_total", &[method, code]), 1.0, "{method} {code}");
+    for (method, code) in [
+        ("OutboundQueue/CreateRun", "OK"),
+        ("Leads/GetLead", "NOT_FOUND"),
+        ("OutboundQueue/WatchRun", "OK"),
+    ] {
+        assert_eq!(
+            now.sum("trunkline_grpc_requests_total", &[method, code]),
+            1.0,
+            "{method} {code}"
+        );
     }
     assert_eq!(now.sum("trunkline_grpc_request_seconds_count", &["CreateRun"]), 1.0);
     assert!(limited > 0, "twenty requests at once, one a second allowed");
@@ -101,7 +111,10 @@ async fn metrics_add_up(database: TestDatabase) {
     assert_eq!(now.sum("trunkline_queued_jobs", &[]), 0.0);
     assert_eq!(now.sum("trunkline_open_runs", &[]), 0.0);
     assert_eq!(now.sum("trunkline_store_up", &[]), 1.0);
-    assert_eq!(now.0.keys().filter(|series| series.starts_with("trunkline_carrier_breaker")).count(), 1);
+    assert_eq!(
+        now.0.keys().filter(|series| series.starts_with("trunkline_carrier_breaker")).count(),
+        1
+    );
     server.terminate();
     assert_eq!(server.ended().await.0.code(), Some(0));
 }

@@ -1,4 +1,5 @@
-//! The system as a whole: the composed server, the simulated carrier, clients over sockets, on both stores.
+//! The system as a whole: the composed server, the simulated carrier, clients over sockets, on both
+//! stores.
 
 pub mod child;
 mod dial;

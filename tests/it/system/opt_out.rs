@@ -11,7 +11,10 @@ use super::world::{
 use crate::crash::proxy::Proxy;
 use crate::support::{TestDatabase, on_both_databases, phone};
 
-on_both_databases!(the_key_is_taken_once_signed_and_only_then, who_presses_the_key_is_called_no_more);
+on_both_databases!(
+    the_key_is_taken_once_signed_and_only_then,
+    who_presses_the_key_is_called_no_more
+);
 
 fn listening() -> pb::RunSettings {
     let opt_out = pb::OptOut { confirmation: "Done & gone.".into(), ..Default::default() };
@@ -25,7 +28,8 @@ async fn suppressions(world: &World) -> Vec<pb::Suppression> {
 
 /// A press of `digits`, as the carrier tells of it, signed with `token`.
 async fn press(world: &World, path: &str, digits: &str, token: &str) -> (StatusCode, String) {
-    let params = [("CallSid".to_owned(), format!("CA{:032}", 7)), ("Digits".to_owned(), digits.to_owned())];
+    let params =
+        [("CallSid".to_owned(), format!("CA{:032}", 7)), ("Digits".to_owned(), digits.to_owned())];
     let url = format!("{}{path}", world.webhooks);
     let signature = signature::sign(token, &url, &params);
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&params).finish();
@@ -47,9 +51,15 @@ async fn the_key_is_taken_once_signed_and_only_then(database: TestDatabase) {
     assert_eq!(press(&world, &path, "9", "guess").await.0, StatusCode::FORBIDDEN);
     let (status, again) = press(&world, &path, "5", TOKEN).await;
     assert_eq!(status, StatusCode::OK);
-    assert!(again.contains("<Gather") && again.contains("press 9") && again.contains("key=9"), "{again}");
+    assert!(
+        again.contains("<Gather") && again.contains("press 9") && again.contains("key=9"),
+        "{again}"
+    );
     let other_key = path.replace("key=9", "key=8");
-    assert!(press(&world, &other_key, "9", TOKEN).await.1.contains("<Gather"), "the address says which");
+    assert!(
+        press(&world, &other_key, "9", TOKEN).await.1.contains("<Gather"),
+        "the address says which"
+    );
     let strange = path.replace(&call, &uuid::Uuid::nil().to_string());
     let (status, goodbye) = press(&world, &strange, "9", TOKEN).await;
     assert!(status == StatusCode::OK && goodbye.contains("<Hangup"), "{goodbye}");
@@ -69,8 +79,12 @@ async fn the_key_is_taken_once_signed_and_only_then(database: TestDatabase) {
     // Coming back for an answer that was late is the same.
     let back = format!("{path}&digits=9&round=1");
     assert!(press(&world, &back, "", TOKEN).await.1.contains("Done &amp; gone."));
-    let later =
-        create(&world.queue(), settings(), vec![job_to(phone(1).expose()), job_to(phone(2).expose())]).await;
+    let later = create(
+        &world.queue(),
+        settings(),
+        vec![job_to(phone(1).expose()), job_to(phone(2).expose())],
+    )
+    .await;
     ended(&world.queue(), &later).await;
     let jobs = list_jobs(&world.queue(), &later).await;
     assert_eq!((jobs[0].state(), jobs[0].outcome()), (JobState::Skipped, Outcome::Suppressed));
@@ -78,16 +92,22 @@ async fn the_key_is_taken_once_signed_and_only_then(database: TestDatabase) {
     world.stop().await;
 }
 
-/// The whole way, over HTTP: three callees hear the script. One presses the key, one another key and then this one, one
-/// nothing. Jobs of theirs that wait in another run, and those that come later, are not dialed.
+/// The whole way, over HTTP: three callees hear the script. One presses the key, one another key
+/// and then this one, one nothing. Jobs of theirs that wait in another run, and those that come
+/// later, are not dialed.
 async fn who_presses_the_key_is_called_no_more(database: TestDatabase) {
     let world = World::start(database, Setup::default()).await;
-    let presses =
-        |keys: &[&str]| keys.iter().map(|key| Press { digits: (*key).into(), after_s: 1.0 }).collect();
+    let presses = |keys: &[&str]| {
+        keys.iter().map(|key| Press { digits: (*key).into(), after_s: 1.0 }).collect()
+    };
     for (n, keys) in [(1, &["9"][..]), (2, &["5", "9"]), (3, &[])] {
         let outcome = Some(simulator::Outcome::Answered);
-        let script =
-            Scripted { outcome, presses: presses(keys), talk_s: Some(10.0), ..Scripted::new(phone(n)) };
+        let script = Scripted {
+            outcome,
+            presses: presses(keys),
+            talk_s: Some(10.0),
+            ..Scripted::new(phone(n))
+        };
         world.carrier.simulator.script(script).unwrap();
     }
     let waiting = pb::CreateRunRequest {
@@ -114,8 +134,11 @@ async fn who_presses_the_key_is_called_no_more(database: TestDatabase) {
     let later = create(&world.queue(), settings(), jobs(1..4)).await;
     ended(&world.queue(), &later).await;
     for run in [&waiting, &later] {
-        let states: Vec<_> =
-            list_jobs(&world.queue(), run).await.iter().map(|job| job.state() == JobState::Skipped).collect();
+        let states: Vec<_> = list_jobs(&world.queue(), run)
+            .await
+            .iter()
+            .map(|job| job.state() == JobState::Skipped)
+            .collect();
         assert_eq!(states, [true, true, false]);
     }
     let creates = world.carrier.creates();
@@ -124,7 +147,8 @@ async fn who_presses_the_key_is_called_no_more(database: TestDatabase) {
     world.stop().await;
 }
 
-/// The callee hears something, and what it asked for is kept although it hangs up: nobody presses twice here.
+/// The callee hears something, and what it asked for is kept although it hangs up: nobody presses
+/// twice here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_pressed_while_the_database_is_away_is_kept() {
     let mut database = TestDatabase::postgres().await;

@@ -6,8 +6,8 @@ use trunkline::grpc::pb::{CallState, JobState, Outcome, ResumeRunRequest, RunSta
 use trunkline::simulator::{CreateFault, Scripted};
 
 use super::world::{
-    Setup, World, counts, create, ended, job_to, jobs, list_calls, list_jobs, retrying, run, settings, state,
-    until,
+    Setup, World, counts, create, ended, job_to, jobs, list_calls, list_jobs, retrying, run,
+    settings, state, until,
 };
 use crate::support::{TestDatabase, on_both_databases, phone};
 
@@ -37,7 +37,11 @@ async fn magic_numbers_end_as_what_they_are(database: TestDatabase) {
     for (phone, code, outcome) in magic {
         let call = calls.iter().find(|call| call.to == phone).unwrap();
         assert_eq!((call.state(), call.error_code.as_str()), (CallState::Failed, code));
-        assert!(call.call_sid.is_empty() && !call.error_message.contains(phone), "{}", call.error_message);
+        assert!(
+            call.call_sid.is_empty() && !call.error_message.contains(phone),
+            "{}",
+            call.error_message
+        );
         let job = jobs.iter().find(|job| job.job_id == call.job_id).unwrap();
         assert_eq!((job.state(), job.outcome(), job.attempts_used), (JobState::Failed, outcome, 1));
     }
@@ -73,7 +77,8 @@ async fn wrong_credentials_pause_the_run(database: TestDatabase) {
 }
 
 async fn nobody_at_the_carrier_costs_no_attempt(database: TestDatabase) {
-    let mut world = World::start(database, Setup { carrier_listens: false, ..Setup::default() }).await;
+    let mut world =
+        World::start(database, Setup { carrier_listens: false, ..Setup::default() }).await;
     let queue = world.queue();
     let run_id = create(&queue, settings(), jobs(0..10)).await;
     // Everybody was tried, nobody was reached.
@@ -93,7 +98,10 @@ async fn nobody_at_the_carrier_costs_no_attempt(database: TestDatabase) {
     assert_eq!(state(&run(&queue, &run_id).await), RunState::Running);
     world.carrier.listen();
     let run = ended(&queue, &run_id).await;
-    assert_eq!((state(&run), counts(&run).completed + counts(&run).failed), (RunState::Completed, 10));
+    assert_eq!(
+        (state(&run), counts(&run).completed + counts(&run).failed),
+        (RunState::Completed, 10)
+    );
     assert!(list_jobs(&queue, &run_id).await.iter().all(|job| job.attempts_used == 1));
     assert_eq!(world.carrier.creates().len(), 10);
     tokio::time::timeout(Duration::from_secs(60), world.stop()).await.unwrap();

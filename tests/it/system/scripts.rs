@@ -16,7 +16,9 @@ use trunkline::domain::script::{INLINE_TWIML_MAX_CHARS, Script};
 use trunkline::grpc::pb::{self, CallState, RunState, script};
 use trunkline::simulator::{Config, Range};
 
-use super::world::{Setup, TOKEN, World, create, ended, endless_carrier, jobs, list_calls, settings, state};
+use super::world::{
+    Setup, TOKEN, World, create, ended, endless_carrier, jobs, list_calls, settings, state,
+};
 use crate::support::{TestDatabase, on_both_databases};
 
 on_both_databases!(static_scripts_go_along, a_fetched_script_is_followed);
@@ -41,9 +43,15 @@ struct Tap {
     forms: Arc<Mutex<Vec<Params>>>,
 }
 
-async fn pass_on(State(tap): State<Tap>, uri: Uri, headers: HeaderMap, body: Bytes) -> impl IntoResponse {
+async fn pass_on(
+    State(tap): State<Tap>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> impl IntoResponse {
     tap.forms.lock().unwrap().push(url::form_urlencoded::parse(&body).into_owned().collect());
-    let mut request = reqwest::Client::new().post(format!("{}{uri}", tap.carrier.get().unwrap())).body(body);
+    let mut request =
+        reqwest::Client::new().post(format!("{}{uri}", tap.carrier.get().unwrap())).body(body);
     for name in ["authorization", "content-type"] {
         request = request.header(name, headers[name].clone());
     }
@@ -105,7 +113,8 @@ async fn static_scripts_go_along(database: TestDatabase) {
             expected.replace("&gt;", ">").replace(" />", "/>")
         );
         assert_eq!(get(&form, "Url"), None);
-        let events: Vec<_> = form.iter().filter(|(name, _)| name == "StatusCallbackEvent").collect();
+        let events: Vec<_> =
+            form.iter().filter(|(name, _)| name == "StatusCallbackEvent").collect();
         assert_eq!(events.len(), 4);
     }
     world.stop().await;
@@ -134,7 +143,9 @@ async fn document(
         "/plain" => {
             "<Response><Say>Hi</Say><Pause length=\"3\"/><Play>https://a.test/b.mp3</Play></Response>"
         }
-        "/elsewhere" => "<Response><Say>Hold on</Say><Redirect>/plain</Redirect><Say>never</Say></Response>",
+        "/elsewhere" => {
+            "<Response><Say>Hold on</Say><Redirect>/plain</Redirect><Say>never</Say></Response>"
+        }
         "/short" => "<Response><Pause length=\"2\"/><Hangup/><Say>never</Say></Response>",
         _ => return (StatusCode::INTERNAL_SERVER_ERROR, "no".into()),
     };
@@ -145,15 +156,18 @@ async fn a_fetched_script_is_followed(database: TestDatabase) {
     let scripts = Scripts::default();
     let origin = serve(Router::new().fallback(document).with_state(scripts.clone())).await;
     scripts.origin.set(origin.clone()).unwrap();
-    let world = World::start(database, Setup { carrier: seven_seconds(), ..Setup::default() }).await;
+    let world =
+        World::start(database, Setup { carrier: seven_seconds(), ..Setup::default() }).await;
     for (path, fallback, seconds, paths) in [
         ("/plain", "", 17, &["/plain"][..]),
         ("/elsewhere?a=1&b=%20", "", 24, &["/elsewhere?a=1&b=%20", "/plain"]),
         ("/broken", "/short", 2, &["/broken", "/short"]),
-        // Twilio says that there was an application error, and hangs up; a second is the least it bills.
+        // Twilio says that there was an application error, and hangs up; a second is the least it
+        // bills.
         ("/broken", "", 1, &["/broken"]),
     ] {
-        let fallback_url = if fallback.is_empty() { String::new() } else { format!("{origin}{fallback}") };
+        let fallback_url =
+            if fallback.is_empty() { String::new() } else { format!("{origin}{fallback}") };
         let fetch = script::FetchTwiml { url: format!("{origin}{path}"), fallback_url };
         assert_eq!(call_with(&world, script::Kind::FetchTwiml(fetch)).await, seconds, "{path}");
         let asked = std::mem::take(&mut *scripts.asked.lock().unwrap());
@@ -172,9 +186,12 @@ async fn a_fetched_script_is_followed(database: TestDatabase) {
 fn long_texts_pass() {
     let text = "\"It's five o'clock,\" she said.\n".repeat(100);
     let text = text.chars().take(trunkline::domain::script::SAY_MAX_CHARS).collect();
-    let script = Script::Say { text, voice: Some("Polly.Joanna".into()), language: Some("en-US".into()) };
+    let script =
+        Script::Say { text, voice: Some("Polly.Joanna".into()), language: Some("en-US".into()) };
     script.check().unwrap();
-    for text in ["a\r\nb", "a\u{b}b", "a\u{85}b"].map(str::to_owned).into_iter().chain(["&".repeat(1_000)]) {
+    for text in
+        ["a\r\nb", "a\u{b}b", "a\u{85}b"].map(str::to_owned).into_iter().chain(["&".repeat(1_000)])
+    {
         let script = Script::Say { text, voice: None, language: None };
         assert_eq!(script.check().unwrap_err().field, "script.say.text");
     }
@@ -186,8 +203,8 @@ fn text() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
-    /// What the run's check lets pass, the dialer can write and the carrier takes: otherwise a run would be
-    /// accepted and then pause at its first call.
+    /// What the run's check lets pass, the dialer can write and the carrier takes: otherwise a run
+    /// would be accepted and then pause at its first call.
     #[test]
     fn a_script_that_passes_fits_inline(
         text in text(),

@@ -54,9 +54,13 @@ async fn stored(url: &str) -> Vec<(String, String)> {
 async fn administer(client: &Client) -> String {
     let mut admin = client.tenants.clone();
     let account_sid = format!("AC{:032}", 77);
-    let api_key = Some(pb::CarrierApiKey { sid: format!("SK{:032}", 77), secret: SEALED_KEY.into() });
-    let secrets =
-        pb::CarrierSecrets { auth_token: SEALED.into(), previous_auth_token: SEALED.into(), api_key };
+    let api_key =
+        Some(pb::CarrierApiKey { sid: format!("SK{:032}", 77), secret: SEALED_KEY.into() });
+    let secrets = pb::CarrierSecrets {
+        auth_token: SEALED.into(),
+        previous_auth_token: SEALED.into(),
+        api_key,
+    };
     let account = pb::CreateCarrierAccountRequest {
         request_id: "account".into(),
         account_sid: account_sid.clone(),
@@ -67,8 +71,11 @@ async fn administer(client: &Client) -> String {
     let base_url = format!("http://{SEALED}.example.com");
     let bad = pb::CreateCarrierAccountRequest { request_id: String::new(), base_url, ..account };
     admin.create_carrier_account(bad).await.unwrap_err();
-    let settings =
-        pb::TenantSettings { account_sid, caller_ids: vec![phone(97).expose().into()], ..Default::default() };
+    let settings = pb::TenantSettings {
+        account_sid,
+        caller_ids: vec![phone(97).expose().into()],
+        ..Default::default()
+    };
     let tenant = pb::CreateTenantRequest {
         request_id: "tenant".into(),
         tenant_id: "second".into(),
@@ -77,8 +84,11 @@ async fn administer(client: &Client) -> String {
     admin.create_tenant(tenant).await.unwrap();
     let caller_ids = vec![phone(96).expose()[..6].to_owned()];
     let bad = pb::TenantSettings { caller_ids, ..settings };
-    let bad =
-        pb::CreateTenantRequest { tenant_id: "third".into(), settings: Some(bad), ..Default::default() };
+    let bad = pb::CreateTenantRequest {
+        tenant_id: "third".into(),
+        settings: Some(bad),
+        ..Default::default()
+    };
     admin.create_tenant(bad).await.unwrap_err();
     let key = pb::CreateApiKeyRequest {
         request_id: "key".into(),
@@ -97,14 +107,18 @@ async fn nothing_personal_is_told(database: TestDatabase) {
         callback_duplicated: 0.3,
         ..Faults::default()
     };
-    let account =
-        SimAccount { sid: ACCOUNT.parse().unwrap(), auth_token: TOKEN.into(), calls_per_second: None };
+    let account = SimAccount {
+        sid: ACCOUNT.parse().unwrap(),
+        auth_token: TOKEN.into(),
+        calls_per_second: None,
+    };
     let mut carrier = Carrier::new(Config { faults, accounts: vec![account], ..quick_carrier() });
     carrier.listen();
     let mut site = Site::new(database, &carrier);
     site.set("LOG__FILTER", "trace");
     site.set("SEALING__KEYS", MASTER_KEY);
-    // Every secret is in use: the carrier knows one, which is here the API key's and the token before a rotation.
+    // Every secret is in use: the carrier knows one, which is here the API key's and the token
+    // before a rotation.
     site.set("TWILIO__API_KEY_SID", API_KEY);
     site.set("TWILIO__API_KEY_SECRET", TOKEN);
     site.set("TWILIO__PREVIOUS_AUTH_TOKEN", TOKEN);
@@ -116,7 +130,8 @@ async fn nothing_personal_is_told(database: TestDatabase) {
     let client = site.client(&key).await;
     let (_, secret) = crate::hooks::create_webhook(&client, "https://localhost:9/", &[]).await;
     let queue = &client.queue;
-    let dead = create(queue, settings(), vec![job_to("+15005550001"), job_to("+15005550003")]).await;
+    let dead =
+        create(queue, settings(), vec![job_to("+15005550001"), job_to("+15005550003")]).await;
     assert_eq!(state(&ended(queue, &dead).await), RunState::Completed);
     let leads = jobs(0..12).into_iter().map(|mut job| {
         if let Some(pb::new_job::Who::Lead(lead)) = &mut job.who {
@@ -177,7 +192,8 @@ async fn nothing_personal_is_told(database: TestDatabase) {
     hidden.push(MASTER_KEY.split_once(':').unwrap().1.to_owned());
     hidden.push(STANDARD.encode(format!("{API_KEY}:{TOKEN}")));
     let numbers = (0..12).chain([96, 97, 98, 99]).map(|n| phone(n).expose().to_owned());
-    let numbers = numbers.chain(["+15005550001", "+15005550003", "+15005550006"].map(str::to_owned));
+    let numbers =
+        numbers.chain(["+15005550001", "+15005550003", "+15005550006"].map(str::to_owned));
     // As digits, so that no other spelling of a number passes.
     hidden.extend(numbers.map(|number| number.trim_start_matches('+').to_owned()));
     for (place, text) in &texts {

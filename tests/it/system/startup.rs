@@ -100,7 +100,12 @@ async fn a_second_server_on_one_file() {
 async fn settings_that_are_none() {
     let mut site = site().await;
     site.set("TWILIO_AUTH_TOKEN", PASSWORD);
-    refused(&site, 2, &["TRUNKLINE_TWILIO_AUTH_TOKEN", "did you mean TRUNKLINE_TWILIO__AUTH_TOKEN"]).await;
+    refused(
+        &site,
+        2,
+        &["TRUNKLINE_TWILIO_AUTH_TOKEN", "did you mean TRUNKLINE_TWILIO__AUTH_TOKEN"],
+    )
+    .await;
     site.unset("TWILIO_AUTH_TOKEN");
     let file = site.folder.path().join("trunkline.toml");
     std::fs::write(&file, format!("[twilio]\nauth_tokn = \"{PASSWORD}\"\n")).unwrap();

@@ -78,7 +78,10 @@ fn assert_counts_fold(log: &[Seen]) {
                 Event::JobChanged(job) => {
                     let before = states.insert(job.job_id.clone(), job.state());
                     assert!(
-                        !matches!(before, Some(JobState::Completed | JobState::Failed | JobState::Canceled)),
+                        !matches!(
+                            before,
+                            Some(JobState::Completed | JobState::Failed | JobState::Canceled)
+                        ),
                         "job {} moved after its end, at {revision}",
                         job.job_id
                     );
@@ -99,7 +102,11 @@ fn assert_counts_fold(log: &[Seen]) {
             skipped: in_state(JobState::Skipped),
             expired: in_state(JobState::Expired),
         };
-        assert_eq!(commit.progress.as_ref().unwrap().counts, Some(expected), "at revision {revision}");
+        assert_eq!(
+            commit.progress.as_ref().unwrap().counts,
+            Some(expected),
+            "at revision {revision}"
+        );
     }
 }
 
@@ -113,7 +120,8 @@ async fn a_cut_watch_sees_everything_once(database: TestDatabase) {
     let log = in_pieces(&world, &run_id, token.clone(), usize::MAX).await;
     assert_eq!(log.len() as i64, end.revision);
     assert_counts_fold(&log);
-    let Some(Event::StateChanged(last)) = log.last().unwrap().1.events.last().unwrap().kind.clone() else {
+    let Some(Event::StateChanged(last)) = log.last().unwrap().1.events.last().unwrap().kind.clone()
+    else {
         panic!("the terminal event is the run's last");
     };
     assert_eq!(last.to(), RunState::Completed);
@@ -148,7 +156,11 @@ async fn assert_last_snapshot(mut stream: tonic::Streaming<WatchRunResponse>, en
 
 async fn a_live_watch_is_cut_all_the_time(database: TestDatabase) {
     let world = World::start(database, cut_often()).await;
-    let draft = pb::CreateRunRequest { settings: Some(settings()), jobs: jobs(0..40), ..Default::default() };
+    let draft = pb::CreateRunRequest {
+        settings: Some(settings()),
+        jobs: jobs(0..40),
+        ..Default::default()
+    };
     let draft = world.queue().create_run(draft).await.unwrap().into_inner();
     let run_id = draft.run.unwrap().run_id;
     let token = from_the_start(&world, &run_id).await;

@@ -92,7 +92,8 @@ impl Attack {
     }
 
     async fn post(&self, path: &str, params: &Params, signature: Option<String>) -> StatusCode {
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
+        let body =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
         let request = self
             .http
             .post(format!("{}{path}", self.world.webhooks))
@@ -121,7 +122,8 @@ async fn forged_callbacks_are_refused(database: TestDatabase) {
     let attack = Attack::begin(database).await;
     let (path, params) = (attack.path(), attack.params());
     let url = format!("{}{path}", attack.world.webhooks);
-    let other_call = format!("{}/twilio/status/{TENANT}/{}", attack.world.webhooks, uuid::Uuid::now_v7());
+    let other_call =
+        format!("{}/twilio/status/{TENANT}/{}", attack.world.webhooks, uuid::Uuid::now_v7());
     let good = signature::sign(TOKEN, &url, &params);
     let forged = [
         None,
@@ -136,10 +138,17 @@ async fn forged_callbacks_are_refused(database: TestDatabase) {
     ];
     for signature in forged {
         let shown = signature.clone();
-        assert_eq!(attack.post(&path, &params, signature).await, StatusCode::FORBIDDEN, "{shown:?}");
+        assert_eq!(
+            attack.post(&path, &params, signature).await,
+            StatusCode::FORBIDDEN,
+            "{shown:?}"
+        );
     }
     // Signed for another query than the one that came.
-    assert_eq!(attack.post(&format!("{path}?x=1"), &params, Some(good.clone())).await, StatusCode::FORBIDDEN);
+    assert_eq!(
+        attack.post(&format!("{path}?x=1"), &params, Some(good.clone())).await,
+        StatusCode::FORBIDDEN
+    );
     for nobody in ["/twilio/status/nobody/", "/twilio/status/UPPER/", "/twilio/status/a%00b/"] {
         let path = format!("{nobody}{}", attack.call.call_id);
         assert_eq!(attack.post_signed(&path, &params).await, StatusCode::FORBIDDEN, "{nobody}");
@@ -197,12 +206,22 @@ async fn nonsense_changes_nothing(database: TestDatabase) {
     }
     let huge = attack.with("Padding", &"x".repeat(70_000));
     assert_eq!(attack.post_signed(&attack.path(), &huge).await, StatusCode::PAYLOAD_TOO_LARGE);
-    let got = attack.http.get(format!("{}{}", attack.world.webhooks, attack.path())).send().await.unwrap();
+    let got = attack
+        .http
+        .get(format!("{}{}", attack.world.webhooks, attack.path()))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(got.status(), StatusCode::METHOD_NOT_ALLOWED);
     for nowhere in ["/", "/twilio/status", "/twilio/status/acme", "/twilio/voice/acme/x"] {
-        assert_eq!(attack.post_signed(nowhere, &attack.params()).await, StatusCode::NOT_FOUND, "{nowhere}");
+        assert_eq!(
+            attack.post_signed(nowhere, &attack.params()).await,
+            StatusCode::NOT_FOUND,
+            "{nowhere}"
+        );
     }
-    let health = attack.http.get(format!("{}/healthz", attack.world.webhooks)).send().await.unwrap();
+    let health =
+        attack.http.get(format!("{}/healthz", attack.world.webhooks)).send().await.unwrap();
     assert_eq!(health.status(), StatusCode::NO_CONTENT);
     attack.assert_unchanged().await;
     // What failed above failed for what was changed in it.
@@ -216,10 +235,16 @@ async fn a_state_that_goes_backwards_changes_nothing(database: TestDatabase) {
         let mut params = attack.with("CallStatus", status);
         params.retain(|(name, _)| name != "SequenceNumber" && name != "CallDuration");
         params.push(("SequenceNumber".into(), sequence.into()));
-        assert_eq!(attack.post_signed(&attack.path(), &params).await, StatusCode::NO_CONTENT, "{status}");
+        assert_eq!(
+            attack.post_signed(&attack.path(), &params).await,
+            StatusCode::NO_CONTENT,
+            "{status}"
+        );
     };
     // It is answered: these were on their way for long. The number of the answer itself is 2.
-    for (status, sequence) in [("queued", "0"), ("initiated", "0"), ("ringing", "1"), ("in-progress", "2")] {
+    for (status, sequence) in
+        [("queued", "0"), ("initiated", "0"), ("ringing", "1"), ("in-progress", "2")]
+    {
         post(status, sequence).await;
         attack.assert_unchanged().await;
     }
@@ -230,7 +255,9 @@ async fn a_state_that_goes_backwards_changes_nothing(database: TestDatabase) {
     };
     let before = ended().await;
     assert_eq!(before.0[0].state(), CallState::Completed);
-    for (status, sequence) in [("in-progress", "2"), ("ringing", "1"), ("busy", "2"), ("completed", "3")] {
+    for (status, sequence) in
+        [("in-progress", "2"), ("ringing", "1"), ("busy", "2"), ("completed", "3")]
+    {
         post(status, sequence).await;
         assert_eq!(ended().await, before, "{status}");
     }
@@ -273,7 +300,8 @@ async fn both_tokens_count(database: TestDatabase) {
     let attack = Attack::begin(database).await;
     let params = attack.params();
     let url = format!("{}{}", attack.world.webhooks, attack.path());
-    let status = attack.post(&attack.path(), &params, Some(signature::sign(PREVIOUS, &url, &params))).await;
+    let status =
+        attack.post(&attack.path(), &params, Some(signature::sign(PREVIOUS, &url, &params))).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     let call = list_calls(&attack.world.queue(), &attack.run_id).await.remove(0);
     assert_eq!((call.state(), call.duration.unwrap().seconds), (CallState::Completed, 7));

@@ -7,7 +7,8 @@ use trunkline::domain::window::{ALL_DAYS, CallingWindow, zone};
 use trunkline::grpc::pb::{self, JobState, Outcome, RunState};
 
 use super::world::{
-    Setup, World, counts, create, ended, jobs, list_jobs, quick_carrier, run, settings, state, until,
+    Setup, World, counts, create, ended, jobs, list_jobs, quick_carrier, run, settings, state,
+    until,
 };
 use crate::support::{TestDatabase, on_both_databases};
 
@@ -84,7 +85,8 @@ async fn a_start_in_the_future_is_honoured(database: TestDatabase) {
     }
     let arrivals = |numbers: std::ops::Range<usize>| {
         let phones: Vec<_> = numbers.map(crate::support::phone).collect();
-        let creates = world.carrier.creates().into_iter().filter(move |entry| phones.contains(&entry.to));
+        let creates =
+            world.carrier.creates().into_iter().filter(move |entry| phones.contains(&entry.to));
         creates.map(|entry| entry.arrived_at_us).collect::<Vec<_>>()
     };
     assert!(arrivals(20..25).iter().all(|at| *at < starts_at), "no reason to wait");
@@ -118,7 +120,9 @@ async fn a_run_that_expires_ends_its_jobs(database: TestDatabase) {
     world.carrier.settled().await;
     let creates = world.carrier.creates();
     assert_eq!(creates.len() as i64, found.completed, "a call in flight finishes");
-    assert!(creates.iter().all(|entry| entry.arrived_at_us < expires_at + Duration::from_millis(250)));
+    assert!(
+        creates.iter().all(|entry| entry.arrived_at_us < expires_at + Duration::from_millis(250))
+    );
     for job in list_jobs(&queue, &run_id).await {
         let expected = match job.state() {
             JobState::Expired => Outcome::Expired,

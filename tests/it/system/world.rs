@@ -1,4 +1,5 @@
-//! Everything at once: the server as `serve` composes it, the simulated carrier, a client over gRPC.
+//! Everything at once: the server as `serve` composes it, the simulated carrier, a client over
+//! gRPC.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ pub const TENANT: &str = "acme";
 pub const TOKEN: &str = "5eed5eed5eed5eed5eed5eed5eed5eed";
 /// Longer than anything here takes, short enough to notice.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// How much earlier than its turn a create may arrive: threads and sockets bunch what was sent on time.
+/// How much earlier than its turn a create may arrive: threads and sockets bunch what was sent on
+/// time.
 pub const PACE_TOLERANCE: Duration = Duration::from_millis(250);
 
 /// How a world differs from the usual one.
@@ -134,7 +136,9 @@ impl Carrier {
 
     /// Waits until no call is live and every callback was sent.
     pub async fn settled(&self) {
-        tokio::time::timeout(PATIENCE, self.simulator.settled()).await.expect("calls that end in time");
+        tokio::time::timeout(PATIENCE, self.simulator.settled())
+            .await
+            .expect("calls that end in time");
     }
 }
 
@@ -195,9 +199,11 @@ impl World {
             webhooks: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
             metrics: None,
         };
-        let webhooks = format!("http://{}", listeners.webhooks.as_ref().unwrap().local_addr().unwrap());
+        let webhooks =
+            format!("http://{}", listeners.webhooks.as_ref().unwrap().local_addr().unwrap());
         let mut config = settings_of(&database, &setup, &carrier);
-        config.client.endpoint = format!("http://{}", listeners.grpc.as_ref().unwrap().local_addr().unwrap());
+        config.client.endpoint =
+            format!("http://{}", listeners.grpc.as_ref().unwrap().local_addr().unwrap());
         config.public_url = Some(webhooks.clone());
         (setup.tweak)(&mut config);
         let app = App::prepare(config.check_serve().unwrap()).await.unwrap();
@@ -213,7 +219,11 @@ impl World {
     /// Drains the server; gives the database back.
     pub async fn stop(self) -> TestDatabase {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.server).await.expect("a drain in time").unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, self.server)
+            .await
+            .expect("a drain in time")
+            .unwrap()
+            .unwrap();
         self.database
     }
 
@@ -319,7 +329,8 @@ pub async fn ended_within(queue: &Queue, run_id: &str, patience: Duration) -> pb
 }
 
 pub async fn list_jobs(queue: &Queue, run_id: &str) -> Vec<pb::Job> {
-    let request = pb::ListJobsRequest { run_id: run_id.into(), page_size: 1_000, ..Default::default() };
+    let request =
+        pb::ListJobsRequest { run_id: run_id.into(), page_size: 1_000, ..Default::default() };
     let page = queue.clone().list_jobs(request).await.unwrap().into_inner();
     assert!(page.next_page_token.is_empty(), "one page is enough here");
     page.jobs

@@ -1,4 +1,5 @@
-//! What the carrier asks in bad moments: while the database is away, while we do something else to the call.
+//! What the carrier asks in bad moments: while the database is away, while we do something else to
+//! the call.
 
 use trunkline::grpc::pb::{self, TransferMethod, TransferOutcome as O, TransferState};
 use trunkline::simulator::Asked;
@@ -16,8 +17,11 @@ on_both_databases!(
 
 /// What the carrier is answered that asks `what` about a caller who is still there.
 async fn ask(world: &World, caller: &Caller, path: &str, what: &[(&str, &str)]) -> String {
-    let mut params =
-        vec![("CallSid", caller.sid.as_str()), ("AccountSid", ACCOUNT), ("CallStatus", "in-progress")];
+    let mut params = vec![
+        ("CallSid", caller.sid.as_str()),
+        ("AccountSid", ACCOUNT),
+        ("CallStatus", "in-progress"),
+    ];
     params.extend(what);
     let (status, answer) = post(world, path, &params, Some(TOKEN)).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
@@ -27,7 +31,9 @@ async fn ask(world: &World, caller: &Caller, path: &str, what: &[(&str, &str)]) 
 async fn asked_to(world: &World, part: &str) {
     let asked = async || {
         let asked = world.carrier.simulator.ledger().asked;
-        asked.iter().any(|asked| asked.document.as_ref().is_some_and(|document| document.contains(part)))
+        asked
+            .iter()
+            .any(|asked| asked.document.as_ref().is_some_and(|document| document.contains(part)))
     };
     until("an update", asked).await;
 }
@@ -56,11 +62,15 @@ async fn while_the_database_is_away_it_takes_a_moment(database: TestDatabase) {
         }
         answer = ask(&world, &caller, &format!("{path}{}", query.replace("&amp;", "&")), &[]).await;
     }
-    assert!(answer.contains(phone(501).expose()), "the next target, as if nothing had been: {answer}");
+    assert!(
+        answer.contains(phone(501).expose()),
+        "the next target, as if nothing had been: {answer}"
+    );
     assert_eq!(get(&world, &id).await.target, 1);
     // Not for ever.
     lock.execute(begin).await;
-    let last = ask(&world, &caller, &format!("{path}?moment=5"), &[("DialCallStatus", "busy")]).await;
+    let last =
+        ask(&world, &caller, &format!("{path}?moment=5"), &[("DialCallStatus", "busy")]).await;
     assert!(last.contains("sorry") && last.contains("<Hangup"), "{last}");
     lock.execute("ROLLBACK").await;
     world.stop().await;
@@ -70,7 +80,8 @@ async fn the_end_of_the_conference_is_no_dead_end(database: TestDatabase) {
     let (world, first) = slowly_on_the_line(database).await;
     refuse(&world, Some("<Number"));
     refuse(&world, Some("<Enqueue"));
-    // The carrier's answer to the move comes late: the conference is over before it is known to have begun.
+    // The carrier's answer to the move comes late: the conference is over before it is known to
+    // have begun.
     slow(&world, "<Conference", 5_000);
     people(&world, [answers(500), answers(500)]);
     let id = start(&world, &first, patient(&[500])).await.transfer_id;
@@ -92,14 +103,17 @@ async fn an_update_of_ours_is_not_the_end_of_another(database: TestDatabase) {
     reaches(&world, &id, "a call to the target", called).await;
     let request = pb::CancelTransferRequest { transfer_id: id.clone(), ..Default::default() };
     world.client.transfers.clone().cancel_transfer(request).await.unwrap();
-    // Late news of an update before that one took the caller out of the queue: it is not said of which.
+    // Late news of an update before that one took the caller out of the queue: it is not said of
+    // which.
     let redirected = [("QueueResult", "redirected")];
-    let silence = ask(&world, &caller, &format!("/twilio/transfers/acme/{id}/queue"), &redirected).await;
+    let silence =
+        ask(&world, &caller, &format!("/twilio/transfers/acme/{id}/queue"), &redirected).await;
     assert!(!silence.contains("<Hangup") && !silence.contains("<Say"), "{silence}");
     assert_eq!(get(&world, &id).await.outcome(), O::Unspecified, "they are not back yet");
     assert_eq!(ended(&world, &id).await.0.outcome(), O::Canceled);
     let asked = world.carrier.simulator.ledger().asked;
-    let back = |asked: &&Asked| asked.document.as_ref().is_some_and(|document| document.contains("sorry"));
+    let back =
+        |asked: &&Asked| asked.document.as_ref().is_some_and(|document| document.contains("sorry"));
     assert_eq!(asked.iter().filter(back).map(|asked| asked.done).collect::<Vec<_>>(), [true]);
     world.stop().await;
 }

@@ -31,8 +31,15 @@ async fn a_transfer_is_started_watched_and_listed() {
     let (world, caller) = on_the_line(TestDatabase::sqlite().await).await;
     people(&world, [comes_to(500, Outcome::Busy), answers(501)]);
     let (busy, free) = (phone(500), phone(501));
-    let args =
-        ["start", &caller.sid, busy.expose(), free.expose(), "--announcement", "One moment.", "--json"];
+    let args = [
+        "start",
+        &caller.sid,
+        busy.expose(),
+        free.expose(),
+        "--announcement",
+        "One moment.",
+        "--json",
+    ];
     let (code, started, said) = transfer(&world, &args).await;
     assert_eq!((code, said.as_str()), (Some(0), ""));
     let started: Value = serde_json::from_str(&started).unwrap();

@@ -1,5 +1,5 @@
-//! Servers that are killed in the middle of a transfer: another goes on, there is one ending, and no target is called
-//! twice for one intent.
+//! Servers that are killed in the middle of a transfer: another goes on, there is one ending, and
+//! no target is called twice for one intent.
 
 use std::time::Duration;
 
@@ -7,7 +7,9 @@ use tokio::time::timeout;
 use trunkline::grpc::pb::transfer_event::Kind as EventKind;
 use trunkline::grpc::pb::watch_transfer_response::Kind;
 use trunkline::grpc::pb::{self, TransferMethod, TransferOutcome as O};
-use trunkline::simulator::{self, Asked, Faults, Outcome, Range, RequestFault, RequestKind, Scripted};
+use trunkline::simulator::{
+    self, Asked, Faults, Outcome, Range, RequestFault, RequestKind, Scripted,
+};
 
 use super::{Caller, answers, presses, to};
 use crate::crash::fleet::Fleet;
@@ -26,7 +28,8 @@ on_both_databases!(
 
 /// A dead executor's task is taken up half a minute later, and this may happen more than once.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// How long the carrier holds an answer back, in real milliseconds: long enough to be killed before it.
+/// How long the carrier holds an answer back, in real milliseconds: long enough to be killed before
+/// it.
 const SLOW_MS: u32 = 4_000;
 /// How long a phone rings while a server dies and comes back: eight real seconds.
 const RING_S: f64 = 80.0;
@@ -39,7 +42,8 @@ async fn on_the_line(database: TestDatabase) -> (Fleet, Caller) {
     let fleet = Fleet::start(database, 1, carrier, &[], None).await;
     let person = Scripted { talk_s: Some(LONG_S), ..answers(super::CALLER) };
     fleet.carrier.simulator.script(person).unwrap();
-    let run = create(&fleet.queue(0), settings(), vec![job_to(phone(super::CALLER).expose())]).await;
+    let run =
+        create(&fleet.queue(0), settings(), vec![job_to(phone(super::CALLER).expose())]).await;
     let answered = async || {
         let calls = list_calls(&fleet.queue(0), &run).await;
         calls.first().is_some_and(|call| call.state() == pb::CallState::Answered)
@@ -94,16 +98,21 @@ async fn kill(fleet: &mut Fleet) {
     fleet.restart(0).await;
 }
 
-/// Waits for the ending, and judges: it is the log's last word, said once, and no create came twice.
+/// Waits for the ending, and judges: it is the log's last word, said once, and no create came
+/// twice.
 async fn ended(fleet: &Fleet, id: &str) -> pb::Transfer {
     let watching = async {
         let mut endings = 0;
         let request = pb::WatchTransferRequest { transfer_id: id.into(), ..Default::default() };
-        let mut stream = fleet.client(0).transfers.watch_transfer(request).await.unwrap().into_inner();
+        let mut stream =
+            fleet.client(0).transfers.watch_transfer(request).await.unwrap().into_inner();
         while let Some(update) = stream.message().await.unwrap() {
             if let Some(Kind::Events(events)) = update.kind {
-                endings +=
-                    events.events.iter().filter(|e| matches!(e.kind, Some(EventKind::Ended(_)))).count();
+                endings += events
+                    .events
+                    .iter()
+                    .filter(|e| matches!(e.kind, Some(EventKind::Ended(_))))
+                    .count();
             }
         }
         endings
@@ -138,7 +147,11 @@ async fn killed_while_the_caller_is_being_redirected(database: TestDatabase) {
     let (mut fleet, caller) = on_the_line(database).await;
     // Done at the carrier at once; nobody hears that it was.
     fleet.carrier.simulator.spoil(slow(RequestKind::Redirect, None)).unwrap();
-    fleet.carrier.simulator.script(Scripted { talk_s: Some(LONG_S), times: 3, ..answers(500) }).unwrap();
+    fleet
+        .carrier
+        .simulator
+        .script(Scripted { talk_s: Some(LONG_S), times: 3, ..answers(500) })
+        .unwrap();
     let id = start(&fleet, &caller, false).await;
     until("the redirect", async || !fleet.carrier.simulator.ledger().asked.is_empty()).await;
     kill(&mut fleet).await;
@@ -151,7 +164,11 @@ async fn killed_while_the_caller_is_being_redirected_and_nothing_is_told(databas
     let (mut fleet, caller) = on_the_line(database).await;
     fleet.carrier.simulator.spoil(slow(RequestKind::Redirect, None)).unwrap();
     fleet.carrier.simulator.set_faults(Faults { callback_lost: 1.0, ..Faults::default() }).unwrap();
-    fleet.carrier.simulator.script(Scripted { talk_s: Some(LONG_S), times: 3, ..answers(500) }).unwrap();
+    fleet
+        .carrier
+        .simulator
+        .script(Scripted { talk_s: Some(LONG_S), times: 3, ..answers(500) })
+        .unwrap();
     let id = start(&fleet, &caller, false).await;
     until("the bridge", async || !fleet.carrier.simulator.ledger().bridges.is_empty()).await;
     kill(&mut fleet).await;
@@ -175,7 +192,9 @@ fn refuse(fleet: &Fleet, part: &str) {
 /// The updates with this that were carried out.
 fn done(fleet: &Fleet, part: &str) -> usize {
     let asked = fleet.carrier.simulator.ledger().asked;
-    let fits = |asked: &&Asked| asked.done && asked.document.as_ref().is_some_and(|text| text.contains(part));
+    let fits = |asked: &&Asked| {
+        asked.done && asked.document.as_ref().is_some_and(|text| text.contains(part))
+    };
     asked.iter().filter(fits).count()
 }
 
@@ -184,25 +203,41 @@ async fn killed_while_the_caller_is_being_moved(database: TestDatabase) {
     refuse(&fleet, "<Number");
     refuse(&fleet, "<Enqueue");
     fleet.carrier.simulator.spoil(slow(RequestKind::Redirect, Some("<Conference"))).unwrap();
-    fleet.carrier.simulator.script(Scripted { talk_s: Some(LONG_S), times: 3, ..answers(500) }).unwrap();
+    fleet
+        .carrier
+        .simulator
+        .script(Scripted { talk_s: Some(LONG_S), times: 3, ..answers(500) })
+        .unwrap();
     let id = start(&fleet, &caller, false).await;
     until("the move", async || done(&fleet, "<Conference") == 1).await;
     kill(&mut fleet).await;
     let transfer = connected(&fleet, &id, &caller).await;
     assert_eq!(transfer.method(), TransferMethod::Conference);
-    assert_eq!((done(&fleet, "<Conference"), fleet.carrier.creates().len()), (1, 2), "nobody parted them");
+    assert_eq!(
+        (done(&fleet, "<Conference"), fleet.carrier.creates().len()),
+        (1, 2),
+        "nobody parted them"
+    );
 }
 
 async fn killed_while_the_caller_is_being_taken_back(database: TestDatabase) {
     let (mut fleet, caller) = on_the_line(database).await;
     refuse(&fleet, "<Number");
     fleet.carrier.simulator.spoil(slow(RequestKind::Redirect, Some("sorry"))).unwrap();
-    fleet.carrier.simulator.script(Scripted { outcome: Some(Outcome::Busy), ..answers(500) }).unwrap();
+    fleet
+        .carrier
+        .simulator
+        .script(Scripted { outcome: Some(Outcome::Busy), ..answers(500) })
+        .unwrap();
     let id = start(&fleet, &caller, false).await;
     until("the way back", async || done(&fleet, "sorry") == 1).await;
     kill(&mut fleet).await;
     let transfer = ended(&fleet, &id).await;
-    assert_eq!((transfer.outcome(), transfer.method()), (O::Busy, TransferMethod::Dequeue), "{transfer:?}");
+    assert_eq!(
+        (transfer.outcome(), transfer.method()),
+        (O::Busy, TransferMethod::Dequeue),
+        "{transfer:?}"
+    );
     // It may be said twice; nothing else is done to them after it.
     let asked = fleet.carrier.simulator.ledger().asked;
     let last = asked.iter().rfind(|asked| asked.kind == RequestKind::Redirect).unwrap();
@@ -249,7 +284,9 @@ async fn killed_after_a_responder_accepted(database: TestDatabase) {
     let id = start(&fleet, &caller, true).await;
     let dialed = async || {
         let asked = fleet.carrier.simulator.ledger().asked;
-        asked.iter().any(|asked| asked.document.as_ref().is_some_and(|document| document.contains("<Number")))
+        asked.iter().any(|asked| {
+            asked.document.as_ref().is_some_and(|document| document.contains("<Number"))
+        })
     };
     until("the redirect", dialed).await;
     kill(&mut fleet).await;

@@ -37,7 +37,10 @@ async fn a_redirect_connects_caller_and_target(database: TestDatabase) {
     assert_eq!((bridge.via, bridge.legs[0].as_str()), (Via::Number, caller.sid.as_str()));
     let ledger = world.carrier.simulator.ledger();
     assert_eq!((ledger.entries.len(), ledger.legs.len()), (1, 1));
-    assert_eq!((ledger.legs[0].to.clone(), ledger.legs[0].from.expose()), (phone(500), "+15005550006"));
+    assert_eq!(
+        (ledger.legs[0].to.clone(), ledger.legs[0].from.expose()),
+        (phone(500), "+15005550006")
+    );
     // When the target hangs up the conversation is over, and so is the call.
     hung_up(&world, &caller.sid).await;
     assert_eq!(get(&world, &transfer.transfer_id).await, transfer);
@@ -51,7 +54,8 @@ async fn a_busy_target_is_followed_by_the_next(database: TestDatabase) {
     let started = start(&world, &caller, to(&[500, 501, 502])).await;
     let (transfer, _) = ended(&world, &started.transfer_id).await;
     assert_eq!((transfer.outcome(), transfer.target), (O::Bridged, 2));
-    let called: Vec<_> = world.carrier.simulator.ledger().legs.iter().map(|leg| leg.to.clone()).collect();
+    let called: Vec<_> =
+        world.carrier.simulator.ledger().legs.iter().map(|leg| leg.to.clone()).collect();
     assert_eq!(called, [phone(500), phone(501), phone(502)]);
     world.stop().await;
 }
@@ -61,7 +65,8 @@ async fn whoever_reaches_nobody_hears_an_apology(database: TestDatabase) {
     let caller = caller(&world, 1_000.0).await;
     people(&world, [comes_to(500, Outcome::Busy), comes_to(501, Outcome::NoAnswer)]);
     let started =
-        start(&world, &caller, pb::TransferSettings { ring_timeout: ring(5), ..to(&[500, 501]) }).await;
+        start(&world, &caller, pb::TransferSettings { ring_timeout: ring(5), ..to(&[500, 501]) })
+            .await;
     let (transfer, _) = ended(&world, &started.transfer_id).await;
     assert_eq!((transfer.outcome(), transfer.state()), (O::NoAnswer, TransferState::Failed));
     assert!(!status(&world, &caller.sid).is_final(), "the call ended before they heard anything");
@@ -107,7 +112,8 @@ async fn whoever_reaches_nobody_is_sent_to_a_url(database: TestDatabase) {
 async fn whoever_reaches_nobody_is_returned(database: TestDatabase) {
     let (world, caller) = on_the_line(database).await;
     people(&world, [comes_to(500, Outcome::Busy)]);
-    let on_failure = Some(pb::OnFailure { kind: Some(pb::on_failure::Kind::QueueName("support".into())) });
+    let on_failure =
+        Some(pb::OnFailure { kind: Some(pb::on_failure::Kind::QueueName("support".into())) });
     let started = start(&world, &caller, pb::TransferSettings { on_failure, ..to(&[500]) }).await;
     let (transfer, _) = ended(&world, &started.transfer_id).await;
     assert_eq!((transfer.outcome(), transfer.state()), (O::Returned, TransferState::Returned));
@@ -131,7 +137,10 @@ async fn a_refused_redirect_falls_back_to_the_queue(database: TestDatabase) {
     let (transfer, events) = ended(&world, &started.transfer_id).await;
     assert_eq!((transfer.outcome(), transfer.method()), (O::Bridged, TransferMethod::Dequeue));
     assert_eq!(fell_back(&events), [TransferMethod::Dequeue]);
-    assert_eq!((transfer.error_code.as_str(), transfer.error_class.as_str()), ("21218", "rejected"));
+    assert_eq!(
+        (transfer.error_code.as_str(), transfer.error_class.as_str()),
+        ("21218", "rejected")
+    );
     until("the bridge", async || bridges(&world, &caller).len() == 1).await;
     assert_eq!(bridges(&world, &caller)[0].via, Via::Queue);
     // The targets were called by us, each once.
@@ -208,7 +217,8 @@ async fn two_at_once_and_one_wins(database: TestDatabase) {
 async fn what_is_canceled_is_taken_back(database: TestDatabase) {
     let (world, caller) = slowly_on_the_line(database).await;
     people(&world, [endless(500)]);
-    let on_failure = Some(pb::OnFailure { kind: Some(pb::on_failure::Kind::QueueName("support".into())) });
+    let on_failure =
+        Some(pb::OnFailure { kind: Some(pb::on_failure::Kind::QueueName("support".into())) });
     let settings = pb::TransferSettings { on_failure, ..patient(&[500]) };
     let started = start(&world, &caller, settings).await;
     let id = started.transfer_id;

@@ -1,4 +1,5 @@
-//! Transfers over the wire: clients over gRPC, the simulated carrier over HTTP, its ledger as the judge.
+//! Transfers over the wire: clients over gRPC, the simulated carrier over HTTP, its ledger as the
+//! judge.
 
 mod asked;
 mod cli;
@@ -40,7 +41,8 @@ async fn on_the_line(database: TestDatabase) -> (World, Caller) {
     (world, caller)
 }
 
-/// The same where everything takes longer: a phone rings for seconds in which a test does something.
+/// The same where everything takes longer: a phone rings for seconds in which a test does
+/// something.
 async fn slowly_on_the_line(database: TestDatabase) -> (World, Caller) {
     let carrier = simulator::Config { speed: 10.0, ..quick_carrier() };
     let world = World::start(database, Setup { carrier, ..Setup::default() }).await;
@@ -64,7 +66,8 @@ async fn post(
         params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let url = format!("{}{path}", world.webhooks);
     let signature = token.map(|token| signature::sign(token, &url, &params)).unwrap_or_default();
-    let request = reqwest::Client::new().post(&url).header("x-twilio-signature", signature).form(&params);
+    let request =
+        reqwest::Client::new().post(&url).header("x-twilio-signature", signature).form(&params);
     let answer = request.send().await.unwrap();
     (answer.status(), answer.text().await.unwrap())
 }
@@ -122,7 +125,13 @@ fn refuse(world: &World, part: Option<&str>) {
     spoil(world, part, 1_000, Some(400), Some(21_218));
 }
 
-fn spoil(world: &World, part: Option<&str>, times: u32, http_status: Option<u16>, code: Option<u32>) {
+fn spoil(
+    world: &World,
+    part: Option<&str>,
+    times: u32,
+    http_status: Option<u16>,
+    code: Option<u32>,
+) {
     let fault = RequestFault {
         on: RequestKind::Redirect,
         contains: part.map(str::to_owned),
@@ -138,8 +147,11 @@ fn spoil(world: &World, part: Option<&str>, times: u32, http_status: Option<u16>
 
 /// The next update with `part` is carried out at once, and answered later.
 fn slow(world: &World, part: &str, slow_ms: u32) {
-    let fault =
-        RequestFault { contains: Some(part.into()), slow_ms, ..RequestFault::new(RequestKind::Redirect) };
+    let fault = RequestFault {
+        contains: Some(part.into()),
+        slow_ms,
+        ..RequestFault::new(RequestKind::Redirect)
+    };
     world.carrier.simulator.spoil(fault).unwrap();
 }
 
@@ -151,7 +163,16 @@ fn to(targets: &[usize]) -> pb::TransferSettings {
 async fn start(world: &World, caller: &Caller, settings: pb::TransferSettings) -> Transfer {
     let call = Some(pb::start_transfer_request::Call::CallId(caller.call_id.clone()));
     let request = pb::StartTransferRequest { call, settings: Some(settings), ..Default::default() };
-    world.client.transfers.clone().start_transfer(request).await.unwrap().into_inner().transfer.unwrap()
+    world
+        .client
+        .transfers
+        .clone()
+        .start_transfer(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .transfer
+        .unwrap()
 }
 
 async fn open(
@@ -162,15 +183,36 @@ async fn open(
     let request = pb::OpenIncidentRequest {
         incident_id: uuid::Uuid::new_v4().to_string(),
         caller: Some(caller),
-        settings: Some(pb::TransferSettings { facts: "A pipe burst & water runs.".into(), ..settings }),
+        settings: Some(pb::TransferSettings {
+            facts: "A pipe burst & water runs.".into(),
+            ..settings
+        }),
         ..Default::default()
     };
-    world.client.transfers.clone().open_incident(request).await.unwrap().into_inner().transfer.unwrap()
+    world
+        .client
+        .transfers
+        .clone()
+        .open_incident(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .transfer
+        .unwrap()
 }
 
 async fn get(world: &World, id: &str) -> Transfer {
     let request = pb::GetTransferRequest { transfer_id: id.into() };
-    world.client.transfers.clone().get_transfer(request).await.unwrap().into_inner().transfer.unwrap()
+    world
+        .client
+        .transfers
+        .clone()
+        .get_transfer(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .transfer
+        .unwrap()
 }
 
 /// Watches a transfer to its end: as it stands then, and all its events.
@@ -178,7 +220,8 @@ async fn ended(world: &World, id: &str) -> (Transfer, Vec<EventKind>) {
     // From its first event on: with a token like those that the server gives.
     let mut request = pb::WatchTransferRequest { transfer_id: id.into(), ..Default::default() };
     let mut client = world.client.transfers.clone();
-    let first = client.watch_transfer(request.clone()).await.unwrap().into_inner().message().await.unwrap();
+    let first =
+        client.watch_transfer(request.clone()).await.unwrap().into_inner().message().await.unwrap();
     let mut cursor: Cursor = first.unwrap().resume_token.parse().unwrap();
     cursor.revision = 0;
     request.resume_token = cursor.to_string();
@@ -224,7 +267,12 @@ async fn hung_up(world: &World, sid: &str) {
     until("the end of a call", async || status(world, sid).is_final()).await;
 }
 
-async fn reaches(world: &World, id: &str, what: &str, holds: impl Fn(&Transfer) -> bool) -> Transfer {
+async fn reaches(
+    world: &World,
+    id: &str,
+    what: &str,
+    holds: impl Fn(&Transfer) -> bool,
+) -> Transfer {
     until(what, async || holds(&get(world, id).await)).await;
     get(world, id).await
 }
@@ -232,7 +280,8 @@ async fn reaches(world: &World, id: &str, what: &str, holds: impl Fn(&Transfer) 
 /// The carrier's queues: their names, and how many wait.
 async fn queues(world: &World) -> Vec<(String, i64)> {
     let url = format!("{}/2010-04-01/Accounts/{ACCOUNT}/Queues.json", world.carrier.origin);
-    let answer = reqwest::Client::new().get(url).basic_auth(ACCOUNT, Some(TOKEN)).send().await.unwrap();
+    let answer =
+        reqwest::Client::new().get(url).basic_auth(ACCOUNT, Some(TOKEN)).send().await.unwrap();
     let page: serde_json::Value = answer.json().await.unwrap();
     let queue = |queue: &serde_json::Value| {
         let name = queue["friendly_name"].as_str().unwrap().to_owned();
@@ -243,7 +292,8 @@ async fn queues(world: &World) -> Vec<(String, i64)> {
 
 /// No step was given up, and no queue is left at the carrier.
 async fn assert_tidy(world: &World) {
-    let request = pb::ListTasksRequest { states: vec![pb::TaskState::Dead.into()], ..Default::default() };
+    let request =
+        pb::ListTasksRequest { states: vec![pb::TaskState::Dead.into()], ..Default::default() };
     let dead = world.queue().list_tasks(request).await.unwrap().into_inner().tasks;
     assert!(dead.is_empty(), "{dead:?}");
     let ours = async || queues(world).await.iter().all(|(name, _)| !name.starts_with("transfer-"));

@@ -12,7 +12,8 @@ fn the_diagram_matches_the_code() {
     let text = fs::read_to_string(page).unwrap();
     let diagram = text.split("```mermaid\nstateDiagram-v2\n").nth(1).expect("a diagram of states");
     let diagram = diagram.split("```").next().unwrap();
-    let (mut edges, mut endings, mut beginnings) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut edges, mut endings, mut beginnings) =
+        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for line in diagram.lines().filter(|line| line.contains("-->")) {
         let (from, to) = line.split_once("-->").unwrap();
         let (from, to) = (from.trim(), to.split(':').next().unwrap().trim());

@@ -28,8 +28,14 @@ async fn a_caller_who_is_gone_is_not_transferred(database: TestDatabase) {
     assert!(world.carrier.simulator.hang_up(&caller.sid.parse().unwrap()));
     let over = async || {
         let by = Some(pb::get_call_request::By::CallSid(caller.sid.clone()));
-        let call =
-            world.queue().get_call(pb::GetCallRequest { by }).await.unwrap().into_inner().call.unwrap();
+        let call = world
+            .queue()
+            .get_call(pb::GetCallRequest { by })
+            .await
+            .unwrap()
+            .into_inner()
+            .call
+            .unwrap();
         call.end_time.is_some()
     };
     until("the end of the call", over).await;
@@ -59,7 +65,9 @@ async fn a_caller_who_hangs_up_on_the_other_ways_ends_it(database: TestDatabase)
     refuse(&world, Some("<Number"));
     for method in [TransferMethod::Dequeue, TransferMethod::Conference] {
         let caller = match method {
-            TransferMethod::Dequeue => Caller { call_id: first.call_id.clone(), sid: first.sid.clone() },
+            TransferMethod::Dequeue => {
+                Caller { call_id: first.call_id.clone(), sid: first.sid.clone() }
+            }
             _ => {
                 refuse(&world, Some("<Enqueue"));
                 caller(&world, SCRIPT_S).await
@@ -74,7 +82,14 @@ async fn a_caller_who_hangs_up_on_the_other_ways_ends_it(database: TestDatabase)
         assert_eq!((transfer.outcome(), transfer.method()), (O::CallerGone, method));
         world.carrier.settled().await;
         let by = Some(pb::get_call_request::By::CallId(called.target_call_id));
-        let leg = world.queue().get_call(pb::GetCallRequest { by }).await.unwrap().into_inner().call.unwrap();
+        let leg = world
+            .queue()
+            .get_call(pb::GetCallRequest { by })
+            .await
+            .unwrap()
+            .into_inner()
+            .call
+            .unwrap();
         assert!(leg.end_time.is_some() && leg.answer_time.is_none(), "{leg:?}");
         assert!(bridges(&world, &caller).is_empty());
     }
@@ -114,7 +129,11 @@ async fn forged_callbacks_are_refused_and_replayed_ones_change_nothing(database:
         (format!("/twilio/transfers/other/{id}/dial/0"), Some(TOKEN)),
         (format!("/twilio/transfers/acme/{}/dial/0", uuid::Uuid::nil()), Some(TOKEN)),
     ] {
-        assert_eq!(post(&world, &path, &busy, token).await.0, StatusCode::FORBIDDEN, "{path} {token:?}");
+        assert_eq!(
+            post(&world, &path, &busy, token).await.0,
+            StatusCode::FORBIDDEN,
+            "{path} {token:?}"
+        );
     }
     assert_eq!(get(&world, &id).await.revision, ringing.revision);
     // Honestly signed it is believed, once.
@@ -125,7 +144,8 @@ async fn forged_callbacks_are_refused_and_replayed_ones_change_nothing(database:
     let (_, again) = post(&world, &format!("{base}/dial/0"), &busy, Some(TOKEN)).await;
     assert_eq!(again, first, "the same question has the same answer");
     assert_eq!(get(&world, &id).await.revision, moved.revision);
-    let answered = [("CallSid", caller.sid.as_str()), ("AccountSid", ACCOUNT), ("CallStatus", "in-progress")];
+    let answered =
+        [("CallSid", caller.sid.as_str()), ("AccountSid", ACCOUNT), ("CallStatus", "in-progress")];
     for _ in 0..2 {
         let (status, _) = post(&world, &format!("{base}/child/1"), &answered, Some(TOKEN)).await;
         assert_eq!(status, StatusCode::NO_CONTENT);

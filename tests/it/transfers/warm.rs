@@ -72,15 +72,17 @@ async fn who_does_not_is_followed_by_the_next(database: TestDatabase) {
 async fn nobody_accepts_and_the_caller_is_taken_back(database: TestDatabase) {
     let (world, caller) = on_the_line(database).await;
     people(&world, presses(500, "2").into_iter().take(1));
-    let on_failure = Some(pb::OnFailure { kind: Some(pb::on_failure::Kind::Apology("Sorry.".into())) });
+    let on_failure =
+        Some(pb::OnFailure { kind: Some(pb::on_failure::Kind::Apology("Sorry.".into())) });
     let settings = pb::TransferSettings { on_failure, ..to(&[500]) };
     let opened = open(&world, of(&caller), settings).await;
     let (transfer, _) = ended(&world, &opened.transfer_id).await;
     assert_eq!((transfer.outcome(), transfer.state()), (O::Declined, TransferState::Failed));
     // Out of the queue, into the apology.
     let asked = world.carrier.simulator.ledger().asked;
-    let last =
-        asked.iter().rfind(|asked| asked.call_sid.as_ref().is_some_and(|sid| sid.as_str() == caller.sid));
+    let last = asked
+        .iter()
+        .rfind(|asked| asked.call_sid.as_ref().is_some_and(|sid| sid.as_str() == caller.sid));
     let document = last.unwrap().document.clone().unwrap();
     assert!(document.contains("Sorry.") && document.contains("<Hangup"), "{document}");
     assert!(bridges(&world, &caller).is_empty());
@@ -93,7 +95,8 @@ async fn a_caller_who_dials_in_is_connected(database: TestDatabase) {
     let awaited = Of::CallerPhone(phone(7).expose().to_owned());
     let opened = open(&world, awaited, to(&[500])).await;
     let id = opened.transfer_id;
-    let accepted = |transfer: &pb::Transfer| transfer.target_call_id.is_empty() && transfer.revision > 3;
+    let accepted =
+        |transfer: &pb::Transfer| transfer.target_call_id.is_empty() && transfer.revision > 3;
     reaches(&world, &id, "acceptance", accepted).await;
     let body = json!({
         "from": phone(7).expose(),
@@ -133,9 +136,12 @@ async fn the_caller_hangs_up_at_each_step(database: TestDatabase) {
     let carrier = simulator::Config { speed: 10.0, ..quick_carrier() };
     let world = World::start(database, Setup { carrier, ..Setup::default() }).await;
     let waits = |transfer: &pb::Transfer| transfer.caller_waiting;
-    let told = |transfer: &pb::Transfer| transfer.caller_waiting && !transfer.target_call_id.is_empty();
+    let told =
+        |transfer: &pb::Transfer| transfer.caller_waiting && !transfer.target_call_id.is_empty();
     let dialed = |transfer: &pb::Transfer| {
-        transfer.state() == TransferState::Ringing && !transfer.caller_waiting && transfer.revision > 6
+        transfer.state() == TransferState::Ringing
+            && !transfer.caller_waiting
+            && transfer.revision > 6
     };
     let steps: [(&str, Holds); 3] = [("waiting", waits), ("notifying", told), ("dialing", dialed)];
     for (step, (what, holds)) in steps.into_iter().enumerate() {
@@ -143,7 +149,8 @@ async fn the_caller_hangs_up_at_each_step(database: TestDatabase) {
         let target = 500 + step;
         // Rings for long where the caller is to go during that.
         let [first, second] = presses(target, "1");
-        let first = if what == "dialing" { first } else { Scripted { ring_s: Some(11_000.0), ..first } };
+        let first =
+            if what == "dialing" { first } else { Scripted { ring_s: Some(11_000.0), ..first } };
         people(&world, [first, Scripted { ring_s: Some(11_000.0), ..second }]);
         let opened = open(&world, of(&caller), patient(&[target])).await;
         reaches(&world, &opened.transfer_id, what, holds).await;

@@ -25,7 +25,8 @@ pub(super) async fn ask(client: &Client, method: &str, ids: &Ids) -> Result<Stri
         "ListWebhooks" => told(webhooks.list_webhooks(pb::ListWebhooksRequest::default()).await),
         "UpdateWebhook" => {
             let update_mask = Some(prost_types::FieldMask { paths: vec!["description".into()] });
-            let request = pb::UpdateWebhookRequest { webhook_id, update_mask, ..Default::default() };
+            let request =
+                pb::UpdateWebhookRequest { webhook_id, update_mask, ..Default::default() };
             told(webhooks.update_webhook(request).await)
         }
         "DeleteWebhook" => {
@@ -43,7 +44,11 @@ pub(super) async fn ask(client: &Client, method: &str, ids: &Ids) -> Result<Stri
         }
         "RedeliverWebhook" => {
             let delivery_id = ids.delivery.clone();
-            told(webhooks.redeliver_webhook(pb::RedeliverWebhookRequest { webhook_id, delivery_id }).await)
+            told(
+                webhooks
+                    .redeliver_webhook(pb::RedeliverWebhookRequest { webhook_id, delivery_id })
+                    .await,
+            )
         }
         other => panic!("Webhooks/{other} has no case here: add one"),
     }
