@@ -10,23 +10,24 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::carrier::guard::Guard;
-use crate::carrier::{self, Client, outbound};
+use crate::callbacks;
+use crate::carrier::{self, Client};
 use crate::config::{self, Account, Problem, Serve};
 use crate::dialer;
+use crate::gateway::Gateway;
 use crate::grpc;
 use crate::grpc::auth::Rules;
 use crate::grpc::methods::Scope;
 use crate::grpc::tls::Tls;
 use crate::metrics;
 use crate::progress::Hub;
-use crate::reach::Reach;
 use crate::store::{
     self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring,
     Recorder, Store,
 };
 use crate::tasks;
 use crate::webhooks;
+use crate::webhooks::destinations::Destinations;
 
 /// What a tenant's first key may do.
 const FIRST_KEY_SCOPES: [&str; 8] = [
@@ -140,7 +141,7 @@ pub struct App {
     store: Arc<dyn Store>,
     carrier: carrier::Config,
     grpc: grpc::Config,
-    hooks: outbound::Client,
+    hooks: webhooks::Client,
     recorded: Option<metrics::Recorded>,
     /// Printed once: the first API key of a tenant that had none, `<key id>.<secret>`.
     pub first_key: Option<SecretString>,
@@ -165,11 +166,13 @@ impl App {
         let keyring = Keyring::parse(&config.sealing_keys).map_err(|violation| {
             config::Error::from(Problem::of(&violation.field, violation.reason))
         })?;
-        let guard = Guard::parse(&config.hooks.allow).map_err(|violation| {
+        let destinations = Destinations::parse(&config.hooks.allow).map_err(|violation| {
             config::Error::from(Problem::of(&violation.field, violation.reason))
         })?;
-        let hooks =
-            outbound::Client::new(outbound::Config { guard, timeout: config.hooks.timeout })?;
+        let hooks = webhooks::Client::new(webhooks::Config {
+            destinations,
+            timeout: config.hooks.timeout,
+        })?;
         let grpc = grpc::Config { hooks: Some(hooks.clone()), ..grpc_config(&config).await? };
         let store = Engine::open_with(config.database_url.expose_secret(), keyring).await?;
         let store = store.with_plans(config.limits.plans.clone());
@@ -214,10 +217,11 @@ impl App {
                 (config.hooks.disable_after, config.public_url.clone());
             let timing = tasks::Config::default;
             let inside = tasks::run(store.clone(), timing(), working.clone());
-            let sender = tasks::Sender { client: hooks, disable_after };
-            let outside = tasks::run_outside(store.clone(), sender, timing(), working.clone());
-            let reach = Reach::new(accounts.clone(), carrier);
-            let saga = tasks::Saga::new(store.clone(), recorder.clone(), reach, &public_url);
+            let sender = Arc::new(webhooks::Sender { client: hooks, disable_after });
+            let deliver = deliver_with(sender, store.clone());
+            let outside = tasks::run_outside(store.clone(), deliver, timing(), working.clone());
+            let gateway = Gateway::new(accounts.clone(), carrier);
+            let saga = tasks::Saga::new(store.clone(), recorder.clone(), gateway, &public_url);
             let transfers = tasks::run_transfers(saga, timing(), working);
             let tasks = async {
                 tokio::join!(inside, transfers);
@@ -246,7 +250,7 @@ impl App {
             let (stop, public_url) = (hearing.clone(), config.public_url.clone());
             servers.spawn(async move {
                 let served =
-                    webhooks::serve(listener, store, recorder, accounts, &public_url, stop).await;
+                    callbacks::serve(listener, store, recorder, accounts, &public_url, stop).await;
                 served.map_err(|error| Error::Failed("the webhook server", error.to_string()))
             });
         }
@@ -310,6 +314,14 @@ fn count(store: Arc<dyn Store>) -> BoxFuture<'static, ()> {
             }
             Err(_) => metrics::store_is_down(),
         }
+    })
+}
+
+/// Joins the executor of tasks to webhooks, which do not know each other.
+fn deliver_with(sender: Arc<webhooks::Sender>, store: Arc<dyn Store>) -> tasks::Deliver {
+    Arc::new(move |task| {
+        let (sender, store) = (sender.clone(), store.clone());
+        Box::pin(async move { sender.deliver(&*store, &task).await })
     })
 }
 

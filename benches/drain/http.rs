@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use trunkline::app::{App, Listeners};
-use trunkline::carrier::webhook_client::Poster;
+use trunkline::carrier::callback_client::Poster;
 use trunkline::config::{Config, Serve};
 use trunkline::simulator::{self, Outcomes, SimAccount, Simulator};
 

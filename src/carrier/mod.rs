@@ -6,17 +6,15 @@
 
 pub mod breaker;
 pub mod callback;
+pub mod callback_client;
 pub mod client;
 pub mod error;
-pub mod guard;
-pub mod outbound;
 pub mod signature;
 pub mod transfer;
 pub mod twiml;
-pub mod webhook_client;
 pub mod wire;
 
-mod http;
+pub(crate) mod http;
 mod request;
 
 pub use client::{Client, Config};

@@ -41,7 +41,7 @@ pub async fn run(shared: &Shared) -> Result<()> {
 }
 
 async fn follow_up(shared: &Shared, due: &DueCall, now: Timestamp) {
-    let Some(reached) = shared.reach(&due.account).await else { return };
+    let Some(reached) = shared.account_access(&due.account).await else { return };
     let reached = &reached;
     match &due.sid {
         Some(sid) => {

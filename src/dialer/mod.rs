@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::carrier::{self, Account, Client};
 use crate::domain::{AccountSid, WorkerId};
-use crate::reach::Reach;
+use crate::gateway::Gateway;
 use crate::store::{AccountBook, Recorder, Store};
 
 /// What the worker runs on.
@@ -39,15 +39,15 @@ struct Shared {
     store: Arc<dyn Store>,
     recorder: Recorder,
     worker: WorkerId,
-    reach: Reach,
+    gateway: Gateway,
     config: Config,
 }
 
 impl Shared {
     /// The account and its client, for what may as well be done later; the log says why there is
     /// none.
-    async fn reach(&self, sid: &AccountSid) -> Option<(Client, Account)> {
-        match self.reach.carriers.get(sid).await {
+    async fn account_access(&self, sid: &AccountSid) -> Option<(Client, Account)> {
+        match self.gateway.carriers.get(sid).await {
             Ok(reached) => reached,
             Err(error) => {
                 tracing::warn!(account = %sid, %error, "cannot use the carrier account");
@@ -69,8 +69,8 @@ pub async fn run(
     // Everything that this worker logs names it.
     let span = tracing::info_span!("worker", worker_id = %worker);
     tracing::info!(parent: &span, permits = config.permits, "dialing");
-    let reach = Reach::new(config.accounts.clone(), config.carrier.clone());
-    let shared = Arc::new(Shared { store, recorder, worker, reach, config });
+    let gateway = Gateway::new(config.accounts.clone(), config.carrier.clone());
+    let shared = Arc::new(Shared { store, recorder, worker, gateway, config });
     let upkeep =
         tokio::spawn(upkeep::run(shared.clone(), shutdown.clone()).instrument(span.clone()));
     pool::run(shared, shutdown).instrument(span).await;

@@ -13,8 +13,8 @@ use tracing::Instrument;
 
 use super::{Shared, submit};
 use crate::domain::Timestamp;
+use crate::gateway::BootInstant;
 use crate::metrics;
-use crate::reach::BootInstant;
 use crate::store::{Claim, ClaimLimits, Wake};
 
 /// The floor: without any wake-up the worker looks this often.

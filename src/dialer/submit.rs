@@ -13,7 +13,7 @@ use crate::domain::TenantId;
 use crate::domain::amd::AmdMode;
 use crate::domain::opt_out::OptOut;
 use crate::domain::script::Script;
-use crate::reach::{self, BootInstant, Intent};
+use crate::gateway::{self, BootInstant, Intent};
 use crate::store::ClaimedCall;
 
 /// Carries out one claimed call. The permit comes back when it is done, however it ends.
@@ -31,15 +31,15 @@ pub async fn submit(
     );
     async {
         // Before the turn, so that looking the account up delays nothing.
-        let reached = shared.reach.carriers.get(&call.account).await;
+        let reached = shared.gateway.carriers.get(&call.account).await;
         tokio::time::sleep_until(turn).await;
         let intent =
             Intent { call_id: call.call_id, account: &call.account, probe: call.probe, began };
         let request = request(&shared, &tenant, &call);
-        let news = reach::send(&shared.reach, &*shared.store, intent, reached, request).await;
+        let news = gateway::send(&shared.gateway, &*shared.store, intent, reached, request).await;
         // The request is answered: its place belongs to the next one, whatever the database does.
         drop(permit);
-        reach::record(&shared.recorder, &tenant, call.call_id, news).await;
+        gateway::record(&shared.recorder, &tenant, call.call_id, news).await;
     }
     .instrument(span)
     .await;

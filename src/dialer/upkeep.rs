@@ -84,7 +84,7 @@ async fn hang_up(shared: &Shared) -> Result<()> {
 }
 
 async fn hang_up_one(shared: &Shared, hangup: &Hangup) {
-    let Some((client, account)) = shared.reach(&hangup.account).await else { return };
+    let Some((client, account)) = shared.account_access(&hangup.account).await else { return };
     let Hangup { tenant, call_id, .. } = hangup;
     let message = hangup.message.as_ref().and_then(|script| submit::twiml(script).ok());
     // TwiML that ends ends the call.

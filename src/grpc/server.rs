@@ -27,7 +27,6 @@ use super::service::Shared;
 use super::tls::Tls;
 use super::trace::Trace;
 use super::{leads, outbound_queue, pb, tenants, transfers, webhooks};
-use crate::carrier::outbound;
 use crate::domain::access::Exposure;
 use crate::domain::plan;
 use crate::progress::Hub;
@@ -67,7 +66,7 @@ pub struct Config {
     /// None serves plain text.
     pub tls: Option<Tls>,
     /// How tenants' endpoints for webhooks are reached; none leaves the service out.
-    pub hooks: Option<outbound::Client>,
+    pub hooks: Option<crate::webhooks::Client>,
 }
 
 impl Default for Config {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::mpsc;
 
+use crate::carrier::callback_client::Error;
 use crate::carrier::signature;
-use crate::carrier::webhook_client::Error;
 use crate::carrier::wire::{answered_by_word, format_rfc2822};
 use crate::domain::Timestamp;
 use crate::domain::call::{AnsweredBy, CarrierStatus};

@@ -38,7 +38,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::carrier::webhook_client::Poster;
+use crate::carrier::callback_client::Poster;
 use crate::domain::{AccountSid, CallSid, Violation};
 
 pub use config::{

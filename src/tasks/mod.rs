@@ -5,12 +5,12 @@
 //! What fails is tried again, later each time, and given up in the end; see
 //! [`domain::task`](crate::domain::task).
 
-mod deliver;
 mod transfer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -23,7 +23,6 @@ use crate::domain::task::{Lane, TaskKind};
 use crate::metrics::{self, TaskEnd};
 use crate::store::{Error, Result, Store, Task, TaskFate, Wake};
 
-pub use deliver::Sender;
 pub use transfer::Saga;
 
 /// Tasks inside that are under way at a time: they wait for the database, of which others want to
@@ -61,6 +60,9 @@ impl Default for Config {
     }
 }
 
+/// Delivers what is due to one endpoint: the work of webhooks, which this module does not know.
+pub type Deliver = Arc<dyn Fn(Task) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+
 /// Does tasks inside until `shutdown`, then finishes those under way.
 pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationToken) {
     work(store, With::Nothing, config, shutdown).await;
@@ -69,11 +71,11 @@ pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationTo
 /// The same for tasks outside.
 pub async fn run_outside(
     store: Arc<dyn Store>,
-    sender: Sender,
+    deliver: Deliver,
     config: Config,
     shutdown: CancellationToken,
 ) {
-    work(store, With::Endpoints(sender), config, shutdown).await;
+    work(store, With::Endpoints(deliver), config, shutdown).await;
 }
 
 /// The same for steps of transfers.
@@ -86,7 +88,7 @@ pub async fn run_transfers(saga: Saga, config: Config, shutdown: CancellationTok
 #[derive(Clone)]
 enum With {
     Nothing,
-    Endpoints(Sender),
+    Endpoints(Deliver),
     Carrier(Saga),
 }
 
@@ -179,7 +181,7 @@ async fn carry_out(store: &dyn Store, with: &With, task: &Task) -> Result<()> {
     let other_lane = || Err(Error::Internal("a task of another lane".to_owned()));
     match task.kind {
         TaskKind::DeliverWebhooks => match with {
-            With::Endpoints(sender) => sender.round(store, task).await,
+            With::Endpoints(deliver) => deliver(task.clone()).await,
             With::Nothing | With::Carrier(_) => other_lane(),
         },
         TaskKind::TransferStep => match with {

@@ -22,7 +22,7 @@ use crate::domain::call::{CarrierStatus, RejectClass};
 use crate::domain::time::micros;
 use crate::domain::transfer::{Action, Fact, Purpose, Step, StepError};
 use crate::domain::{Timestamp, WorkerId};
-use crate::reach::{self, BootInstant, Intent, Reach};
+use crate::gateway::{self, BootInstant, Gateway, Intent};
 use crate::store::{
     Advanced, CallerCall, Error, LegCall, LegIntent, Recorder, Result, Store, Task, TransferView,
 };
@@ -54,7 +54,7 @@ pub struct Saga {
     /// Where everything durable lives.
     pub(super) store: Arc<dyn Store>,
     recorder: Recorder,
-    reach: Arc<Reach>,
+    gateway: Arc<Gateway>,
     /// Where the carrier reaches our webhooks.
     public_url: String,
     worker: WorkerId,
@@ -65,11 +65,16 @@ pub struct Saga {
 
 impl Saga {
     /// For an executor of this process.
-    pub fn new(store: Arc<dyn Store>, recorder: Recorder, reach: Reach, public_url: &Url) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        recorder: Recorder,
+        gateway: Gateway,
+        public_url: &Url,
+    ) -> Self {
         Self {
             store,
             recorder,
-            reach: Arc::new(reach),
+            gateway: Arc::new(gateway),
             public_url: public_url.to_string(),
             worker: WorkerId(format!("transfers:{}:{}", std::process::id(), Uuid::new_v4())),
             sending: TaskTracker::new(),
@@ -123,7 +128,7 @@ impl Saga {
     }
 
     async fn delete_queue(&self, caller: &CallerCall, name: &str) -> Result<()> {
-        let reached = self.reach.carriers.get(&caller.account).await;
+        let reached = self.gateway.carriers.get(&caller.account).await;
         let reached = reached.map_err(|why| Error::Unavailable(why.to_string()))?;
         let Some((client, account)) = reached else { return Ok(()) };
         let deleted = match client.find_queue(&account, name).await {
@@ -142,7 +147,7 @@ impl Saga {
         let Some(caller) = &advanced.caller else {
             return Fact::Refused(action, error("no_call_sid", "configuration"));
         };
-        let (client, account) = match self.reach.carriers.get(&caller.account).await {
+        let (client, account) = match self.gateway.carriers.get(&caller.account).await {
             Ok(Some(reached)) => reached,
             Ok(None) => return Fact::Refused(action, error("no_credentials", "configuration")),
             Err(why) => {
@@ -185,7 +190,7 @@ impl Saga {
         if asked.action == Action::Check {
             return asked.check().await;
         }
-        if !self.reach.breakers.may_send(&asked.caller.account) {
+        if !self.gateway.breakers.may_send(&asked.caller.account) {
             return Err(carrier::Error::Unavailable {
                 reason: "the circuit breaker is open".to_owned(),
             });
@@ -215,7 +220,7 @@ impl Saga {
     async fn report(&self, asked: &Asked<'_>, updated: &Result<(), carrier::Error>) {
         let answered = !matches!(updated, Err(carrier::Error::Unavailable { .. }));
         let account = &asked.caller.account;
-        self.reach.breakers.report_update(&*self.store, account, answered).await;
+        self.gateway.breakers.report_update(&*self.store, account, answered).await;
     }
 
     /// Has the target called: some time later, if it is not possible now.
@@ -243,12 +248,13 @@ impl Saga {
         // recorded.
         self.sending.spawn(
             async move {
-                let reached = saga.reach.carriers.get(&leg.account).await;
+                let reached = saga.gateway.carriers.get(&leg.account).await;
                 tokio::time::sleep(leg.send_in).await;
                 let intent =
                     Intent { call_id: leg.call_id, account: &leg.account, probe: leg.probe, began };
-                let news = reach::send(&saga.reach, &*saga.store, intent, reached, request).await;
-                reach::record(&saga.recorder, &tenant, leg.call_id, news).await;
+                let news =
+                    gateway::send(&saga.gateway, &*saga.store, intent, reached, request).await;
+                gateway::record(&saga.recorder, &tenant, leg.call_id, news).await;
                 drop(permit);
             }
             .instrument(span),

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{etag, masked, time};
-use crate::carrier::outbound::Attempt;
 use crate::domain::Violation;
 use crate::domain::webhook::{Answer, WebhookField};
 use crate::grpc::pb;
 use crate::store::{DeliveryView, WebhookPatch, WebhookSettings, WebhookView};
+use crate::webhooks::Attempt;
 
 /// An endpoint's settings from the wire.
 pub(in crate::grpc) fn read(settings: pb::WebhookSettings) -> WebhookSettings {

@@ -11,9 +11,9 @@ use super::pb::webhooks_server::Webhooks;
 use super::service::{Call, Shared};
 use super::status::Refusal;
 use super::{convert, idempotency, pb};
-use crate::carrier::outbound::{self, Message};
 use crate::domain::{Violation, WebhookId};
 use crate::store::{self, WebhookSettings, WebhookWithSecret};
+use crate::webhooks::{self as webhooks, Message};
 
 /// How long the old secret signs, too, unless the client says.
 const KEEP_OLD: Duration = Duration::from_secs(24 * 3_600);
@@ -25,7 +25,7 @@ pub(super) struct Service {
     /// What all services share.
     pub shared: Shared,
     /// How endpoints are reached.
-    pub client: outbound::Client,
+    pub client: webhooks::Client,
 }
 
 type Answer<A> = Result<Response<A>, Status>;
@@ -100,7 +100,7 @@ impl Webhooks for Service {
 }
 
 /// Refuses a target that will never be called; where a name leads is only known when it is.
-fn check_url(client: &outbound::Client, settings: &WebhookSettings) -> Result<(), Violation> {
+fn check_url(client: &webhooks::Client, settings: &WebhookSettings) -> Result<(), Violation> {
     let url =
         Url::parse(&settings.url).map_err(|_| Violation::new("settings.url", "is not a URL"))?;
     client.check(&url).map_err(|refused| Violation::new("settings.url", refused.to_string()))
@@ -118,13 +118,13 @@ fn in_settings(error: store::Error) -> store::Error {
 
 async fn create(
     call: Call,
-    client: outbound::Client,
+    client: webhooks::Client,
     request: pb::CreateWebhookRequest,
 ) -> Result<pb::CreateWebhookResponse, Refusal> {
     let key = idempotency::key(&request)?;
     let settings = convert::webhook::read(convert::required("settings", request.settings)?);
     check_url(&client, &settings)?;
-    let secret = outbound::new_secret(rand::random());
+    let secret = webhooks::new_secret(rand::random());
     let made = call
         .store
         .create_webhook(&call.tenant, settings, secret, key)
@@ -160,7 +160,7 @@ async fn list(
 
 async fn update(
     call: Call,
-    client: outbound::Client,
+    client: webhooks::Client,
     request: pb::UpdateWebhookRequest,
 ) -> Result<pb::UpdateWebhookResponse, Refusal> {
     let key = idempotency::key(&request)?;
@@ -196,7 +196,7 @@ async fn rotate(
             .filter(|keep| *keep <= KEEP_OLD_MAX)
             .ok_or_else(|| Violation::new("keep_old", "must be 0 s to 7 days"))?,
     };
-    let secret = outbound::new_secret(rand::random());
+    let secret = webhooks::new_secret(rand::random());
     let made = call.store.rotate_webhook_secret(&call.tenant, id, secret, keep, key).await?;
     let (webhook, secret) = with_secret(made);
     Ok(pb::RotateWebhookSecretResponse { webhook, secret })
@@ -204,7 +204,7 @@ async fn rotate(
 
 async fn test(
     call: Call,
-    client: outbound::Client,
+    client: webhooks::Client,
     request: pb::TestWebhookRequest,
 ) -> Result<pb::TestWebhookResponse, Refusal> {
     let target = call.store.webhook_to_test(&call.tenant, request.webhook_id.parse()?).await?;

@@ -1,6 +1,7 @@
 //! The system as a whole: the composed server, the simulated carrier, clients over sockets, on both
 //! stores.
 
+mod callbacks;
 pub mod child;
 mod dial;
 mod drain;
@@ -17,6 +18,5 @@ mod scripts;
 mod secrets;
 mod startup;
 mod watch;
-mod webhooks;
 mod window;
 pub mod world;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::carrier::outbound::{Client, Message};
+use super::client::{Client, Message};
 use crate::domain::webhook::Answer;
 use crate::metrics::{self, Delivered};
 use crate::store::{DeliveryTried, DueDelivery, Result, Store, Task, WebhookTarget};
@@ -21,7 +21,7 @@ pub struct Sender {
 impl Sender {
     /// Sends what is due to the task's endpoint, side by side, and records what became of it. What
     /// dies in between is sent again: receivers know it by its id.
-    pub(super) async fn round(&self, store: &dyn Store, task: &Task) -> Result<()> {
+    pub async fn deliver(&self, store: &dyn Store, task: &Task) -> Result<()> {
         let Some(round) = store.begin_round(task).await? else { return Ok(()) };
         let tried = join_all(round.due.iter().map(|due| self.send(&round.target, due))).await;
         let end = store

@@ -72,12 +72,12 @@ enum Allowed {
 
 /// Who may be called. By default the public internet, over https.
 #[derive(Debug, Clone, Default)]
-pub struct Guard {
+pub struct Destinations {
     allowed: Vec<Allowed>,
 }
 
-impl Guard {
-    /// A guard with the exceptions of `text`: addresses, networks in CIDR notation and host names,
+impl Destinations {
+    /// A destinations with the exceptions of `text`: addresses, networks in CIDR notation and host names,
     /// separated by commas. What is named may be called over plain http as well.
     ///
     /// # Errors
@@ -188,8 +188,8 @@ fn holds_v6((net, bits): (Ipv6Addr, u8), ip: Ipv6Addr) -> bool {
 mod tests {
     use super::*;
 
-    fn check(guard: &Guard, url: &str) -> Result<(), Refused> {
-        guard.check_url(&Url::parse(url).unwrap())
+    fn check(destinations: &Destinations, url: &str) -> Result<(), Refused> {
+        destinations.check_url(&Url::parse(url).unwrap())
     }
 
     const INSIDE: [&str; 34] = [
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_inside_is_closed_and_the_outside_open() {
-        let guard = Guard::default();
+        let destinations = Destinations::default();
         for (addresses, open) in [(&INSIDE[..], true), (&OUTSIDE[..], false)] {
             for text in addresses {
                 let ip: IpAddr = text.parse().unwrap();
@@ -250,9 +250,9 @@ mod tests {
                 } else {
                     format!("https://{text}/")
                 };
-                assert_eq!(check(&guard, &literal).is_err(), open, "{literal}");
+                assert_eq!(check(&destinations, &literal).is_err(), open, "{literal}");
                 let public: IpAddr = "8.8.8.8".parse().unwrap();
-                let found = guard.check_addresses("a.example", [public, ip].into_iter());
+                let found = destinations.check_addresses("a.example", [public, ip].into_iter());
                 assert_eq!(found.is_err(), open, "{text}");
             }
         }
@@ -261,7 +261,7 @@ mod tests {
     /// Spellings of 127.0.0.1 and others that a URL may hold.
     #[test]
     fn other_spellings_and_schemes_are_seen_through() {
-        let guard = Guard::default();
+        let destinations = Destinations::default();
         for url in [
             "https://2130706433/",
             "https://0x7f000001/",
@@ -272,40 +272,47 @@ mod tests {
             "https://１２７.0.0.1/",
             "https://169.254.169.254/latest/meta-data/",
         ] {
-            assert_eq!(check(&guard, url), Err(Refused::NotPublic), "{url}");
+            assert_eq!(check(&destinations, url), Err(Refused::NotPublic), "{url}");
         }
-        assert_eq!(check(&guard, "http://example.com/"), Err(Refused::NotHttps));
-        assert_eq!(check(&guard, "http://8.8.8.8/"), Err(Refused::NotHttps));
+        assert_eq!(check(&destinations, "http://example.com/"), Err(Refused::NotHttps));
+        assert_eq!(check(&destinations, "http://8.8.8.8/"), Err(Refused::NotHttps));
         for url in
             ["file:///etc/passwd", "gopher://8.8.8.8/", "data:text/plain,x", "ftp://example.com/"]
         {
-            assert!(check(&guard, url).is_err(), "{url}");
+            assert!(check(&destinations, url).is_err(), "{url}");
         }
-        assert_eq!(check(&guard, "https://user:pass@example.com/"), Err(Refused::Credentials));
-        assert_eq!(check(&guard, "https://example.com:8443/hook?x=1"), Ok(()));
+        assert_eq!(
+            check(&destinations, "https://user:pass@example.com/"),
+            Err(Refused::Credentials)
+        );
+        assert_eq!(check(&destinations, "https://example.com:8443/hook?x=1"), Ok(()));
     }
 
     #[test]
     fn the_operator_names_exceptions() {
-        let guard = Guard::parse("10.1.0.0/16, 127.0.0.1,fd00::/8, Hooks.Internal").unwrap();
+        let destinations =
+            Destinations::parse("10.1.0.0/16, 127.0.0.1,fd00::/8, Hooks.Internal").unwrap();
         for url in [
             "http://127.0.0.1:8080/",
             "https://10.1.2.3/",
             "https://[fd00::1]/",
             "http://hooks.internal/",
         ] {
-            assert_eq!(check(&guard, url), Ok(()), "{url}");
+            assert_eq!(check(&destinations, url), Ok(()), "{url}");
         }
         for url in
             ["https://10.2.0.1/", "http://127.0.0.2/", "http://other.internal/", "http://8.8.8.8/"]
         {
-            assert!(check(&guard, url).is_err(), "{url}");
+            assert!(check(&destinations, url).is_err(), "{url}");
         }
         let inside = || ["10.9.9.9".parse().unwrap()].into_iter();
-        assert_eq!(guard.check_addresses("hooks.internal.", inside()), Ok(()));
-        assert_eq!(guard.check_addresses("x.hooks.internal", inside()), Err(Refused::NotPublic));
+        assert_eq!(destinations.check_addresses("hooks.internal.", inside()), Ok(()));
+        assert_eq!(
+            destinations.check_addresses("x.hooks.internal", inside()),
+            Err(Refused::NotPublic)
+        );
         for wrong in ["10.0.0.0/33", "a b", "http://x/", "10.0.0.0/8 x"] {
-            assert!(Guard::parse(wrong).is_err(), "{wrong}");
+            assert!(Destinations::parse(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use tokio::time::Instant;
 
-use super::{BootInstant, Error, Reach};
+use super::{BootInstant, Error, Gateway};
 use crate::carrier::{Account, Client, CreateCall, Created};
 use crate::domain::call::{NOT_SENT, News, RejectClass, WITHDRAWN};
 use crate::domain::{AccountSid, CallId, TenantId};
@@ -46,7 +46,7 @@ fn withdrawn() -> News {
 /// Sends the request for an intent, once, if it may be sent still. `request` is what to send, or
 /// why there is nothing.
 pub async fn send(
-    reach: &Reach,
+    gateway: &Gateway,
     store: &dyn Store,
     intent: Intent<'_>,
     reached: Reached,
@@ -79,7 +79,7 @@ pub async fn send(
     if !intent.began.may_send() {
         return withdrawn();
     }
-    if !reach.breakers.may_send(intent.account) {
+    if !gateway.breakers.may_send(intent.account) {
         return not_sent("the carrier account's circuit breaker is open");
     }
     let asked = Instant::now();
@@ -93,7 +93,7 @@ pub async fn send(
     metrics::submitted(result, Some(asked.elapsed()));
     // A refusal is an answer, too.
     let answered = matches!(created, Created::Submitted { .. } | Created::Rejected { .. });
-    reach.breakers.report(store, intent, answered).await;
+    gateway.breakers.report(store, intent, answered).await;
     match created {
         Created::Submitted { sid, .. } => {
             tracing::debug!(call_sid = %sid, "submitted");

@@ -15,14 +15,14 @@ use crate::carrier;
 use crate::store::AccountBook;
 
 /// Accounts and their breakers.
-pub struct Reach {
+pub struct Gateway {
     /// Logins and clients.
     pub carriers: Carriers,
     /// Whether they may be asked now.
     pub breakers: Breakers,
 }
 
-impl Reach {
+impl Gateway {
     /// Reaches the accounts of `book`, those without a base URL of their own as `config` says.
     pub fn new(book: AccountBook, config: carrier::Config) -> Self {
         Self { carriers: Carriers::new(book, config), breakers: Breakers::default() }

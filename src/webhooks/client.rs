@@ -17,8 +17,8 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::guard::{Guard, Refused};
-use super::http::{self, Roots};
+use super::destinations::{Destinations, Refused};
+use crate::carrier::http::{self, Roots};
 use crate::domain::webhook::Answer;
 
 /// What a secret begins with.
@@ -41,7 +41,7 @@ const LOOK_UPS_OF_NAME_MAX: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Who may be called.
-    pub guard: Guard,
+    pub destinations: Destinations,
     /// How long one request may take, from its first step to the last byte of the answer.
     pub timeout: Duration,
 }
@@ -72,7 +72,7 @@ pub struct Attempt {
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    guard: Arc<Guard>,
+    destinations: Arc<Destinations>,
 }
 
 impl Client {
@@ -80,9 +80,9 @@ impl Client {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(config: Config) -> Result<Self, super::Error> {
-        let guard = Arc::new(config.guard);
-        let resolver = Arc::new(Resolver::new(Arc::clone(&guard)));
+    pub fn new(config: Config) -> Result<Self, crate::carrier::Error> {
+        let destinations = Arc::new(config.destinations);
+        let resolver = Arc::new(Resolver::new(Arc::clone(&destinations)));
         let build = |roots| {
             http::builder(config.timeout, config.timeout, POOL_MAX_IDLE, roots)
                 .dns_resolver(Arc::clone(&resolver))
@@ -94,8 +94,8 @@ impl Client {
                 tracing::warn!(%reason, "webhooks to tenants will fail");
                 build(Roots::None)
             })
-            .map_err(|reason| super::Error::Protocol { reason })?;
-        Ok(Self { http, guard })
+            .map_err(|reason| crate::carrier::Error::Protocol { reason })?;
+        Ok(Self { http, destinations })
     }
 
     /// Whether `url` may be a target, as far as can be told without looking its host up.
@@ -103,7 +103,7 @@ impl Client {
     /// # Errors
     /// Why not.
     pub fn check(&self, url: &Url) -> Result<(), Refused> {
-        self.guard.check_url(url)
+        self.destinations.check_url(url)
     }
 
     /// Posts the message once, at `unix_s` seconds since the epoch. Redirects are not followed, and
@@ -172,18 +172,22 @@ pub fn sign(message: &Message<'_>, unix_s: i64) -> String {
     message.secrets.iter().map(signature).collect::<Vec<_>>().join(" ")
 }
 
-/// Looks names up for the connector and refuses what the guard does: the connection goes to the
+/// Looks names up for the connector and refuses what the destinations does: the connection goes to the
 /// very addresses that were checked, so a name that changes its mind in between gains nothing.
 struct Resolver {
-    guard: Arc<Guard>,
+    destinations: Arc<Destinations>,
     look_ups: Arc<Semaphore>,
     /// Those of one name, while somebody looks it up.
     by_name: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl Resolver {
-    fn new(guard: Arc<Guard>) -> Self {
-        Self { guard, look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)), by_name: Mutex::default() }
+    fn new(destinations: Arc<Destinations>) -> Self {
+        Self {
+            destinations,
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX)),
+            by_name: Mutex::default(),
+        }
     }
 
     fn of_name(&self, name: &str) -> Arc<Semaphore> {
@@ -202,7 +206,7 @@ impl Resolver {
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (guard, look_ups) = (Arc::clone(&self.guard), Arc::clone(&self.look_ups));
+        let (destinations, look_ups) = (Arc::clone(&self.destinations), Arc::clone(&self.look_ups));
         let of_name = self.of_name(name.as_str());
         Box::pin(async move {
             let permits = (of_name.acquire_owned().await?, look_ups.acquire_owned().await?);
@@ -214,7 +218,7 @@ impl Resolve for Resolver {
                 tokio::net::lookup_host((host, 0)).await.map(Iterator::collect)
             });
             let found: Vec<SocketAddr> = looking.await??;
-            guard.check_addresses(name.as_str(), found.iter().map(SocketAddr::ip))?;
+            destinations.check_addresses(name.as_str(), found.iter().map(SocketAddr::ip))?;
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
@@ -257,7 +261,8 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_leads_here_is_refused() {
         let timeout = Duration::from_secs(5);
-        let client = Client::new(Config { guard: Guard::default(), timeout }).unwrap();
+        let client =
+            Client::new(Config { destinations: Destinations::default(), timeout }).unwrap();
         let message = Message { id: "a", body: "{}", secrets: &[] };
         for url in [
             "https://localhost/",
