@@ -22,8 +22,7 @@ use crate::grpc::tls::Tls;
 use crate::metrics;
 use crate::progress::Hub;
 use crate::store::{
-    self, AccountAccess, AccountBook, Admin as _, CarrierApiKey, CarrierSecrets, Engine, Keyring,
-    Recorder, Store,
+    self, AccountAccess, AccountBook, CarrierApiKey, CarrierSecrets, Keyring, Recorder, Store,
 };
 use crate::tasks;
 use crate::webhooks;
@@ -86,7 +85,7 @@ pub enum Error {
 
 /// Brings the schema of the database up to date; [`App::prepare`] does so as well.
 pub async fn migrate(database_url: &str) -> Result<(), Error> {
-    Engine::open(database_url).await?;
+    Store::open(database_url).await?;
     Ok(())
 }
 
@@ -138,7 +137,7 @@ impl Listeners {
 /// A server whose store is open and whose tenant exists.
 pub struct App {
     config: Serve,
-    store: Arc<dyn Store>,
+    store: Store,
     carrier: carrier::Config,
     grpc: grpc::Config,
     hooks: webhooks::Client,
@@ -174,7 +173,7 @@ impl App {
             timeout: config.hooks.timeout,
         })?;
         let grpc = grpc::Config { hooks: Some(hooks.clone()), ..grpc_config(&config).await? };
-        let store = Engine::open_with(config.database_url.expose_secret(), keyring).await?;
+        let store = Store::open_with(config.database_url.expose_secret(), keyring).await?;
         let store = store.with_plans(config.limits.plans.clone());
         let tenant = &config.tenant.id;
         if !store.put_account(&config.account.sid, config.account.calls_per_second).await? {
@@ -184,7 +183,7 @@ impl App {
             tracing::info!(%tenant, "changed over the API: the settings under [tenant] are not used");
         }
         let first_key = store.first_key(tenant, &FIRST_KEY_SCOPES, ADMIN).await?;
-        Ok(Self { config, store: Arc::new(store), carrier, grpc, hooks, recorded, first_key })
+        Ok(Self { config, store, carrier, grpc, hooks, recorded, first_key })
     }
 
     /// Serves until `shutdown`, then drains: no claim after the signal, what is under way is
@@ -304,7 +303,7 @@ async fn grpc_config(config: &Serve) -> Result<grpc::Config, Error> {
 }
 
 /// Sets the gauges to what there is.
-fn count(store: Arc<dyn Store>) -> BoxFuture<'static, ()> {
+fn count(store: Store) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         match tokio::time::timeout(CENSUS_MAX, store.census()).await {
             Ok(Ok(census)) => metrics::census(&census),
@@ -318,10 +317,10 @@ fn count(store: Arc<dyn Store>) -> BoxFuture<'static, ()> {
 }
 
 /// Joins the executor of tasks to webhooks, which do not know each other.
-fn deliver_with(sender: Arc<webhooks::Sender>, store: Arc<dyn Store>) -> tasks::Deliver {
+fn deliver_with(sender: Arc<webhooks::Sender>, store: Store) -> tasks::Deliver {
     Arc::new(move |task| {
         let (sender, store) = (sender.clone(), store.clone());
-        Box::pin(async move { sender.deliver(&*store, &task).await })
+        Box::pin(async move { sender.deliver(&store, &task).await })
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::{RunId, TenantId, WorkerId};
-use trunkline::store::{ClaimLimits, Engine, Store};
+use trunkline::store::{ClaimLimits, Store};
 
 use super::Options;
 use super::backend::Backend;
@@ -32,7 +32,7 @@ pub async fn measure(backend: &Backend, options: &Options) {
     println!("{:<58} {:>8} {:>8} {:>8}", "", "median", "p99", "max");
     let (world, store) = World::new(backend).await;
     let mut bench =
-        Bench { tenant: world::make_tenant(&*store, 0).await, run: None, world, next: 0 };
+        Bench { tenant: world::make_tenant(&store, 0).await, run: None, world, next: 0 };
     bench.queue(&store, CALLS * (CLAIMS + WARM_UP)).await;
     bench.print("an empty store", &bench.claims(&store, CALLS, CLAIMS).await);
     let began = Instant::now();
@@ -67,7 +67,7 @@ struct Bench {
 
 impl Bench {
     /// Queues so many new jobs in the bench's run.
-    async fn queue(&mut self, store: &Engine, jobs: usize) {
+    async fn queue(&mut self, store: &Store, jobs: usize) {
         let jobs = self.next..self.next + jobs;
         self.next = jobs.end;
         match self.run {
@@ -78,7 +78,7 @@ impl Bench {
 
     /// How long each of so many claims took. Their calls are ended in between, so that none of them
     /// counts.
-    async fn claims(&self, store: &Engine, calls: usize, claims: usize) -> Vec<Duration> {
+    async fn claims(&self, store: &Store, calls: usize, claims: usize) -> Vec<Duration> {
         let worker = WorkerId("bench:0".into());
         let limits = ClaimLimits { max_calls: calls, horizon: Duration::from_millis(250) };
         let mut took = Vec::new();

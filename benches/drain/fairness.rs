@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use trunkline::domain::tenant::Tenant;
-use trunkline::store::Store;
 
 use super::Options;
 use super::backend::Backend;
@@ -58,7 +57,7 @@ async fn run(backend: &Backend, queued: usize, unlimited: bool) -> f64 {
         ..world::tenant(n)
     };
     // Tenant 0 is the server's own, whose limits its settings give.
-    world::make_tenant(&*engine, 0).await;
+    world::make_tenant(&engine, 0).await;
     let mut large = limited(SMALL_TENANTS + 1);
     if unlimited {
         let Tenant { max_concurrent_calls, calls_per_second, .. } = world::tenant(0);
@@ -66,11 +65,11 @@ async fn run(backend: &Backend, queued: usize, unlimited: bool) -> f64 {
     }
     engine.put_tenant(&large).await.expect("a tenant");
     let large = large.id;
-    world::make_run(&*engine, &large, 0..queued).await;
+    world::make_run(&engine, &large, 0..queued).await;
     for n in 1..=SMALL_TENANTS {
         let small = limited(n);
         engine.put_tenant(&small).await.expect("a tenant");
-        world::make_run(&*engine, &small.id, 0..SMALL_JOBS).await;
+        world::make_run(&engine, &small.id, 0..SMALL_JOBS).await;
     }
     drop(engine);
     let running = Running::start(&world, PERMITS).await;

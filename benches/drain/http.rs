@@ -71,8 +71,8 @@ fn config(world: &World, permits: u32, carrier: &TcpListener, listeners: &Listen
 /// From the first create that the carrier accepts to the run's end.
 async fn end_to_end(backend: &Backend, calls: usize, permits: u32) -> f64 {
     let (world, engine) = World::new(backend).await;
-    let tenant = world::make_tenant(&*engine, 0).await;
-    world::make_run(&*engine, &tenant, 0..calls).await;
+    let tenant = world::make_tenant(&engine, 0).await;
+    world::make_run(&engine, &tenant, 0..calls).await;
     drop(engine);
     let running = Running::start(&world, permits).await;
     let ended_at = loop {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::run::RunState;
 use trunkline::domain::{CallId, CallSid, RunId, TenantId, WorkerId};
-use trunkline::store::{Claim, ClaimLimits, ClaimedCall, Engine, Recorder, Store};
+use trunkline::store::{Claim, ClaimLimits, ClaimedCall, Recorder, Store};
 use uuid::Uuid;
 
 use super::backend::Backend;
@@ -53,7 +53,7 @@ pub async fn measure(backend: &Backend, options: &Options) {
 
 /// A store with its jobs queued.
 struct Queue {
-    store: Arc<Engine>,
+    store: Store,
     runs: Vec<(TenantId, RunId)>,
     _world: World,
 }
@@ -64,10 +64,10 @@ impl Queue {
         let mut runs = Vec::new();
         let share = options.jobs / options.tenants / RUNS;
         for n in 0..options.tenants {
-            let tenant = world::make_tenant(&*store, n).await;
+            let tenant = world::make_tenant(&store, n).await;
             for run in 0..RUNS {
                 let jobs = run * share..(run + 1) * share;
-                runs.push((tenant.clone(), world::make_run(&*store, &tenant, jobs).await));
+                runs.push((tenant.clone(), world::make_run(&store, &tenant, jobs).await));
             }
         }
         Self { store, runs, _world: world }
@@ -111,7 +111,7 @@ pub fn new_sid() -> CallSid {
 
 /// Claims what there is, until `left` calls were claimed; none when all were.
 async fn claim(
-    store: &Engine,
+    store: &Store,
     worker: &WorkerId,
     max_calls: usize,
     left: &AtomicUsize,
@@ -167,7 +167,7 @@ async fn grouped(backend: &Backend, options: &Options, permits: usize) -> f64 {
     let queue = Queue::new(backend, options).await;
     let jobs = queue.jobs(options);
     let left = AtomicUsize::new(jobs);
-    let store: Arc<dyn Store> = queue.store.clone();
+    let store: Store = queue.store.clone();
     let recorder = Recorder::new(store);
     let worker = WorkerId("bench:0".into());
     let free = Arc::new(Semaphore::new(permits));

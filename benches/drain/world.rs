@@ -1,6 +1,5 @@
 //! Databases to measure on, and things to put into them.
 
-use std::sync::Arc;
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -11,7 +10,7 @@ use trunkline::domain::script::Script;
 use trunkline::domain::tenant::Tenant;
 use trunkline::domain::window::CallingWindow;
 use trunkline::domain::{AccountSid, Phone, RunId, TenantId};
-use trunkline::store::{Engine, NewJob, NewRun, Store, Who};
+use trunkline::store::{NewJob, NewRun, Store, Who};
 
 use super::backend::Backend;
 
@@ -22,7 +21,7 @@ const PAGE: usize = 1_000;
 
 /// A new database.
 pub struct World {
-    /// What an [`Engine`] opens.
+    /// What an [`Store`] opens.
     pub url: String,
     /// Plain connections to the same database.
     pub raw: Raw,
@@ -39,9 +38,9 @@ pub enum Raw {
 
 impl World {
     /// A new, empty database with the store's schema.
-    pub async fn new(backend: &Backend) -> (Self, Arc<Engine>) {
+    pub async fn new(backend: &Backend) -> (Self, Store) {
         let (url, dir) = backend.database().await;
-        let engine = Arc::new(Engine::open(&url).await.expect("a store"));
+        let engine = Store::open(&url).await.expect("a store");
         let raw = match backend {
             Backend::Sqlite => {
                 let options: SqliteConnectOptions = url.parse().expect("a URL");
@@ -100,7 +99,7 @@ pub fn tenant(n: usize) -> Tenant {
 }
 
 /// Stores the `n`th tenant.
-pub async fn make_tenant(store: &dyn Store, n: usize) -> TenantId {
+pub async fn make_tenant(store: &Store, n: usize) -> TenantId {
     let tenant = tenant(n);
     store.put_account(&tenant.account_sid, CALLS_PER_SECOND).await.expect("an account");
     store.put_tenant(&tenant).await.expect("a tenant");
@@ -119,7 +118,7 @@ fn job(n: usize) -> NewJob {
 }
 
 /// A run of the jobs of these numbers, started and sealed.
-pub async fn make_run(store: &dyn Store, tenant: &TenantId, jobs: std::ops::Range<usize>) -> RunId {
+pub async fn make_run(store: &Store, tenant: &TenantId, jobs: std::ops::Range<usize>) -> RunId {
     let run = make_open_run(store, tenant, jobs).await;
     store.command_run(tenant, run, Command::Seal, None).await.expect("a sealed run");
     run
@@ -127,7 +126,7 @@ pub async fn make_run(store: &dyn Store, tenant: &TenantId, jobs: std::ops::Rang
 
 /// A started run that takes more jobs.
 pub async fn make_open_run(
-    store: &dyn Store,
+    store: &Store,
     tenant: &TenantId,
     jobs: std::ops::Range<usize>,
 ) -> RunId {
@@ -149,12 +148,7 @@ pub async fn make_open_run(
 }
 
 /// Adds the jobs of these numbers.
-pub async fn add_jobs(
-    store: &dyn Store,
-    tenant: &TenantId,
-    run: RunId,
-    jobs: std::ops::Range<usize>,
-) {
+pub async fn add_jobs(store: &Store, tenant: &TenantId, run: RunId, jobs: std::ops::Range<usize>) {
     for page in jobs.collect::<Vec<_>>().chunks(PAGE) {
         let jobs = page.iter().map(|n| job(*n)).collect();
         store.add_jobs(tenant, run, jobs, None).await.expect("jobs");

@@ -20,7 +20,7 @@ use trunkline::domain::tenant::Tenant;
 use trunkline::grpc::pb::outbound_queue_client::OutboundQueueClient;
 use trunkline::grpc::{Config, pb, serve};
 use trunkline::progress::Hub;
-use trunkline::store::{ApiKey, Engine, Store};
+use trunkline::store::{ApiKey, Store};
 
 /// The secret of every key here.
 const SECRET: &str = "bench";
@@ -93,7 +93,7 @@ fn with<T>(key: &str, message: T) -> Request<T> {
     request
 }
 
-async fn tenant(store: &dyn Store, name: &str) {
+async fn tenant(store: &Store, name: &str) {
     let account = format!("AC{:032x}", 1).parse().expect("an account SID");
     store.put_account(&account, 1.0).await.expect("an account");
     let (id, caller_id) =
@@ -202,12 +202,12 @@ fn print(name: &str, took: &[Duration], alone: Option<&[Duration]>, told: &Told)
 async fn run(options: &Options) {
     let dir = tempfile::tempdir().expect("a scratch directory");
     let url = format!("sqlite://{}", dir.path().join("bench.db").display());
-    let store: Arc<dyn Store> = Arc::new(Engine::open(&url).await.expect("a store"));
-    tenant(&*store, "a").await;
-    tenant(&*store, "b").await;
+    let store: Store = Store::open(&url).await.expect("a store");
+    tenant(&store, "a").await;
+    tenant(&store, "b").await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (server, stop) = (listener.local_addr().expect("an address"), CancellationToken::new());
-    let (hub, shutdown) = (Hub::new(Arc::clone(&store)), stop.clone());
+    let (hub, shutdown) = (Hub::new(store.clone()), stop.clone());
     let serving = tokio::spawn(serve(listener, store, hub, Config::default(), shutdown));
     measure(server, options).await; // warm
     let alone = measure(server, options).await;

@@ -1,6 +1,5 @@
 //! An empty database with one tenant, the gRPC server over it, and a client.
 
-use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use sqlx::{Connection, PgConnection, SqliteConnection};
@@ -15,7 +14,7 @@ use trunkline::domain::plan::{Limits, Plan, Plans, Rate};
 use trunkline::domain::tenant::Tenant;
 use trunkline::grpc::pb::leads_client::LeadsClient;
 use trunkline::progress::Hub;
-use trunkline::store::{ApiKey, Engine, Store};
+use trunkline::store::{ApiKey, Store};
 
 use super::backend::Backend;
 
@@ -46,8 +45,8 @@ impl World {
     /// Over a new database.
     pub async fn start(backend: &Backend) -> Self {
         let (url, dir) = backend.database().await;
-        let store: Arc<dyn Store> = Arc::new(Engine::open(&url).await.expect("a store"));
-        make_tenant(&*store).await;
+        let store: Store = Store::open(&url).await.expect("a store");
+        make_tenant(&store).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
         let stop = CancellationToken::new();
@@ -97,7 +96,7 @@ fn unlimited() -> Limits {
     Limits { plans: Plans { standard, ..Plans::default() }, ..Limits::default() }
 }
 
-async fn make_tenant(store: &dyn Store) {
+async fn make_tenant(store: &Store) {
     let account = ACCOUNT.parse().expect("a SID");
     store.put_account(&account, 1.0).await.expect("an account");
     let (id, caller_id) = ("bench", "+15005550006".parse().expect("a phone"));

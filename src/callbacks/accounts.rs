@@ -1,7 +1,7 @@
 //! Whose signature counts for a tenant's callbacks, and whose a called number is.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
@@ -18,7 +18,7 @@ const REMEMBERED_MAX: usize = 10_000;
 
 /// Accounts by tenant, and their tokens.
 pub struct Accounts {
-    store: Arc<dyn Store>,
+    store: Store,
     book: AccountBook,
     remembered: Mutex<HashMap<TenantId, (Instant, AccountSid)>>,
     numbers: Mutex<HashMap<Number, (Instant, Option<Called>)>>,
@@ -38,7 +38,7 @@ pub struct Called {
 
 impl Accounts {
     /// Looks tenants up in `store`, and their accounts in `book`.
-    pub fn new(store: Arc<dyn Store>, book: AccountBook) -> Self {
+    pub fn new(store: Store, book: AccountBook) -> Self {
         Self { store, book, remembered: Mutex::default(), numbers: Mutex::default() }
     }
 

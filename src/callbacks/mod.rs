@@ -34,7 +34,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(14);
 
 /// What handlers share.
 struct Shared {
-    store: Arc<dyn Store>,
+    store: Store,
     recorder: Recorder,
     accounts: Accounts,
     /// Without a slash at the end. Signatures are checked against it, never against the Host
@@ -47,7 +47,7 @@ struct Shared {
 /// Serves callbacks until `shutdown`, then finishes those in hand.
 pub async fn serve(
     listener: TcpListener,
-    store: Arc<dyn Store>,
+    store: Store,
     recorder: Recorder,
     book: AccountBook,
     public_url: &Url,

@@ -36,7 +36,7 @@ pub struct Config {
 
 /// What the worker's tasks share.
 struct Shared {
-    store: Arc<dyn Store>,
+    store: Store,
     recorder: Recorder,
     worker: WorkerId,
     gateway: Gateway,
@@ -59,12 +59,7 @@ impl Shared {
 
 /// Dials until `shutdown`; returns when every call claimed before it was sent and its answer
 /// recorded.
-pub async fn run(
-    store: Arc<dyn Store>,
-    recorder: Recorder,
-    config: Config,
-    shutdown: CancellationToken,
-) {
+pub async fn run(store: Store, recorder: Recorder, config: Config, shutdown: CancellationToken) {
     let worker = worker_id();
     // Everything that this worker logs names it.
     let span = tracing::info_span!("worker", worker_id = %worker);

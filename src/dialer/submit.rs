@@ -36,7 +36,7 @@ pub async fn submit(
         let intent =
             Intent { call_id: call.call_id, account: &call.account, probe: call.probe, began };
         let request = request(&shared, &tenant, &call);
-        let news = gateway::send(&shared.gateway, &*shared.store, intent, reached, request).await;
+        let news = gateway::send(&shared.gateway, &shared.store, intent, reached, request).await;
         // The request is answered: its place belongs to the next one, whatever the database does.
         drop(permit);
         gateway::record(&shared.recorder, &tenant, call.call_id, news).await;

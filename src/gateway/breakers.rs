@@ -26,19 +26,19 @@ impl Breakers {
     }
 
     /// The same of a request that is no create: it counts, and probes nothing.
-    pub async fn report_update(&self, store: &dyn Store, account: &AccountSid, answered: bool) {
+    pub async fn report_update(&self, store: &Store, account: &AccountSid, answered: bool) {
         self.count(store, account, answered, None).await;
     }
 
     /// The carrier answered, or did not; tells the store where that opens or closes the breaker.
-    pub async fn report(&self, store: &dyn Store, intent: Intent<'_>, answered: bool) {
+    pub async fn report(&self, store: &Store, intent: Intent<'_>, answered: bool) {
         self.count(store, intent.account, answered, Some(intent).filter(|intent| intent.probe))
             .await;
     }
 
     async fn count(
         &self,
-        store: &dyn Store,
+        store: &Store,
         account: &AccountSid,
         answered: bool,
         probe: Option<Intent<'_>>,

@@ -47,7 +47,7 @@ fn withdrawn() -> News {
 /// why there is nothing.
 pub async fn send(
     gateway: &Gateway,
-    store: &dyn Store,
+    store: &Store,
     intent: Intent<'_>,
     reached: Reached,
     request: Result<CreateCall, String>,

@@ -80,8 +80,8 @@ struct Doors {
 
 impl Auth {
     /// Keys and tenants as `store` has them.
-    pub fn new(store: Arc<dyn Store>, rules: Rules) -> Self {
-        let certificates = Certificates::new(Arc::clone(&store), rules.certificate_scopes.clone());
+    pub fn new(store: Store, rules: Rules) -> Self {
+        let certificates = Certificates::new(store.clone(), rules.certificate_scopes.clone());
         Self { doors: Arc::new(Doors { keys: Keys::new(store), certificates, rules }) }
     }
 

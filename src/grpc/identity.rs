@@ -6,7 +6,7 @@
 //! the trust domain is the authority's to choose.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Extensions;
@@ -91,14 +91,14 @@ struct Known {
 
 /// Lets tenants in by certificate.
 pub(super) struct Certificates {
-    store: Arc<dyn Store>,
+    store: Store,
     scopes: Vec<String>,
     /// Tenants that exist; names that do not would let anybody fill it.
     known: Mutex<HashMap<TenantId, Known>>,
 }
 
 impl Certificates {
-    pub(super) fn new(store: Arc<dyn Store>, scopes: Vec<String>) -> Self {
+    pub(super) fn new(store: Store, scopes: Vec<String>) -> Self {
         Self { store, scopes, known: Mutex::default() }
     }
 

@@ -1,7 +1,7 @@
 //! Keys as authentication knows them: believed for a moment, their uses noted in batches.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -50,7 +50,7 @@ impl Known {
 
 /// The keys.
 pub(super) struct Keys {
-    store: Arc<dyn Store>,
+    store: Store,
     /// Keys that exist; ids that do not would let anybody fill it.
     cache: Mutex<HashMap<String, Known>>,
     /// Used since the last noting.
@@ -59,7 +59,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// As `store` has them.
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+    pub(super) fn new(store: Store) -> Self {
         Self { store, cache: Mutex::default(), used: Mutex::default() }
     }
 

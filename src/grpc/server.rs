@@ -103,7 +103,7 @@ pub enum Error {
 /// refuses new calls and waits up to [`Config::drain_max`] for those under way.
 pub async fn serve(
     listener: TcpListener,
-    store: Arc<dyn Store>,
+    store: Store,
     hub: Hub,
     config: Config,
     shutdown: CancellationToken,
@@ -111,7 +111,7 @@ pub async fn serve(
     let draining = CancellationToken::new();
     let (tasks, limits) = (TaskTracker::new(), Limits::new(&config.limits));
     let shared = Shared {
-        store: Arc::clone(&store),
+        store: store.clone(),
         hub,
         draining: draining.clone(),
         tasks: tasks.clone(),
@@ -119,7 +119,7 @@ pub async fn serve(
     };
     let (reporter, health) = tonic_health::server::health_reporter();
     tell(&reporter, ServingStatus::NotServing).await;
-    let auth = Auth::new(Arc::clone(&store), config.rules.clone());
+    let auth = Auth::new(store.clone(), config.rules.clone());
     let noting = tokio::spawn(auth.clone().note_uses(shutdown.clone()));
     let mut router = router(&config, shared, auth)?;
     if config.rules.health != Exposure::Off {
@@ -127,7 +127,7 @@ pub async fn serve(
     }
     let serving = serve_router(router, listener, config.tls.clone(), draining.clone());
     let reporting = async {
-        watch_health(&reporter, store.as_ref(), &shutdown).await;
+        watch_health(&reporter, &store, &shutdown).await;
         tell(&reporter, ServingStatus::NotServing).await;
         // Only now: whoever asks for health while we drain is told the truth.
         draining.cancel();
@@ -232,7 +232,7 @@ fn router(config: &Config, shared: Shared, auth: Auth) -> Result<Router<Layers>,
 }
 
 /// Reports whether the store answers, until `shutdown`.
-async fn watch_health(reporter: &HealthReporter, store: &dyn Store, shutdown: &CancellationToken) {
+async fn watch_health(reporter: &HealthReporter, store: &Store, shutdown: &CancellationToken) {
     let mut ticks = interval(PING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was = None;

@@ -18,7 +18,7 @@ use crate::store::{Actor, Client, Store};
 #[derive(Clone)]
 pub(super) struct Shared {
     /// Where everything durable lives.
-    pub store: Arc<dyn Store>,
+    pub store: Store,
     /// Where watchers come from.
     pub hub: Hub,
     /// Canceled when this process goes away.
@@ -33,7 +33,7 @@ pub(super) struct Shared {
 #[derive(Clone)]
 pub(super) struct Call {
     /// Where everything durable lives, on behalf of the key that asks.
-    pub store: Arc<dyn Store>,
+    pub store: Store,
     /// Whose request it is.
     pub tenant: TenantId,
     /// What national phones are read with where the client names no region.

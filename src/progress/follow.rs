@@ -1,6 +1,5 @@
 //! One watcher's task: read what comes after the cursor, send it, wait.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -72,7 +71,7 @@ impl<E: Into<Error>> From<E> for Stop {
 
 impl Follower {
     pub(super) fn new(
-        store: Arc<dyn Store>,
+        store: Store,
         watch: Watch,
         wakes: Subscription,
         updates: mpsc::Sender<Message>,
@@ -226,7 +225,7 @@ pub(super) fn jittered(duration: Duration) -> Duration {
 
 /// One run's log, read through hiccups of the database.
 struct Log {
-    store: Arc<dyn Store>,
+    store: Store,
     tenant: TenantId,
     run: RunId,
 }

@@ -26,7 +26,7 @@ pub(super) const CHANNEL_LEN: usize = 16;
 /// Where watchers come from; cheap to clone. Its task ends with the last clone.
 #[derive(Clone)]
 pub struct Hub {
-    store: Arc<dyn Store>,
+    store: Store,
     wakers: Arc<Wakers>,
     free: Arc<Semaphore>,
     _task: Arc<DropGuard>,
@@ -34,7 +34,7 @@ pub struct Hub {
 
 impl Hub {
     /// A hub over `store`. Spawns a task: call it inside a runtime.
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Store) -> Self {
         let wakers = Arc::new(Wakers::default());
         let end = CancellationToken::new();
         tokio::spawn(listen(store.wakes(), Arc::downgrade(&wakers), end.clone()));
@@ -52,7 +52,7 @@ impl Hub {
         let (updates, receiver) = mpsc::channel(CHANNEL_LEN);
         // Subscribed before the first read, so that nothing falls between the two.
         let wakes = self.wakers.subscribe((watch.tenant.clone(), watch.run));
-        let follower = Follower::new(Arc::clone(&self.store), watch, wakes, updates);
+        let follower = Follower::new(self.store.clone(), watch, wakes, updates);
         tokio::spawn(hold(permit, follower.run(shutdown)).in_current_span());
         Ok(Watcher { receiver, ended: false })
     }
@@ -65,7 +65,7 @@ impl Hub {
     ) -> Result<TransferWatcher, Error> {
         let permit = Arc::clone(&self.free).try_acquire_owned().map_err(|_| Error::TooMany)?;
         let wakes = self.wakers.subscribe((watch.tenant.clone(), RunId(watch.transfer.0)));
-        Ok(transfer::follow(Arc::clone(&self.store), watch, wakes, permit, shutdown))
+        Ok(transfer::follow(self.store.clone(), watch, wakes, permit, shutdown))
     }
 }
 

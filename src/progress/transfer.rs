@@ -1,7 +1,5 @@
 //! Following a transfer: as a run is followed, with one view, and few events.
 
-use std::sync::Arc;
-
 use backon::Retryable as _;
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -69,7 +67,7 @@ impl<E: Into<Error>> From<E> for Stop {
 
 /// Follows until the transfer ends, the client goes, or `shutdown`, of which the client is told.
 pub(super) fn follow(
-    store: Arc<dyn Store>,
+    store: Store,
     watch: TransferWatch,
     wakes: Subscription,
     permit: OwnedSemaphorePermit,
@@ -95,7 +93,7 @@ pub(super) fn follow(
 }
 
 struct Follower {
-    store: Arc<dyn Store>,
+    store: Store,
     watch: TransferWatch,
     wakes: Subscription,
     updates: Updates,

@@ -23,7 +23,7 @@ pub struct AccountBook {
 }
 
 struct Inner {
-    store: Arc<dyn Store>,
+    store: Store,
     /// Counts for its account until the store has credentials of it.
     of_settings: (AccountSid, Arc<AccountAccess>),
     remembered: Mutex<HashMap<AccountSid, (Instant, Found)>>,
@@ -31,7 +31,7 @@ struct Inner {
 
 impl AccountBook {
     /// The accounts of `store`, and the one that settings name.
-    pub fn new(store: Arc<dyn Store>, sid: AccountSid, access: AccountAccess) -> Self {
+    pub fn new(store: Store, sid: AccountSid, access: AccountAccess) -> Self {
         let of_settings = (sid, Arc::new(access));
         Self { inner: Arc::new(Inner { store, of_settings, remembered: Mutex::default() }) }
     }

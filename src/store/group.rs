@@ -6,7 +6,6 @@
 //! stands alone.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -37,7 +36,7 @@ struct Item {
 
 impl Recorder {
     /// A recorder over `store`; its dispatcher lives as long as a clone of it does.
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Store) -> Self {
         let (waiting, items) = mpsc::channel(WAITING_MAX);
         tokio::spawn(dispatch(store, items));
         Self { waiting }
@@ -54,7 +53,7 @@ impl Recorder {
 }
 
 /// One transaction at a time for each tenant, as many tenants at a time as bring news.
-async fn dispatch(store: Arc<dyn Store>, mut items: mpsc::Receiver<Item>) {
+async fn dispatch(store: Store, mut items: mpsc::Receiver<Item>) {
     let mut waiting: HashMap<TenantId, VecDeque<Item>> = HashMap::new();
     let mut under_way: JoinSet<TenantId> = JoinSet::new();
     loop {
@@ -88,14 +87,14 @@ async fn dispatch(store: Arc<dyn Store>, mut items: mpsc::Receiver<Item>) {
 }
 
 /// Commits a batch of one tenant and answers its owners.
-async fn commit(store: Arc<dyn Store>, batch: Vec<Item>) -> TenantId {
+async fn commit(store: Store, batch: Vec<Item>) -> TenantId {
     let tenant = batch[0].tenant.clone();
     let (news, answers): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|item| (item.news, item.answer)).unzip();
     let applying = {
         let (tenant, store) = (tenant.clone(), store.clone());
         // A task of its own, so that a panic ends the batch and not the tenant's turn.
-        tokio::spawn(async move { apply(&*store, &tenant, &news).await })
+        tokio::spawn(async move { apply(&store, &tenant, &news).await })
     };
     let results = applying.await.unwrap_or_default();
     for (answer, result) in answers.into_iter().zip(results) {
@@ -107,7 +106,7 @@ async fn commit(store: Arc<dyn Store>, batch: Vec<Item>) -> TenantId {
 
 /// One result for each piece of news.
 fn apply<'a>(
-    store: &'a dyn Store,
+    store: &'a Store,
     tenant: &'a TenantId,
     news: &'a [(CallId, News)],
 ) -> BoxFuture<'a, Vec<Result<Applied>>> {

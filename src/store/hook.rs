@@ -1,18 +1,12 @@
 //! Webhooks that go out: what their use cases take and give.
 
-use std::time::Duration;
-
-use async_trait::async_trait;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::engine::Engine;
-use super::usecases::{deliveries, webhooks};
-use super::{Page, Paged, RequestKey, Result, Task};
 use crate::domain::webhook::{
     Answer, DeliveryState, DisabledReason, EventType, WebhookField, WebhookState,
 };
-use crate::domain::{DeliveryId, TenantId, Timestamp, WebhookId};
+use crate::domain::{DeliveryId, Timestamp, WebhookId};
 
 /// Deliveries of one endpoint sent at a time.
 pub const ROUND_MAX: usize = 16;
@@ -161,74 +155,6 @@ pub struct DeliveryView {
     pub updated_at: Timestamp,
 }
 
-/// What a tenant does about its own endpoints, and how they are told.
-#[async_trait]
-pub trait Hooks: Send + Sync + 'static {
-    /// Creates an endpoint with `secret`, which is sealed.
-    /// [`Error::NoMasterKey`](super::Error::NoMasterKey) without a key to seal it with.
-    async fn create_webhook(
-        &self,
-        tenant: &TenantId,
-        settings: WebhookSettings,
-        secret: SecretString,
-        key: Option<RequestKey>,
-    ) -> Result<WebhookWithSecret>;
-    /// The endpoint.
-    async fn webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<WebhookView>;
-    /// In order of creation.
-    async fn list_webhooks(&self, tenant: &TenantId, page: Page) -> Result<Paged<WebhookView>>;
-    /// Changes an endpoint. Enabled again, what waits for it goes on at once.
-    async fn update_webhook(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        patch: WebhookPatch,
-        key: Option<RequestKey>,
-    ) -> Result<WebhookView>;
-    /// Deletes an endpoint; its deliveries follow, page by page.
-    async fn delete_webhook(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        key: Option<RequestKey>,
-    ) -> Result<()>;
-    /// Makes `secret` the endpoint's; the one before signs, too, for `keep`.
-    async fn rotate_webhook_secret(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        secret: SecretString,
-        keep: Duration,
-        key: Option<RequestKey>,
-    ) -> Result<WebhookWithSecret>;
-    /// Where the endpoint is, for a test that the actor makes.
-    async fn webhook_to_test(&self, tenant: &TenantId, id: WebhookId) -> Result<WebhookTarget>;
-    /// In order of creation. Empty `states` means all.
-    async fn list_deliveries(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        states: &[DeliveryState],
-        page: Page,
-    ) -> Result<Paged<DeliveryView>>;
-    /// Has a delivery sent once more, or now, whatever became of it.
-    async fn redeliver(&self, tenant: &TenantId, id: WebhookId, delivery: DeliveryId)
-    -> Result<()>;
-    /// What a [`DeliverWebhooks`](crate::domain::task::TaskKind::DeliverWebhooks) task is to send
-    /// now; none if there is nothing, and the task was finished or put off.
-    async fn begin_round(&self, task: &Task) -> Result<Option<Round>>;
-    /// Records what became of it, and has the task done again when the next is due. `draw` is
-    /// uniform in 0.0..1.0.
-    async fn end_round(
-        &self,
-        task: &Task,
-        revision: i64,
-        tried: Vec<DeliveryTried>,
-        disable_after: Duration,
-        draw: f64,
-    ) -> Result<RoundEnd>;
-}
-
 /// What is posted for a test.
 pub fn test_body(id: WebhookId, at: Timestamp) -> String {
     crate::domain::webhook::body(EventType::Test, at, &serde_json::json!({ "webhook_id": id }))
@@ -237,93 +163,4 @@ pub fn test_body(id: WebhookId, at: Timestamp) -> String {
 /// A new id for a message that is kept nowhere.
 pub fn test_message_id() -> DeliveryId {
     DeliveryId(Uuid::now_v7())
-}
-
-#[async_trait]
-impl Hooks for Engine {
-    async fn create_webhook(
-        &self,
-        tenant: &TenantId,
-        settings: WebhookSettings,
-        secret: SecretString,
-        key: Option<RequestKey>,
-    ) -> Result<WebhookWithSecret> {
-        webhooks::create(self, tenant, settings, secret, key).await
-    }
-
-    async fn webhook(&self, tenant: &TenantId, id: WebhookId) -> Result<WebhookView> {
-        webhooks::get(self, tenant, id).await
-    }
-
-    async fn list_webhooks(&self, tenant: &TenantId, page: Page) -> Result<Paged<WebhookView>> {
-        webhooks::list(self, tenant, page).await
-    }
-
-    async fn update_webhook(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        patch: WebhookPatch,
-        key: Option<RequestKey>,
-    ) -> Result<WebhookView> {
-        webhooks::update(self, tenant, id, patch, key).await
-    }
-
-    async fn delete_webhook(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        key: Option<RequestKey>,
-    ) -> Result<()> {
-        webhooks::delete(self, tenant, id, key).await
-    }
-
-    async fn rotate_webhook_secret(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        secret: SecretString,
-        keep: Duration,
-        key: Option<RequestKey>,
-    ) -> Result<WebhookWithSecret> {
-        webhooks::rotate(self, tenant, id, (secret, keep), key).await
-    }
-
-    async fn webhook_to_test(&self, tenant: &TenantId, id: WebhookId) -> Result<WebhookTarget> {
-        webhooks::to_test(self, tenant, id).await
-    }
-
-    async fn list_deliveries(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        states: &[DeliveryState],
-        page: Page,
-    ) -> Result<Paged<DeliveryView>> {
-        deliveries::list(self, tenant, id, states, page).await
-    }
-
-    async fn redeliver(
-        &self,
-        tenant: &TenantId,
-        id: WebhookId,
-        delivery: DeliveryId,
-    ) -> Result<()> {
-        deliveries::redeliver(self, tenant, id, delivery).await
-    }
-
-    async fn begin_round(&self, task: &Task) -> Result<Option<Round>> {
-        deliveries::begin_round(self, task).await
-    }
-
-    async fn end_round(
-        &self,
-        task: &Task,
-        revision: i64,
-        tried: Vec<DeliveryTried>,
-        disable_after: Duration,
-        draw: f64,
-    ) -> Result<RoundEnd> {
-        deliveries::end_round(self, task, revision, tried, disable_after, draw).await
-    }
 }

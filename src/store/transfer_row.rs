@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::Store;
 use super::database::Tx;
-use super::engine::Engine;
 use super::sql::{Row, Sql, args, to_json};
 use super::usecases::tasks::{self, NewTask};
 use super::{Error, Result, TransferView};
@@ -242,8 +242,8 @@ async fn hang_up(tx: &mut Tx, tenant: &TenantId, leg: CallId, now: Timestamp) ->
 }
 
 /// Commits, and tells of what happened to the transfer.
-pub async fn commit(engine: &Engine, tx: Tx, tenant: &TenantId, row: &TransferRow) -> Result<()> {
-    tx.commit(&engine.wakes).await?;
+pub async fn commit(store: &Store, tx: Tx, tenant: &TenantId, row: &TransferRow) -> Result<()> {
+    tx.commit(&store.wakes).await?;
     row.saved.iter().for_each(|event| tell(tenant, &row.view, event));
     Ok(())
 }

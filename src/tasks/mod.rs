@@ -64,13 +64,13 @@ impl Default for Config {
 pub type Deliver = Arc<dyn Fn(Task) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// Does tasks inside until `shutdown`, then finishes those under way.
-pub async fn run(store: Arc<dyn Store>, config: Config, shutdown: CancellationToken) {
+pub async fn run(store: Store, config: Config, shutdown: CancellationToken) {
     work(store, With::Nothing, config, shutdown).await;
 }
 
 /// The same for tasks outside.
 pub async fn run_outside(
-    store: Arc<dyn Store>,
+    store: Store,
     deliver: Deliver,
     config: Config,
     shutdown: CancellationToken,
@@ -92,7 +92,7 @@ enum With {
     Carrier(Saga),
 }
 
-async fn work(store: Arc<dyn Store>, with: With, config: Config, shutdown: CancellationToken) {
+async fn work(store: Store, with: With, config: Config, shutdown: CancellationToken) {
     let (lane, at_once) = match with {
         With::Nothing => (Lane::Inside, INSIDE_AT_ONCE),
         With::Endpoints(_) => (Lane::Outside, OUTSIDE_AT_ONCE),
@@ -150,11 +150,11 @@ async fn nudged(wakes: &mut broadcast::Receiver<Wake>, lane: Lane) {
     }
 }
 
-async fn attempt(store: Arc<dyn Store>, with: With, task: Task, at_most: Duration) {
+async fn attempt(store: Store, with: With, task: Task, at_most: Duration) {
     let span = tracing::info_span!("task", tenant = %task.tenant, task_id = %task.id, kind = task.kind.as_str());
     async {
         let began = Instant::now();
-        let done = tokio::time::timeout(at_most, carry_out(&*store, &with, &task));
+        let done = tokio::time::timeout(at_most, carry_out(&store, &with, &task));
         let done =
             done.await.unwrap_or_else(|_| Err(Error::Unavailable("took too long".to_owned())));
         let took = began.elapsed();
@@ -167,7 +167,7 @@ async fn attempt(store: Arc<dyn Store>, with: With, task: Task, at_most: Duratio
                 tracing::warn!("its claim had lapsed; whoever has it now does it");
                 TaskEnd::Lapsed
             }
-            Err(error) => fail(&*store, &task, &error).await,
+            Err(error) => fail(&store, &task, &error).await,
         };
         metrics::task(task.kind, end, took);
     }
@@ -176,7 +176,7 @@ async fn attempt(store: Arc<dyn Store>, with: With, task: Task, at_most: Duratio
 }
 
 /// Each kind's work. All of it may be done twice with the same result.
-async fn carry_out(store: &dyn Store, with: &With, task: &Task) -> Result<()> {
+async fn carry_out(store: &Store, with: &With, task: &Task) -> Result<()> {
     // Only its own lane claims it.
     let other_lane = || Err(Error::Internal("a task of another lane".to_owned()));
     match task.kind {
@@ -199,7 +199,7 @@ async fn carry_out(store: &dyn Store, with: &With, task: &Task) -> Result<()> {
     }
 }
 
-async fn fail(store: &dyn Store, task: &Task, error: &Error) -> TaskEnd {
+async fn fail(store: &Store, task: &Task, error: &Error) -> TaskEnd {
     match store.fail_task(task, &error.to_string(), rand::random()).await {
         Ok(TaskFate::Again(_)) => {
             tracing::warn!(attempt = task.attempt, %error, "failed; it is tried again");

@@ -52,7 +52,7 @@ const SKEW: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Saga {
     /// Where everything durable lives.
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Store,
     recorder: Recorder,
     gateway: Arc<Gateway>,
     /// Where the carrier reaches our webhooks.
@@ -65,12 +65,7 @@ pub struct Saga {
 
 impl Saga {
     /// For an executor of this process.
-    pub fn new(
-        store: Arc<dyn Store>,
-        recorder: Recorder,
-        gateway: Gateway,
-        public_url: &Url,
-    ) -> Self {
+    pub fn new(store: Store, recorder: Recorder, gateway: Gateway, public_url: &Url) -> Self {
         Self {
             store,
             recorder,
@@ -220,7 +215,7 @@ impl Saga {
     async fn report(&self, asked: &Asked<'_>, updated: &Result<(), carrier::Error>) {
         let answered = !matches!(updated, Err(carrier::Error::Unavailable { .. }));
         let account = &asked.caller.account;
-        self.gateway.breakers.report_update(&*self.store, account, answered).await;
+        self.gateway.breakers.report_update(&self.store, account, answered).await;
     }
 
     /// Has the target called: some time later, if it is not possible now.
@@ -253,7 +248,7 @@ impl Saga {
                 let intent =
                     Intent { call_id: leg.call_id, account: &leg.account, probe: leg.probe, began };
                 let news =
-                    gateway::send(&saga.gateway, &*saga.store, intent, reached, request).await;
+                    gateway::send(&saga.gateway, &saga.store, intent, reached, request).await;
                 gateway::record(&saga.recorder, &tenant, leg.call_id, news).await;
                 drop(permit);
             }

@@ -21,7 +21,7 @@ pub struct Sender {
 impl Sender {
     /// Sends what is due to the task's endpoint, side by side, and records what became of it. What
     /// dies in between is sent again: receivers know it by its id.
-    pub async fn deliver(&self, store: &dyn Store, task: &Task) -> Result<()> {
+    pub async fn deliver(&self, store: &Store, task: &Task) -> Result<()> {
         let Some(round) = store.begin_round(task).await? else { return Ok(()) };
         let tried = join_all(round.due.iter().map(|due| self.send(&round.target, due))).await;
         let end = store

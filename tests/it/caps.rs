@@ -13,7 +13,7 @@ use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::run::{RunField, RunSettings};
 use trunkline::domain::{RunId, TenantId, Timestamp};
 use trunkline::store::{
-    ClaimLimits, ClaimedCall, Engine, JobView, NewJob, NewRun, Page, RunPatch, Store, Who,
+    ClaimLimits, ClaimedCall, JobView, NewJob, NewRun, Page, RunPatch, Store, Who,
 };
 
 use crate::store::reschedule_all;
@@ -34,7 +34,7 @@ const HOUR: u32 = 3_600;
 const PAGE: Page = Page { size: 100, after: None };
 
 struct World {
-    store: Engine,
+    store: Store,
     raw: Raw,
     tenant: TenantId,
     _database: TestDatabase,
@@ -42,7 +42,7 @@ struct World {
 
 impl World {
     async fn begin(database: TestDatabase) -> Self {
-        let store = Engine::open(&database.url).await.unwrap();
+        let store = Store::open(&database.url).await.unwrap();
         let raw = Raw::connect(&database.url).await;
         let tenant = make_tenant(&store, "acme", 100, FAST).await;
         Self { store, raw, tenant, _database: database }

@@ -4,7 +4,6 @@ mod leads;
 mod suppressions;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
@@ -45,7 +44,7 @@ struct Server {
 
 const SECRET: &str = "s3cret";
 
-async fn key(store: &dyn Store, id: &str, tenant: &str, scopes: &[&str]) {
+async fn key(store: &Store, id: &str, tenant: &str, scopes: &[&str]) {
     let key = ApiKey {
         key_id: id.into(),
         tenant: tenant.parse().unwrap(),
@@ -58,13 +57,13 @@ async fn key(store: &dyn Store, id: &str, tenant: &str, scopes: &[&str]) {
 }
 
 async fn server(test: TestStore) -> Server {
-    let store: Arc<dyn Store> = test.store.clone();
+    let store: Store = test.store.clone();
     for tenant in ["one", "two"] {
-        support::make_tenant(store.as_ref(), tenant, 3, 10.0).await;
+        support::make_tenant(&store, tenant, 3, 10.0).await;
     }
-    key(store.as_ref(), "one", "one", &["admin"]).await;
-    key(store.as_ref(), "two", "two", &["outbound:write", "leads:write"]).await;
-    key(store.as_ref(), "reader", "one", &["outbound:read"]).await;
+    key(&store, "one", "one", &["admin"]).await;
+    key(&store, "two", "two", &["outbound:write", "leads:write"]).await;
+    key(&store, "reader", "one", &["outbound:read"]).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr: SocketAddr = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline::domain::call::{CallState, CarrierStatus, News, SEND_WITHIN};
 use trunkline::domain::unknown::{Candidate, Verdict};
 use trunkline::domain::{CallId, CallSid, TenantId, Timestamp};
-use trunkline::store::{ClaimLimits, DueCall, Engine, NewRun, Store};
+use trunkline::store::{ClaimLimits, DueCall, NewRun, Store};
 
 use crate::support::{TestStore, make_tenant, new_run, on_both_stores, settings, worker};
 
@@ -28,7 +28,7 @@ fn candidate(n: u32, at: Timestamp) -> Candidate {
 }
 
 /// A run of one job per phone, all its calls claimed by a worker that lives.
-async fn claimed(store: &Engine, tenant: &TenantId, run: NewRun) -> Vec<CallId> {
+async fn claimed(store: &Store, tenant: &TenantId, run: NewRun) -> Vec<CallId> {
     let wanted = run.jobs.len();
     store.create_run(tenant, run, None).await.unwrap();
     let mut calls = Vec::new();
@@ -41,12 +41,12 @@ async fn claimed(store: &Engine, tenant: &TenantId, run: NewRun) -> Vec<CallId> 
     calls
 }
 
-async fn lose(store: &Engine, tenant: &TenantId, call: CallId) {
+async fn lose(store: &Store, tenant: &TenantId, call: CallId) {
     store.apply(tenant, &[(call, News::Lost { message: "timeout".into() })]).await.unwrap();
 }
 
 /// The call as a look-up sees it.
-async fn due(store: &Engine, tenant: &TenantId, call: CallId) -> DueCall {
+async fn due(store: &Store, tenant: &TenantId, call: CallId) -> DueCall {
     let view = store.call(tenant, call).await.unwrap();
     DueCall {
         tenant: tenant.clone(),
@@ -61,7 +61,7 @@ async fn due(store: &Engine, tenant: &TenantId, call: CallId) -> DueCall {
 }
 
 async fn exactly_one_call_of_the_list_is_adopted(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, 1_000.0).await;
     let call = claimed(store, &tenant, new_run(settings(), 0..1)).await[0];
     lose(store, &tenant, call).await;
@@ -83,7 +83,7 @@ async fn exactly_one_call_of_the_list_is_adopted(test: TestStore) {
 }
 
 async fn a_call_on_record_is_no_candidate(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, 1_000.0).await;
     let calls = claimed(store, &tenant, new_run(settings(), 0..2)).await;
     store.apply(&tenant, &[(calls[0], News::Submitted { sid: sid(1) })]).await.unwrap();
@@ -95,7 +95,7 @@ async fn a_call_on_record_is_no_candidate(test: TestStore) {
 }
 
 async fn another_tenants_unknown_call_stands_in_the_way(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let a = make_tenant(store, "a", 9, 1_000.0).await;
     let b = make_tenant(store, "b", 9, 1_000.0).await;
     let of_a = claimed(store, &a, new_run(settings(), 0..1)).await[0];
@@ -115,7 +115,7 @@ async fn another_tenants_unknown_call_stands_in_the_way(test: TestStore) {
 }
 
 async fn an_empty_look_up_is_counted(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, 1_000.0).await;
     let call = claimed(store, &tenant, new_run(settings(), 0..1)).await[0];
     lose(store, &tenant, call).await;
@@ -135,7 +135,7 @@ async fn an_empty_look_up_is_counted(test: TestStore) {
 }
 
 async fn an_orphan_is_hung_up_until_its_end_is_known(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, 1_000.0).await;
     let call = claimed(store, &tenant, new_run(settings(), 0..1)).await[0];
     lose(store, &tenant, call).await;
@@ -165,7 +165,7 @@ async fn an_orphan_is_hung_up_until_its_end_is_known(test: TestStore) {
 }
 
 async fn a_dead_workers_intents_become_unknown(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, 1_000.0).await;
     store.heartbeat(&worker("1"), Duration::from_secs(60)).await.unwrap();
     let call = claimed(store, &tenant, new_run(settings(), 0..1)).await[0];
@@ -183,7 +183,7 @@ async fn a_dead_workers_intents_become_unknown(test: TestStore) {
 }
 
 async fn a_worker_that_comes_back_withdraws(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, 1_000.0).await;
     let call = claimed(store, &tenant, new_run(settings(), 0..1)).await[0];
     lose(store, &tenant, call).await;

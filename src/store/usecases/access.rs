@@ -7,34 +7,33 @@ use crate::domain::run::RunSettings;
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::time::micros;
 use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::sql::{Row, Sql, Value, args, to_json};
 use crate::store::{Error, Result, TenantView};
 
-/// See [`crate::store::Store::put_account`].
-pub async fn put_account(
-    engine: &Engine,
-    account: &AccountSid,
-    calls_per_second: f64,
-) -> Result<bool> {
-    static PUT: Sql = Sql::new(
-        "INSERT INTO carrier_accounts (account_sid, calls_per_second, created_at, updated_at)
-         VALUES ($1, $2, {now}, {now})
-         ON CONFLICT (account_sid) DO UPDATE SET calls_per_second = excluded.calls_per_second,
-             updated_at = excluded.updated_at
-         WHERE NOT carrier_accounts.managed",
-    );
-    pace::Meter::new(calls_per_second, Timestamp(0))?;
-    let mut tx = engine.db.begin(Scope::Owner).await?;
-    let taken = tx.execute(&PUT, args![account.as_str(), calls_per_second]).await? > 0;
-    tx.commit(&engine.wakes).await?;
-    Ok(taken)
+impl Store {
+    /// Creates or replaces a carrier account's pace. False if an administrator changed the account:
+    /// it stays.
+    pub async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<bool> {
+        static PUT: Sql = Sql::new(
+            "INSERT INTO carrier_accounts (account_sid, calls_per_second, created_at, updated_at)
+             VALUES ($1, $2, {now}, {now})
+             ON CONFLICT (account_sid) DO UPDATE SET calls_per_second = excluded.calls_per_second,
+                 updated_at = excluded.updated_at
+             WHERE NOT carrier_accounts.managed",
+        );
+        pace::Meter::new(calls_per_second, Timestamp(0))?;
+        let mut tx = self.db.begin(Scope::Owner).await?;
+        let taken = tx.execute(&PUT, args![account.as_str(), calls_per_second]).await? > 0;
+        tx.commit(&self.wakes).await?;
+        Ok(taken)
+    }
 }
 
-/// See [`crate::store::Store::open_breaker`] and [`crate::store::Store::close_breaker`].
-pub async fn set_breaker(
-    engine: &Engine,
+/// Opens the account's circuit breaker for so long, or closes it.
+async fn set_breaker(
+    store: &Store,
     account: &AccountSid,
     open_for: Option<Duration>,
 ) -> Result<()> {
@@ -42,45 +41,48 @@ pub async fn set_breaker(
         "UPDATE carrier_accounts SET breaker_open_until = {now} + $2 WHERE account_sid = $1",
     );
     let open_for = open_for.map(micros);
-    let mut tx = engine.db.begin(Scope::Scheduler).await?;
+    let mut tx = store.db.begin(Scope::Scheduler).await?;
     tx.execute(&SET, args![account.as_str(), open_for]).await?;
-    tx.commit(&engine.wakes).await
+    tx.commit(&store.wakes).await
 }
 
-/// See [`crate::store::Store::put_tenant`].
-pub async fn put_tenant(engine: &Engine, tenant: &Tenant) -> Result<bool> {
-    static PUT: Sql = Sql::new(
-        "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
-             calling_window, region, plan, greeting, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, {now}, {now})
-         ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name,
-             max_concurrent_calls = excluded.max_concurrent_calls, calls_per_second = excluded.calls_per_second,
-             account_sid = excluded.account_sid, caller_ids = excluded.caller_ids, time_zone = excluded.time_zone,
-             calling_window = excluded.calling_window, region = excluded.region, plan = excluded.plan,
-             greeting = excluded.greeting, updated_at = excluded.updated_at
-         WHERE NOT tenants.managed",
-    );
-    static DISPATCH: Sql = Sql::new(
-        "INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)
-         ON CONFLICT (tenant_id) DO UPDATE SET ready_at = 0",
-    );
-    tenant.check()?;
-    let mut tx = engine.db.begin(Scope::Owner).await?;
-    // First in the lock order.
-    lock_dispatch(&mut tx, &tenant.id).await?;
-    let before = match self::tenant(&mut tx, &tenant.id).await {
-        Ok(before) => Some(before.tenant),
-        Err(Error::NotFound(_)) => None,
-        Err(error) => return Err(error),
-    };
-    let taken = tx.execute(&PUT, tenant_values(tenant)?).await? > 0;
-    if taken && before.is_some_and(|before| before.hours() != tenant.hours()) {
-        let now = tx.now().await?;
-        reschedule::all(&mut tx, &tenant.id, now).await?;
+impl Store {
+    /// Creates a tenant or replaces its settings. False if an administrator changed the tenant: it
+    /// stays.
+    pub async fn put_tenant(&self, tenant: &Tenant) -> Result<bool> {
+        static PUT: Sql = Sql::new(
+            "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
+                 calling_window, region, plan, greeting, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, {now}, {now})
+             ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name,
+                 max_concurrent_calls = excluded.max_concurrent_calls, calls_per_second = excluded.calls_per_second,
+                 account_sid = excluded.account_sid, caller_ids = excluded.caller_ids, time_zone = excluded.time_zone,
+                 calling_window = excluded.calling_window, region = excluded.region, plan = excluded.plan,
+                 greeting = excluded.greeting, updated_at = excluded.updated_at
+             WHERE NOT tenants.managed",
+        );
+        static DISPATCH: Sql = Sql::new(
+            "INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)
+             ON CONFLICT (tenant_id) DO UPDATE SET ready_at = 0",
+        );
+        tenant.check()?;
+        let mut tx = self.db.begin(Scope::Owner).await?;
+        // First in the lock order.
+        lock_dispatch(&mut tx, &tenant.id).await?;
+        let before = match self::tenant(&mut tx, &tenant.id).await {
+            Ok(before) => Some(before.tenant),
+            Err(Error::NotFound(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let taken = tx.execute(&PUT, tenant_values(tenant)?).await? > 0;
+        if taken && before.is_some_and(|before| before.hours() != tenant.hours()) {
+            let now = tx.now().await?;
+            reschedule::all(&mut tx, &tenant.id, now).await?;
+        }
+        tx.execute(&DISPATCH, args![&tenant.id]).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(taken)
     }
-    tx.execute(&DISPATCH, args![&tenant.id]).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(taken)
 }
 
 /// Takes the dispatch lock of the tenant, if there is such a tenant.
@@ -160,8 +162,25 @@ pub async fn check_caller_id(tx: &mut Tx, id: &TenantId, settings: &RunSettings)
     Ok(())
 }
 
-/// See [`crate::store::Store::tenant`].
-pub async fn get_tenant(engine: &Engine, id: &TenantId) -> Result<Tenant> {
-    let mut tx = engine.db.read(Scope::Tenant(id)).await?;
-    Ok(tenant(&mut tx, id).await?.tenant)
+impl Store {
+    /// The tenant's settings.
+    pub async fn tenant(&self, id: &TenantId) -> Result<Tenant> {
+        let mut tx = self.db.read(Scope::Tenant(id)).await?;
+        Ok(tenant(&mut tx, id).await?.tenant)
+    }
+}
+
+impl Store {
+    /// Opens the account's circuit breaker: claims through it take nothing for this long, then one
+    /// probe at a time.
+    pub async fn open_breaker(&self, account: &AccountSid, open_for: Duration) -> Result<()> {
+        set_breaker(self, account, Some(open_for)).await
+    }
+}
+
+impl Store {
+    /// Closes the account's circuit breaker.
+    pub async fn close_breaker(&self, account: &AccountSid) -> Result<()> {
+        set_breaker(self, account, None).await
+    }
 }

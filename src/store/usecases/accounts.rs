@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::{audit, requests, webhooks};
 use crate::domain::{AccountSid, Timestamp, Violation, pace};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::seal::{Keyring, Sealed};
 use crate::store::sql::{Row, Sql, args, to_json};
 use crate::store::{
@@ -98,61 +98,70 @@ pub async fn must_exist(tx: &mut Tx, account: &AccountSid) -> Result<()> {
     }
 }
 
-/// See [`crate::store::Admin::create_account`].
-pub async fn create(
-    engine: &Engine,
-    new: NewAccount,
-    key: Option<RequestKey>,
-) -> Result<AccountView> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO carrier_accounts (account_sid, calls_per_second, base_url, managed, secrets_sealed, sealed_with,
-             hints, created_at, updated_at)
-         VALUES ($1, $2, $3, true, $4, $5, $6, $7, $7) ON CONFLICT (account_sid) DO NOTHING",
-    );
-    pace::Meter::new(new.calls_per_second, Timestamp(0))?;
-    let mut tx = engine.db.begin(Scope::Owner).await?;
-    if let Some(sid) = requests::replay_own(&mut tx, &engine.actor, key.as_ref()).await? {
-        return view(&mut tx, &sid).await;
+impl Store {
+    /// Creates a carrier account, its credentials sealed.
+    /// [`Error::NoMasterKey`](super::Error::NoMasterKey) without a key to seal them with.
+    pub async fn create_account(
+        &self,
+        new: NewAccount,
+        key: Option<RequestKey>,
+    ) -> Result<AccountView> {
+        static INSERT: Sql = Sql::new(
+            "INSERT INTO carrier_accounts (account_sid, calls_per_second, base_url, managed, secrets_sealed, sealed_with,
+                 hints, created_at, updated_at)
+             VALUES ($1, $2, $3, true, $4, $5, $6, $7, $7) ON CONFLICT (account_sid) DO NOTHING",
+        );
+        pace::Meter::new(new.calls_per_second, Timestamp(0))?;
+        let mut tx = self.db.begin(Scope::Owner).await?;
+        if let Some(sid) = requests::replay_own(&mut tx, &self.actor, key.as_ref()).await? {
+            return view(&mut tx, &sid).await;
+        }
+        let now = tx.now().await?;
+        let sealed = seal(&self.keyring, &new.sid, &new.secrets)?;
+        let values = args![
+            new.sid.as_str(),
+            new.calls_per_second,
+            new.base_url.clone(),
+            Some(sealed.bytes),
+            sealed.key_id.as_str(),
+            to_json(&Hints::of(&new.secrets, now))?,
+            now,
+        ];
+        if tx.execute(&INSERT, values).await? == 0 {
+            return Err(Error::Exists("carrier account"));
+        }
+        let detail =
+            json!({ "calls_per_second": new.calls_per_second, "sealed_with": sealed.key_id });
+        audit::write_own(&mut tx, &self.actor, format!("account {}", new.sid), &detail, now)
+            .await?;
+        requests::keep_own(&mut tx, &self.actor, key.as_ref(), &new.sid, now).await?;
+        let view = view(&mut tx, &new.sid).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(view)
     }
-    let now = tx.now().await?;
-    let sealed = seal(&engine.keyring, &new.sid, &new.secrets)?;
-    let values = args![
-        new.sid.as_str(),
-        new.calls_per_second,
-        new.base_url.clone(),
-        Some(sealed.bytes),
-        sealed.key_id.as_str(),
-        to_json(&Hints::of(&new.secrets, now))?,
-        now,
-    ];
-    if tx.execute(&INSERT, values).await? == 0 {
-        return Err(Error::Exists("carrier account"));
-    }
-    let detail = json!({ "calls_per_second": new.calls_per_second, "sealed_with": sealed.key_id });
-    audit::write_own(&mut tx, &engine.actor, format!("account {}", new.sid), &detail, now).await?;
-    requests::keep_own(&mut tx, &engine.actor, key.as_ref(), &new.sid, now).await?;
-    let view = view(&mut tx, &new.sid).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(view)
 }
 
-/// See [`crate::store::Admin::account`].
-pub async fn get(engine: &Engine, account: &AccountSid) -> Result<AccountView> {
-    let mut tx = engine.db.read(Scope::Owner).await?;
-    view(&mut tx, account).await
+impl Store {
+    /// The account, without its credentials.
+    pub async fn account(&self, account: &AccountSid) -> Result<AccountView> {
+        let mut tx = self.db.read(Scope::Owner).await?;
+        view(&mut tx, account).await
+    }
 }
 
-/// See [`crate::store::Admin::list_accounts`].
-pub async fn list(engine: &Engine, page: Page<String>) -> Result<Paged<AccountView, String>> {
-    static SELECT: Sql = Sql::new(concat!(
-        account_columns!(),
-        "WHERE account_sid > $1 ORDER BY account_sid LIMIT $2"
-    ));
-    let mut tx = engine.db.read(Scope::Owner).await?;
-    let after = page.after.clone().unwrap_or_default();
-    let rows = tx.fetch(&SELECT, args![after, page.limit()]).await?;
-    let items = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(page.cut(items, |account: &AccountView| account.sid.to_string()))
+impl Store {
+    /// By SID.
+    pub async fn list_accounts(&self, page: Page<String>) -> Result<Paged<AccountView, String>> {
+        static SELECT: Sql = Sql::new(concat!(
+            account_columns!(),
+            "WHERE account_sid > $1 ORDER BY account_sid LIMIT $2"
+        ));
+        let mut tx = self.db.read(Scope::Owner).await?;
+        let after = page.after.clone().unwrap_or_default();
+        let rows = tx.fetch(&SELECT, args![after, page.limit()]).await?;
+        let items = rows.iter().map(read).collect::<Result<_>>()?;
+        Ok(page.cut(items, |account: &AccountView| account.sid.to_string()))
+    }
 }
 
 async fn lock(tx: &mut Tx, account: &AccountSid) -> Result<Row> {
@@ -162,49 +171,51 @@ async fn lock(tx: &mut Tx, account: &AccountSid) -> Result<Row> {
         .ok_or(Error::NotFound("carrier account"))
 }
 
-/// See [`crate::store::Admin::update_account`].
-pub async fn update(
-    engine: &Engine,
-    sid: &AccountSid,
-    patch: AccountPatch,
-    key: Option<RequestKey>,
-) -> Result<AccountView> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE carrier_accounts SET calls_per_second = $2, base_url = $3, managed = true, revision = revision + 1,
-             updated_at = $4
-         WHERE account_sid = $1",
-    );
-    let mut tx = engine.db.begin(Scope::Owner).await?;
-    if let Some(sid) = requests::replay_own(&mut tx, &engine.actor, key.as_ref()).await? {
-        return view(&mut tx, &sid).await;
+impl Store {
+    /// Changes an account; from then on settings of a process do not replace its pace.
+    pub async fn update_account(
+        &self,
+        sid: &AccountSid,
+        patch: AccountPatch,
+        key: Option<RequestKey>,
+    ) -> Result<AccountView> {
+        static UPDATE: Sql = Sql::new(
+            "UPDATE carrier_accounts SET calls_per_second = $2, base_url = $3, managed = true, revision = revision + 1,
+                 updated_at = $4
+             WHERE account_sid = $1",
+        );
+        let mut tx = self.db.begin(Scope::Owner).await?;
+        if let Some(sid) = requests::replay_own(&mut tx, &self.actor, key.as_ref()).await? {
+            return view(&mut tx, &sid).await;
+        }
+        let row = lock(&mut tx, sid).await?;
+        let before = read(&row)?;
+        if patch.revision.is_some_and(|revision| revision != before.revision) {
+            return Err(Error::Changed);
+        }
+        let now = tx.now().await?;
+        let calls_per_second = patch.calls_per_second.unwrap_or(before.calls_per_second);
+        pace::Meter::new(calls_per_second, Timestamp(0))?;
+        let base_url = patch.base_url.clone().unwrap_or(before.base_url);
+        tx.execute(&UPDATE, args![sid.as_str(), calls_per_second, base_url, now]).await?;
+        if patch.has_secrets() {
+            let secrets = changed(open(&self.keyring, sid, &row)?, &patch)?;
+            let hints = Hints::of(&secrets, now);
+            put_sealed(&mut tx, sid, &seal(&self.keyring, sid, &secrets)?, &hints).await?;
+        }
+        let detail = json!({
+            "calls_per_second": patch.calls_per_second,
+            "base_url": patch.base_url.is_some(),
+            "auth_token": patch.auth_token.is_some(),
+            "previous_auth_token": patch.previous_auth_token.is_some(),
+            "api_key": patch.api_key.is_some(),
+        });
+        audit::write_own(&mut tx, &self.actor, format!("account {sid}"), &detail, now).await?;
+        requests::keep_own(&mut tx, &self.actor, key.as_ref(), sid, now).await?;
+        let view = view(&mut tx, sid).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(view)
     }
-    let row = lock(&mut tx, sid).await?;
-    let before = read(&row)?;
-    if patch.revision.is_some_and(|revision| revision != before.revision) {
-        return Err(Error::Changed);
-    }
-    let now = tx.now().await?;
-    let calls_per_second = patch.calls_per_second.unwrap_or(before.calls_per_second);
-    pace::Meter::new(calls_per_second, Timestamp(0))?;
-    let base_url = patch.base_url.clone().unwrap_or(before.base_url);
-    tx.execute(&UPDATE, args![sid.as_str(), calls_per_second, base_url, now]).await?;
-    if patch.has_secrets() {
-        let secrets = changed(open(&engine.keyring, sid, &row)?, &patch)?;
-        let hints = Hints::of(&secrets, now);
-        put_sealed(&mut tx, sid, &seal(&engine.keyring, sid, &secrets)?, &hints).await?;
-    }
-    let detail = json!({
-        "calls_per_second": patch.calls_per_second,
-        "base_url": patch.base_url.is_some(),
-        "auth_token": patch.auth_token.is_some(),
-        "previous_auth_token": patch.previous_auth_token.is_some(),
-        "api_key": patch.api_key.is_some(),
-    });
-    audit::write_own(&mut tx, &engine.actor, format!("account {sid}"), &detail, now).await?;
-    requests::keep_own(&mut tx, &engine.actor, key.as_ref(), sid, now).await?;
-    let view = view(&mut tx, sid).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(view)
 }
 
 /// The credentials after a change. A new token makes the old one the previous one, which goes on to
@@ -237,56 +248,61 @@ async fn put_sealed(tx: &mut Tx, sid: &AccountSid, sealed: &Sealed, hints: &Hint
     Ok(())
 }
 
-/// See [`crate::store::Admin::account_access`].
-pub async fn access(engine: &Engine, sid: &AccountSid) -> Result<Option<AccountAccess>> {
-    let mut tx = engine.db.read(Scope::Owner).await?;
-    let row = match row(&mut tx, sid).await {
-        Ok(row) => row,
-        Err(Error::NotFound(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let base_url = row.opt_text("base_url")?;
-    Ok(open(&engine.keyring, sid, &row)?.map(|secrets| AccountAccess { base_url, secrets }))
+impl Store {
+    /// How to reach the account; none if the store has no credentials of it. For this process only:
+    /// no answer of the API holds it.
+    pub async fn account_access(&self, sid: &AccountSid) -> Result<Option<AccountAccess>> {
+        let mut tx = self.db.read(Scope::Owner).await?;
+        let row = match row(&mut tx, sid).await {
+            Ok(row) => row,
+            Err(Error::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let base_url = row.opt_text("base_url")?;
+        Ok(open(&self.keyring, sid, &row)?.map(|secrets| AccountAccess { base_url, secrets }))
+    }
 }
 
-/// See [`crate::store::Admin::reseal_accounts`].
-pub async fn reseal(engine: &Engine) -> Result<Resealed> {
-    static PAGE: Sql = Sql::new(concat!(
-        account_columns!(),
-        "WHERE account_sid > $1 AND secrets_sealed IS NOT NULL ORDER BY account_sid LIMIT $2 {for_update}"
-    ));
-    let current = engine.keyring.current().ok_or(Error::NoMasterKey)?;
-    let (mut done, mut after) = (Resealed::default(), String::new());
-    loop {
-        let mut tx = engine.db.begin(Scope::Owner).await?;
-        let rows = tx.fetch(&PAGE, args![after.as_str(), RESEALED_PER_PAGE]).await?;
-        let now = tx.now().await?;
-        let Some(last) = rows.last() else { break };
-        after = last.text("account_sid")?;
-        for row in &rows {
-            let account = read(row)?;
-            if account.sealed_with.as_deref() == Some(current) {
-                done.unchanged += 1;
-                continue;
-            }
-            match (open(&engine.keyring, &account.sid, row), account.hints) {
-                (Ok(Some(secrets)), Some(hints)) => {
-                    let sealed = seal(&engine.keyring, &account.sid, &secrets)?;
-                    put_sealed(&mut tx, &account.sid, &sealed, &hints).await?;
-                    let detail = json!({ "from": account.sealed_with, "to": current });
-                    let subject = format!("account {}", account.sid);
-                    audit::write_own(&mut tx, &engine.actor, subject, &detail, now).await?;
-                    done.resealed += 1;
+impl Store {
+    /// Seals what other master keys sealed with the current one.
+    pub async fn reseal_accounts(&self) -> Result<Resealed> {
+        static PAGE: Sql = Sql::new(concat!(
+            account_columns!(),
+            "WHERE account_sid > $1 AND secrets_sealed IS NOT NULL ORDER BY account_sid LIMIT $2 {for_update}"
+        ));
+        let current = self.keyring.current().ok_or(Error::NoMasterKey)?;
+        let (mut done, mut after) = (Resealed::default(), String::new());
+        loop {
+            let mut tx = self.db.begin(Scope::Owner).await?;
+            let rows = tx.fetch(&PAGE, args![after.as_str(), RESEALED_PER_PAGE]).await?;
+            let now = tx.now().await?;
+            let Some(last) = rows.last() else { break };
+            after = last.text("account_sid")?;
+            for row in &rows {
+                let account = read(row)?;
+                if account.sealed_with.as_deref() == Some(current) {
+                    done.unchanged += 1;
+                    continue;
                 }
-                (opened, _) => {
-                    let error = opened.err().map(|error| error.to_string());
-                    tracing::error!(account = %account.sid, error, "cannot be sealed anew");
-                    done.unreadable += 1;
+                match (open(&self.keyring, &account.sid, row), account.hints) {
+                    (Ok(Some(secrets)), Some(hints)) => {
+                        let sealed = seal(&self.keyring, &account.sid, &secrets)?;
+                        put_sealed(&mut tx, &account.sid, &sealed, &hints).await?;
+                        let detail = json!({ "from": account.sealed_with, "to": current });
+                        let subject = format!("account {}", account.sid);
+                        audit::write_own(&mut tx, &self.actor, subject, &detail, now).await?;
+                        done.resealed += 1;
+                    }
+                    (opened, _) => {
+                        let error = opened.err().map(|error| error.to_string());
+                        tracing::error!(account = %account.sid, error, "cannot be sealed anew");
+                        done.unreadable += 1;
+                    }
                 }
             }
+            tx.commit(&self.wakes).await?;
         }
-        tx.commit(&engine.wakes).await?;
+        webhooks::reseal(self, &mut done).await?;
+        Ok(done)
     }
-    webhooks::reseal(engine, &mut done).await?;
-    Ok(done)
 }

@@ -9,28 +9,27 @@ use crate::domain::event::Event;
 use crate::domain::job::{self, Context, JobState};
 use crate::domain::run::RunState;
 use crate::domain::{CallId, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::call_row::{self, CallRow};
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow};
 use crate::store::transfer_row;
 use crate::store::usecases::{lead_calls, tasks};
 use crate::store::{Applied, BATCH_MAX, Error, Result};
 
-/// See [`crate::store::Store::apply`].
-pub async fn apply(
-    engine: &Engine,
-    tenant: &TenantId,
-    news: &[(CallId, News)],
-) -> Result<Vec<Applied>> {
-    if news.len() > BATCH_MAX {
-        return Err(Error::Internal("too much news for one batch".to_owned()));
+impl Store {
+    /// Applies up to [`BATCH_MAX`] pieces of news of one tenant's calls in one transaction; the
+    /// answer is in the order of `news`. News of one call is applied in the order given.
+    pub async fn apply(&self, tenant: &TenantId, news: &[(CallId, News)]) -> Result<Vec<Applied>> {
+        if news.len() > BATCH_MAX {
+            return Err(Error::Internal("too much news for one batch".to_owned()));
+        }
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let applied = apply_in(&mut tx, tenant, news).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(applied)
     }
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let applied = apply_in(&mut tx, tenant, news).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(applied)
 }
 
 /// The same inside a transaction.

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::domain::time::micros;
 use crate::domain::{TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::sql::{Row, Sql, args, to_json};
 use crate::store::{
     Actor, AuditEvent, AuditFilter, Error, MAINTENANCE_INTERVAL, Page, Paged, Result,
@@ -80,35 +80,37 @@ pub async fn write_own<D: Serialize>(
     }
 }
 
-/// See [`crate::store::Admin::list_audit_events`].
-pub async fn list(
-    engine: &Engine,
-    tenant: &TenantId,
-    filter: &AuditFilter,
-    page: Page,
-) -> Result<Paged<AuditEvent>> {
-    // Ids grow with time, so the key gives the order. A filter that is absent is NULL.
-    static SELECT: Sql = Sql::new(
-        "SELECT audit_id, at, actor, actor_tenant, peer, method, subject, detail FROM audit_log
-         WHERE tenant_id = $1 AND audit_id < $2 AND at >= $3 AND at < $4
-             AND actor = COALESCE($5, actor) AND method = COALESCE($6, method) AND subject = COALESCE($7, subject)
-         ORDER BY audit_id DESC LIMIT $8",
-    );
-    let values = args![
-        tenant,
-        page.after.unwrap_or(Uuid::max()),
-        filter.from.unwrap_or(Timestamp(i64::MIN)),
-        filter.until.unwrap_or(Timestamp::NEVER),
-        filter.actor.clone(),
-        filter.method.clone(),
-        filter.subject.clone(),
-        page.limit(),
-    ];
-    let mut tx = engine.db.read(Scope::Owner).await?;
-    super::tenants::view(&mut tx, tenant).await?;
-    let rows = tx.fetch(&SELECT, values).await?;
-    let items = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(page.cut(items, |event: &AuditEvent| event.id))
+impl Store {
+    /// Newest first.
+    pub async fn list_audit_events(
+        &self,
+        tenant: &TenantId,
+        filter: &AuditFilter,
+        page: Page,
+    ) -> Result<Paged<AuditEvent>> {
+        // Ids grow with time, so the key gives the order. A filter that is absent is NULL.
+        static SELECT: Sql = Sql::new(
+            "SELECT audit_id, at, actor, actor_tenant, peer, method, subject, detail FROM audit_log
+             WHERE tenant_id = $1 AND audit_id < $2 AND at >= $3 AND at < $4
+                 AND actor = COALESCE($5, actor) AND method = COALESCE($6, method) AND subject = COALESCE($7, subject)
+             ORDER BY audit_id DESC LIMIT $8",
+        );
+        let values = args![
+            tenant,
+            page.after.unwrap_or(Uuid::max()),
+            filter.from.unwrap_or(Timestamp(i64::MIN)),
+            filter.until.unwrap_or(Timestamp::NEVER),
+            filter.actor.clone(),
+            filter.method.clone(),
+            filter.subject.clone(),
+            page.limit(),
+        ];
+        let mut tx = self.db.read(Scope::Owner).await?;
+        super::tenants::view(&mut tx, tenant).await?;
+        let rows = tx.fetch(&SELECT, values).await?;
+        let items = rows.iter().map(read).collect::<Result<_>>()?;
+        Ok(page.cut(items, |event: &AuditEvent| event.id))
+    }
 }
 
 fn read(row: &Row) -> Result<AuditEvent> {

@@ -17,8 +17,8 @@ use crate::domain::script::Script;
 use crate::domain::share::{self, Demand};
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::{CallId, Phone, RunId, TenantId, Timestamp, WorkerId};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Rows, Sql, args};
@@ -48,33 +48,40 @@ struct Dispatch {
 /// take.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(20);
 
-/// See [`crate::store::Store::claim`].
-pub async fn claim(engine: &Engine, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim> {
-    let mut tx = engine.db.begin(Scope::Scheduler).await?;
-    let Some(Ready { tenant: tenant_id, now, next_call_at, virtual_time, caller_turn }) =
-        pick(&mut tx).await?
-    else {
-        let (now, next_ready_at) = next_ready(&mut tx).await?;
-        return Ok(Claim { now, tenant: None, calls: Vec::new(), next_ready_at });
-    };
-    tx.become_tenant(&tenant_id).await?;
-    let TenantView { tenant, state, .. } = access::tenant(&mut tx, &tenant_id).await?;
-    let (account_meter, breaker_open_until) = lock_account(&mut tx, &tenant).await?;
-    let meters = [Meter::new(tenant.calls_per_second, next_call_at)?, account_meter];
-    let mut dispatch =
-        Dispatch { tenant, now, virtual_time, caller_turn, meters, breaker_open_until };
-    let taken = match state {
-        TenantState::Active => take(engine, &mut tx, &mut dispatch, worker, limits).await?,
-        // Enabling it wakes it.
-        TenantState::Disabled => Taken { ready_at: Timestamp::NEVER, ..Taken::default() },
-    };
-    save_dispatch(&mut tx, &dispatch, taken.ready_at).await?;
-    tx.commit(&engine.wakes).await?;
-    if !taken.calls.is_empty() {
-        tracing::debug!(event = "claimed", tenant = %tenant_id, worker_id = %worker, calls = taken.calls.len());
+impl Store {
+    /// Picks the tenant that has waited longest and commits intents for what it may dial now.
+    pub async fn claim(&self, worker: &WorkerId, limits: ClaimLimits) -> Result<Claim> {
+        let mut tx = self.db.begin(Scope::Scheduler).await?;
+        let Some(Ready { tenant: tenant_id, now, next_call_at, virtual_time, caller_turn }) =
+            pick(&mut tx).await?
+        else {
+            let (now, next_ready_at) = next_ready(&mut tx).await?;
+            return Ok(Claim { now, tenant: None, calls: Vec::new(), next_ready_at });
+        };
+        tx.become_tenant(&tenant_id).await?;
+        let TenantView { tenant, state, .. } = access::tenant(&mut tx, &tenant_id).await?;
+        let (account_meter, breaker_open_until) = lock_account(&mut tx, &tenant).await?;
+        let meters = [Meter::new(tenant.calls_per_second, next_call_at)?, account_meter];
+        let mut dispatch =
+            Dispatch { tenant, now, virtual_time, caller_turn, meters, breaker_open_until };
+        let taken = match state {
+            TenantState::Active => take(self, &mut tx, &mut dispatch, worker, limits).await?,
+            // Enabling it wakes it.
+            TenantState::Disabled => Taken { ready_at: Timestamp::NEVER, ..Taken::default() },
+        };
+        save_dispatch(&mut tx, &dispatch, taken.ready_at).await?;
+        tx.commit(&self.wakes).await?;
+        if !taken.calls.is_empty() {
+            tracing::debug!(event = "claimed", tenant = %tenant_id, worker_id = %worker, calls = taken.calls.len());
+        }
+        self.low_water.advance(&taken.gone);
+        Ok(Claim {
+            now,
+            tenant: Some(tenant_id),
+            calls: taken.calls,
+            next_ready_at: taken.ready_at,
+        })
     }
-    engine.low_water.advance(&taken.gone);
-    Ok(Claim { now, tenant: Some(tenant_id), calls: taken.calls, next_ready_at: taken.ready_at })
 }
 
 #[derive(Default)]
@@ -87,7 +94,7 @@ struct Taken {
 }
 
 async fn take(
-    engine: &Engine,
+    store: &Store,
     tx: &mut Tx,
     dispatch: &mut Dispatch,
     worker: &WorkerId,
@@ -135,7 +142,7 @@ async fn take(
         // The settings may have changed between the look and the lock.
         let live = live.get(&Some(run.id)).copied().unwrap_or(0);
         let wanted = given[i].min((run.settings.concurrency as usize).saturating_sub(live));
-        let picked = pick_jobs(engine, tx, dispatch, run, wanted, &mut phones).await?;
+        let picked = pick_jobs(store, tx, dispatch, run, wanted, &mut phones).await?;
         gone.extend(picked.gone);
         claimed.extend(picked.jobs);
     }
@@ -261,7 +268,7 @@ struct Picked {
 /// when they may, and those whose phone is suppressed end. `phones` are those that this claim dials
 /// already, whatever the run.
 async fn pick_jobs(
-    engine: &Engine,
+    store: &Store,
     tx: &mut Tx,
     dispatch: &Dispatch,
     run: &mut RunRow,
@@ -269,7 +276,7 @@ async fn pick_jobs(
     phones: &mut HashSet<Phone>,
 ) -> Result<Picked> {
     let (tenant, now) = (&dispatch.tenant, dispatch.now);
-    let scan = queue::scan(tx, &tenant.id, run, now, wanted, &engine.low_water).await?;
+    let scan = queue::scan(tx, &tenant.id, run, now, wanted, &store.low_water).await?;
     let busy = queue::live_phones(tx, &tenant.id, &scan.candidates).await?;
     let mut openings = Openings::read(tx, tenant, run, &scan.candidates, now).await?;
     let suppressed =

@@ -7,34 +7,37 @@ use super::audit::{self, Maintenance};
 use super::{sweep, takeover};
 use crate::domain::unknown::{ABANDONED_AFTER, STALE_AFTER};
 use crate::domain::{RunId, TenantId};
+use crate::store::Store;
 use crate::store::database::Scope;
-use crate::store::engine::Engine;
 use crate::store::sql::{Sql, args};
 use crate::store::{BATCH_MAX, CleanedUp, Result};
 
 /// Runs looked up at a time.
 const RUNS_PER_PAGE: i64 = 100;
 
-/// See [`crate::store::Store::cleanup_stale_calls`].
-pub async fn cleanup(engine: &Engine, tenant: &TenantId) -> Result<CleanedUp> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    audit::once_a_minute(&mut tx, tenant, Maintenance::CleanupStaleCalls).await?;
-    tx.commit(&engine.wakes).await?;
-    let stale_calls = takeover::presume_stale_of(engine, tenant, STALE_AFTER).await?;
-    let abandoned_intents = takeover::lose_abandoned_of(engine, tenant, ABANDONED_AFTER).await?;
-    let (ended_jobs, ended_runs) = end_runs(engine, tenant).await?;
-    let done = CleanedUp { stale_calls, abandoned_intents, ended_jobs, ended_runs };
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let now = tx.now().await?;
-    audit::write(&mut tx, &engine.actor, tenant, format!("tenant {tenant}"), &done, now).await?;
-    tx.commit(&engine.wakes).await?;
-    if done != CleanedUp::default() {
-        let actor = engine.actor.name();
-        tracing::warn!(
-            event = "stale_calls_cleaned_up", %tenant, actor, stale_calls, abandoned_intents, ended_jobs, ended_runs
-        );
+impl Store {
+    /// Ends what is proven stale of the tenant, in transactions of one page each. Limited like
+    /// [`Store::reconcile_runs`], on its own.
+    pub async fn cleanup_stale_calls(&self, tenant: &TenantId) -> Result<CleanedUp> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        audit::once_a_minute(&mut tx, tenant, Maintenance::CleanupStaleCalls).await?;
+        tx.commit(&self.wakes).await?;
+        let stale_calls = takeover::presume_stale_of(self, tenant, STALE_AFTER).await?;
+        let abandoned_intents = takeover::lose_abandoned_of(self, tenant, ABANDONED_AFTER).await?;
+        let (ended_jobs, ended_runs) = end_runs(self, tenant).await?;
+        let done = CleanedUp { stale_calls, abandoned_intents, ended_jobs, ended_runs };
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let now = tx.now().await?;
+        audit::write(&mut tx, &self.actor, tenant, format!("tenant {tenant}"), &done, now).await?;
+        tx.commit(&self.wakes).await?;
+        if done != CleanedUp::default() {
+            let actor = self.actor.name();
+            tracing::warn!(
+                event = "stale_calls_cleaned_up", %tenant, actor, stale_calls, abandoned_intents, ended_jobs, ended_runs
+            );
+        }
+        Ok(done)
     }
-    Ok(done)
 }
 
 fn number(n: usize) -> u32 {
@@ -43,7 +46,7 @@ fn number(n: usize) -> u32 {
 
 /// Ends queued jobs of runs that expired or were called off, and the runs: jobs and runs that
 /// ended.
-async fn end_runs(engine: &Engine, tenant: &TenantId) -> Result<(u32, u32)> {
+async fn end_runs(store: &Store, tenant: &TenantId) -> Result<(u32, u32)> {
     static SELECT: Sql = Sql::new(
         "SELECT run_id FROM runs WHERE tenant_id = $1 AND ended_at IS NULL
              AND (state IN ('canceling', 'stopping') OR expires_at <= {now}) AND run_id > $2
@@ -51,7 +54,7 @@ async fn end_runs(engine: &Engine, tenant: &TenantId) -> Result<(u32, u32)> {
     );
     let (mut jobs, mut runs, mut after) = (0, 0, Uuid::nil());
     loop {
-        let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+        let mut tx = store.db.read(Scope::Tenant(tenant)).await?;
         let page = tx.fetch(&SELECT, args![tenant, after, RUNS_PER_PAGE]).await?;
         drop(tx);
         if page.is_empty() {
@@ -60,7 +63,7 @@ async fn end_runs(engine: &Engine, tenant: &TenantId) -> Result<(u32, u32)> {
         for row in page {
             after = row.uuid("run_id")?;
             loop {
-                let page = sweep::end_page(engine, tenant, RunId(after)).await?;
+                let page = sweep::end_page(store, tenant, RunId(after)).await?;
                 jobs += number(page.jobs);
                 runs += u32::from(page.run_ended);
                 if page.jobs < BATCH_MAX {

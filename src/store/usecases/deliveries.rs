@@ -11,8 +11,8 @@ use super::{audit, tasks};
 use crate::domain::task;
 use crate::domain::webhook::{self, DeliveryState, DisabledReason, Health, WebhookState};
 use crate::domain::{DeliveryId, TenantId, Timestamp, WebhookId};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::sql::{Row, Rows, Sql, args};
 use crate::store::{
     DeliveryTried, DeliveryView, DueDelivery, Error, Page, Paged, ROUND_MAX, Result, Round,
@@ -37,37 +37,43 @@ macro_rules! heads {
     };
 }
 
-/// See [`crate::store::Hooks::begin_round`].
-pub async fn begin_round(engine: &Engine, task: &Task) -> Result<Option<Round>> {
-    static DUE: Sql = Sql::new(concat!(
-        "SELECT d.delivery_id, d.body, d.attempts ",
-        heads!(),
-        "AND d.next_at <= $3 ORDER BY d.next_at, d.delivery_id LIMIT $4"
-    ));
-    let (tenant, id) = (&task.tenant, WebhookId(endpoint(task)?));
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let row = lock(&mut tx, tenant, id).await?;
-    let known =
-        row.as_ref().map(read).transpose()?.filter(|known| known.state != WebhookState::Deleted);
-    // Gone, or going; a transaction that did not know so yet may have added a delivery since.
-    let (Some(row), Some(known)) = (row, known) else {
-        delete_page(&mut tx, task, id).await?;
-        tx.commit(&engine.wakes).await?;
-        return Ok(None);
-    };
-    let (now, state) = (tx.now().await?, known.state);
-    let held = Timestamp(row.int("retry_at")?);
-    if state == WebhookState::Enabled && held <= now {
-        let limit = i64::try_from(ROUND_MAX).unwrap_or(i64::MAX);
-        let rows = tx.fetch(&DUE, args![tenant, id.0, now, limit]).await?;
-        if !rows.is_empty() {
-            let due = rows.iter().map(due).collect::<Result<_>>()?;
-            return Ok(Some(Round { target: target(engine, tenant, &row, now)?, due }));
+impl Store {
+    /// What a [`DeliverWebhooks`](crate::domain::task::TaskKind::DeliverWebhooks) task is to send
+    /// now; none if there is nothing, and the task was finished or put off.
+    pub async fn begin_round(&self, task: &Task) -> Result<Option<Round>> {
+        static DUE: Sql = Sql::new(concat!(
+            "SELECT d.delivery_id, d.body, d.attempts ",
+            heads!(),
+            "AND d.next_at <= $3 ORDER BY d.next_at, d.delivery_id LIMIT $4"
+        ));
+        let (tenant, id) = (&task.tenant, WebhookId(endpoint(task)?));
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let row = lock(&mut tx, tenant, id).await?;
+        let known = row
+            .as_ref()
+            .map(read)
+            .transpose()?
+            .filter(|known| known.state != WebhookState::Deleted);
+        // Gone, or going; a transaction that did not know so yet may have added a delivery since.
+        let (Some(row), Some(known)) = (row, known) else {
+            delete_page(&mut tx, task, id).await?;
+            tx.commit(&self.wakes).await?;
+            return Ok(None);
+        };
+        let (now, state) = (tx.now().await?, known.state);
+        let held = Timestamp(row.int("retry_at")?);
+        if state == WebhookState::Enabled && held <= now {
+            let limit = i64::try_from(ROUND_MAX).unwrap_or(i64::MAX);
+            let rows = tx.fetch(&DUE, args![tenant, id.0, now, limit]).await?;
+            if !rows.is_empty() {
+                let due = rows.iter().map(due).collect::<Result<_>>()?;
+                return Ok(Some(Round { target: target(self, tenant, &row, now)?, due }));
+            }
         }
+        go_on(&mut tx, task, id, state, held, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(None)
     }
-    go_on(&mut tx, task, id, state, held, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(None)
 }
 
 fn endpoint(task: &Task) -> Result<Uuid> {
@@ -110,46 +116,50 @@ async fn delete_page(tx: &mut Tx, task: &Task, id: WebhookId) -> Result<()> {
     tasks::finish(tx, task).await
 }
 
-/// See [`crate::store::Hooks::end_round`].
-pub async fn end_round(
-    engine: &Engine,
-    task: &Task,
-    revision: i64,
-    tried: Vec<DeliveryTried>,
-    disable_after: Duration,
-    draw: f64,
-) -> Result<RoundEnd> {
-    static QUEUED: Sql = Sql::new(
-        "SELECT count(*) AS n FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND state = 'queued'",
-    );
-    let (tenant, id) = (&task.tenant, WebhookId(endpoint(task)?));
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let row = lock(&mut tx, tenant, id).await?.ok_or(Error::Lapsed)?;
-    let now = tx.now().await?;
-    let before = read(&row)?;
-    let dead = save(&mut tx, tenant, id, &tried, (now, draw)).await?;
-    let health = Health { failing_since: before.failing_since, failures: row.narrow("failures")? };
-    let answers: Vec<_> = tried.iter().map(|tried| tried.answer).collect();
-    // Counted only where it may matter.
-    let queued = if health.failing_since.is_some() {
-        tx.fetch_one(&QUEUED, args![tenant, id.0]).await?.int("n")?
-    } else {
-        0
-    };
-    let (health, held, reason) = if row.int("revision")? == revision {
-        health.after(&answers, queued, disable_after, (now, draw))
-    } else {
-        // Changed since: what was asked may be somebody else by now.
-        (health, Timestamp(row.int("retry_at")?), None)
-    };
-    // One that was disabled or deleted meanwhile stays so.
-    let disabled = reason.filter(|_| before.state == WebhookState::Enabled);
-    let state = if disabled.is_some() { WebhookState::Disabled } else { before.state };
-    save_health(&mut tx, tenant, id, (health, held), disabled, now).await?;
-    trim(&mut tx, tenant, id, now).await?;
-    go_on(&mut tx, task, id, state, held, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(RoundEnd { dead, disabled })
+impl Store {
+    /// Records what became of it, and has the task done again when the next is due. `draw` is
+    /// uniform in 0.0..1.0.
+    pub async fn end_round(
+        &self,
+        task: &Task,
+        revision: i64,
+        tried: Vec<DeliveryTried>,
+        disable_after: Duration,
+        draw: f64,
+    ) -> Result<RoundEnd> {
+        static QUEUED: Sql = Sql::new(
+            "SELECT count(*) AS n FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND state = 'queued'",
+        );
+        let (tenant, id) = (&task.tenant, WebhookId(endpoint(task)?));
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let row = lock(&mut tx, tenant, id).await?.ok_or(Error::Lapsed)?;
+        let now = tx.now().await?;
+        let before = read(&row)?;
+        let dead = save(&mut tx, tenant, id, &tried, (now, draw)).await?;
+        let health =
+            Health { failing_since: before.failing_since, failures: row.narrow("failures")? };
+        let answers: Vec<_> = tried.iter().map(|tried| tried.answer).collect();
+        // Counted only where it may matter.
+        let queued = if health.failing_since.is_some() {
+            tx.fetch_one(&QUEUED, args![tenant, id.0]).await?.int("n")?
+        } else {
+            0
+        };
+        let (health, held, reason) = if row.int("revision")? == revision {
+            health.after(&answers, queued, disable_after, (now, draw))
+        } else {
+            // Changed since: what was asked may be somebody else by now.
+            (health, Timestamp(row.int("retry_at")?), None)
+        };
+        // One that was disabled or deleted meanwhile stays so.
+        let disabled = reason.filter(|_| before.state == WebhookState::Enabled);
+        let state = if disabled.is_some() { WebhookState::Disabled } else { before.state };
+        save_health(&mut tx, tenant, id, (health, held), disabled, now).await?;
+        trim(&mut tx, tenant, id, now).await?;
+        go_on(&mut tx, task, id, state, held, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(RoundEnd { dead, disabled })
+    }
 }
 
 /// Returns how many were given up.
@@ -266,28 +276,30 @@ async fn go_on(
     }
 }
 
-/// See [`crate::store::Hooks::list_deliveries`].
-pub async fn list(
-    engine: &Engine,
-    tenant: &TenantId,
-    id: WebhookId,
-    states: &[DeliveryState],
-    page: Page,
-) -> Result<Paged<DeliveryView>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT delivery_id, event_type, subject, state, attempts, status_code, latency_ms, last_error, next_at, body,
-             created_at, updated_at
-         FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id > $3 AND state {any 4 text}
-         ORDER BY delivery_id LIMIT $5",
-    );
-    super::webhooks::get(engine, tenant, id).await?;
-    let all = if states.is_empty() { DeliveryState::ALL } else { states };
-    let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let after = page.after.unwrap_or(Uuid::nil());
-    let rows = tx.fetch(&SELECT, args![tenant, id.0, after, states, page.limit()]).await?;
-    let items = rows.iter().map(view).collect::<Result<_>>()?;
-    Ok(page.cut(items, |delivery: &DeliveryView| delivery.id.0))
+impl Store {
+    /// In order of creation. Empty `states` means all.
+    pub async fn list_deliveries(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        states: &[DeliveryState],
+        page: Page,
+    ) -> Result<Paged<DeliveryView>> {
+        static SELECT: Sql = Sql::new(
+            "SELECT delivery_id, event_type, subject, state, attempts, status_code, latency_ms, last_error, next_at, body,
+                 created_at, updated_at
+             FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id > $3 AND state {any 4 text}
+             ORDER BY delivery_id LIMIT $5",
+        );
+        self.webhook(tenant, id).await?;
+        let all = if states.is_empty() { DeliveryState::ALL } else { states };
+        let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        let after = page.after.unwrap_or(Uuid::nil());
+        let rows = tx.fetch(&SELECT, args![tenant, id.0, after, states, page.limit()]).await?;
+        let items = rows.iter().map(view).collect::<Result<_>>()?;
+        Ok(page.cut(items, |delivery: &DeliveryView| delivery.id.0))
+    }
 }
 
 fn view(row: &Row) -> Result<DeliveryView> {
@@ -310,28 +322,30 @@ fn view(row: &Row) -> Result<DeliveryView> {
     })
 }
 
-/// See [`crate::store::Hooks::redeliver`].
-pub async fn redeliver(
-    engine: &Engine,
-    tenant: &TenantId,
-    id: WebhookId,
-    delivery: DeliveryId,
-) -> Result<()> {
-    static AGAIN: Sql = Sql::new(
-        "UPDATE webhook_deliveries SET state = 'queued', attempts = 0, next_at = $4, updated_at = $4
-         WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id = $3",
-    );
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let endpoint = lock(&mut tx, tenant, id).await?.ok_or(Error::NotFound("webhook"))?;
-    if read(&endpoint)?.state == WebhookState::Deleted {
-        return Err(Error::NotFound("webhook"));
+impl Store {
+    /// Has a delivery sent once more, or now, whatever became of it.
+    pub async fn redeliver(
+        &self,
+        tenant: &TenantId,
+        id: WebhookId,
+        delivery: DeliveryId,
+    ) -> Result<()> {
+        static AGAIN: Sql = Sql::new(
+            "UPDATE webhook_deliveries SET state = 'queued', attempts = 0, next_at = $4, updated_at = $4
+             WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id = $3",
+        );
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let endpoint = lock(&mut tx, tenant, id).await?.ok_or(Error::NotFound("webhook"))?;
+        if read(&endpoint)?.state == WebhookState::Deleted {
+            return Err(Error::NotFound("webhook"));
+        }
+        let now = tx.now().await?;
+        if tx.execute(&AGAIN, args![tenant, id.0, delivery.0, now]).await? == 0 {
+            return Err(Error::NotFound("delivery"));
+        }
+        let detail = json!({ "delivery_id": delivery });
+        audit::write(&mut tx, &self.actor, tenant, format!("webhook {id}"), &detail, now).await?;
+        outbox::wake(&mut tx, tenant, &[id.0], now).await?;
+        tx.commit(&self.wakes).await
     }
-    let now = tx.now().await?;
-    if tx.execute(&AGAIN, args![tenant, id.0, delivery.0, now]).await? == 0 {
-        return Err(Error::NotFound("delivery"));
-    }
-    let detail = json!({ "delivery_id": delivery });
-    audit::write(&mut tx, &engine.actor, tenant, format!("webhook {id}"), &detail, now).await?;
-    outbox::wake(&mut tx, tenant, &[id.0], now).await?;
-    tx.commit(&engine.wakes).await
 }

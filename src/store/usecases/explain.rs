@@ -4,56 +4,60 @@ use super::{access, queue, runs, suppressions};
 use crate::domain::explain::{self, Facts, LastCall, RunFacts, TenantFacts};
 use crate::domain::job::Job;
 use crate::domain::{CallId, JobId, Phone, TenantId, Timestamp, window};
+use crate::store::Store;
 use crate::store::call_row::{CallRow, call_columns};
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::job_row::{JobRow, job_columns};
 use crate::store::sql::{Row, Sql, args};
 use crate::store::{AHEAD_MAX, EXPLAINED_CALLS_MAX, Error, JobExplained, JobView, Result, RunView};
 
-/// See [`crate::store::Store::explain_job`].
-pub async fn explain(engine: &Engine, tenant: &TenantId, id: JobId) -> Result<JobExplained> {
-    static JOB: Sql = Sql::new(concat!(
-        "SELECT ",
-        job_columns!(),
-        ", j.metadata, j.created_at, j.updated_at, j.phone, j.time_zone, {now} AS now
-          FROM jobs j WHERE j.tenant_id = $1 AND j.job_id = $2"
-    ));
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let row = tx.fetch_optional(&JOB, args![tenant, id.0]).await?.ok_or(Error::NotFound("job"))?;
-    let (job, now) = (JobRow::view(&row)?, Timestamp(row.int("now")?));
-    let run = runs::view(&mut tx, tenant, job.run_id).await?;
-    let owner = access::tenant(&mut tx, tenant).await?.tenant;
-    let phone = Phone::from_stored(row.text("phone")?);
-    let live = live(&mut tx, tenant, &job, phone.expose()).await?;
-    let caps = run.settings.caps();
-    let attempts =
-        queue::attempts_to(&mut tx, tenant, &caps, vec![phone.expose().to_owned()], now).await?;
-    let suppressed =
-        suppressions::among(&mut tx, tenant, vec![phone.expose().to_owned()], now).await?;
-    let (call, calls) = calls(&mut tx, tenant, id).await?;
-    let ahead = ahead(&mut tx, tenant, &job, now).await?;
-    let facts = Facts {
-        now,
-        job: state_of(&job),
-        moved_at: job.updated_at,
-        run: run_facts(&run, live.of_run, ahead),
-        tenant: TenantFacts {
-            live: live.of_tenant,
-            max_concurrent_calls: owner.max_concurrent_calls,
-            next_call_at: live.next_call_at,
-            breaker: run.breaker,
-        },
-        schedule: run.settings.schedule(owner.window),
-        zone: window::zone_of(row.opt_text("time_zone")?.as_deref(), &phone, &owner.time_zone)?,
-        caps,
-        // One phone was asked about.
-        attempts: attempts.into_values().next().unwrap_or_default(),
-        suppressed_since: suppressed.into_values().next(),
-        phone_call: live.of_phone,
-        call,
-    };
-    Ok(JobExplained { job, explanation: explain::explain(&facts), calls })
+impl Store {
+    /// Why the job is where it is.
+    pub async fn explain_job(&self, tenant: &TenantId, id: JobId) -> Result<JobExplained> {
+        static JOB: Sql = Sql::new(concat!(
+            "SELECT ",
+            job_columns!(),
+            ", j.metadata, j.created_at, j.updated_at, j.phone, j.time_zone, {now} AS now
+              FROM jobs j WHERE j.tenant_id = $1 AND j.job_id = $2"
+        ));
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        let row =
+            tx.fetch_optional(&JOB, args![tenant, id.0]).await?.ok_or(Error::NotFound("job"))?;
+        let (job, now) = (JobRow::view(&row)?, Timestamp(row.int("now")?));
+        let run = runs::view(&mut tx, tenant, job.run_id).await?;
+        let owner = access::tenant(&mut tx, tenant).await?.tenant;
+        let phone = Phone::from_stored(row.text("phone")?);
+        let live = live(&mut tx, tenant, &job, phone.expose()).await?;
+        let caps = run.settings.caps();
+        let attempts =
+            queue::attempts_to(&mut tx, tenant, &caps, vec![phone.expose().to_owned()], now)
+                .await?;
+        let suppressed =
+            suppressions::among(&mut tx, tenant, vec![phone.expose().to_owned()], now).await?;
+        let (call, calls) = calls(&mut tx, tenant, id).await?;
+        let ahead = ahead(&mut tx, tenant, &job, now).await?;
+        let facts = Facts {
+            now,
+            job: state_of(&job),
+            moved_at: job.updated_at,
+            run: run_facts(&run, live.of_run, ahead),
+            tenant: TenantFacts {
+                live: live.of_tenant,
+                max_concurrent_calls: owner.max_concurrent_calls,
+                next_call_at: live.next_call_at,
+                breaker: run.breaker,
+            },
+            schedule: run.settings.schedule(owner.window),
+            zone: window::zone_of(row.opt_text("time_zone")?.as_deref(), &phone, &owner.time_zone)?,
+            caps,
+            // One phone was asked about.
+            attempts: attempts.into_values().next().unwrap_or_default(),
+            suppressed_since: suppressed.into_values().next(),
+            phone_call: live.of_phone,
+            call,
+        };
+        Ok(JobExplained { job, explanation: explain::explain(&facts), calls })
+    }
 }
 
 const fn state_of(job: &JobView) -> Job {

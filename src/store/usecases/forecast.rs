@@ -13,8 +13,8 @@ use crate::domain::forecast::{Facts, Group, Observed, Share, span};
 use crate::domain::run::RunSettings;
 use crate::domain::time::micros;
 use crate::domain::{Phone, TenantId, Timestamp, window};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::sql::{Row, Rows, Sql, Value, args};
 use crate::store::{Error, ForecastFacts, ForecastOf, Result, TenantView};
 
@@ -87,67 +87,74 @@ macro_rules! grouped {
     };
 }
 
-/// See [`crate::store::Audience::forecast_facts`].
-pub async fn facts(
-    engine: &Engine,
-    tenant: &TenantId,
-    of: ForecastOf,
-    settings: Option<RunSettings>,
-) -> Result<ForecastFacts> {
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let now = tx.now().await?;
-    let (settings, starts_at, expires_at) = match (&of, settings) {
-        (ForecastOf::Run(run), None) => {
-            let run = runs::view(&mut tx, tenant, *run).await?;
-            if run.progress.state.is_ended() {
-                return Err(Error::Over(run.progress.state));
+impl Store {
+    /// What a run's forecast is made from. `settings` may be left out for a run that is there.
+    pub async fn forecast_facts(
+        &self,
+        tenant: &TenantId,
+        of: ForecastOf,
+        settings: Option<RunSettings>,
+    ) -> Result<ForecastFacts> {
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        let now = tx.now().await?;
+        let (settings, starts_at, expires_at) = match (&of, settings) {
+            (ForecastOf::Run(run), None) => {
+                let run = runs::view(&mut tx, tenant, *run).await?;
+                if run.progress.state.is_ended() {
+                    return Err(Error::Over(run.progress.state));
+                }
+                let starts_at = run.settings.starts_at.unwrap_or(now);
+                (run.settings, starts_at, run.expires_at)
             }
-            let starts_at = run.settings.starts_at.unwrap_or(now);
-            (run.settings, starts_at, run.expires_at)
+            (ForecastOf::Run(run), Some(settings)) => {
+                runs::view(&mut tx, tenant, *run).await?;
+                settings.check(now)?;
+                let (starts_at, expires_at) =
+                    (settings.starts_at.unwrap_or(now), settings.expiry(now));
+                (settings, starts_at, expires_at)
+            }
+            (ForecastOf::Leads(_) | ForecastOf::Ids(_), Some(settings)) => {
+                settings.check(now)?;
+                let (starts_at, expires_at) =
+                    (settings.starts_at.unwrap_or(now), settings.expiry(now));
+                (settings, starts_at, expires_at)
+            }
+            (ForecastOf::Leads(_) | ForecastOf::Ids(_), None) => {
+                return Err(Error::Invalid(crate::domain::Violation::new(
+                    "settings",
+                    "is required",
+                )));
+            }
+        };
+        let owner = access::tenant(&mut tx, tenant).await?;
+        let caps = settings.caps();
+        let rows = count(&mut tx, tenant, &of, &caps, (now, expires_at)).await?;
+        if rows.len() > usize::try_from(ROWS_MAX).unwrap_or(usize::MAX) {
+            let why = "are in too many places to be forecast at once; narrow the filter";
+            return Err(Error::Invalid(crate::domain::Violation::new("leads", why)));
         }
-        (ForecastOf::Run(run), Some(settings)) => {
-            runs::view(&mut tx, tenant, *run).await?;
-            settings.check(now)?;
-            let (starts_at, expires_at) = (settings.starts_at.unwrap_or(now), settings.expiry(now));
-            (settings, starts_at, expires_at)
-        }
-        (ForecastOf::Leads(_) | ForecastOf::Ids(_), Some(settings)) => {
-            settings.check(now)?;
-            let (starts_at, expires_at) = (settings.starts_at.unwrap_or(now), settings.expiry(now));
-            (settings, starts_at, expires_at)
-        }
-        (ForecastOf::Leads(_) | ForecastOf::Ids(_), None) => {
-            return Err(Error::Invalid(crate::domain::Violation::new("settings", "is required")));
-        }
-    };
-    let owner = access::tenant(&mut tx, tenant).await?;
-    let caps = settings.caps();
-    let rows = count(&mut tx, tenant, &of, &caps, (now, expires_at)).await?;
-    if rows.len() > usize::try_from(ROWS_MAX).unwrap_or(usize::MAX) {
-        let why = "are in too many places to be forecast at once; narrow the filter";
-        return Err(Error::Invalid(crate::domain::Violation::new("leads", why)));
+        let counted = sort(&rows, &owner)?;
+        let calls_per_second = pace(&mut tx, tenant).await?.min(owner.tenant.calls_per_second);
+        let observed = observed(&mut tx, tenant).await?;
+        Ok(ForecastFacts {
+            total: counted.total,
+            suppressed: counted.suppressed,
+            capped: counted.capped,
+            invalid: counted.invalid,
+            facts: Facts {
+                now,
+                starts_at,
+                expires_at,
+                schedule: settings.schedule(owner.tenant.window),
+                groups: counted.groups,
+                calls_per_second,
+                concurrency: settings.concurrency.min(owner.tenant.max_concurrent_calls),
+                retry: settings.retry,
+                caps,
+                observed,
+            },
+        })
     }
-    let counted = sort(&rows, &owner)?;
-    let calls_per_second = pace(&mut tx, tenant).await?.min(owner.tenant.calls_per_second);
-    let observed = observed(&mut tx, tenant).await?;
-    Ok(ForecastFacts {
-        total: counted.total,
-        suppressed: counted.suppressed,
-        capped: counted.capped,
-        invalid: counted.invalid,
-        facts: Facts {
-            now,
-            starts_at,
-            expires_at,
-            schedule: settings.schedule(owner.tenant.window),
-            groups: counted.groups,
-            calls_per_second,
-            concurrency: settings.concurrency.min(owner.tenant.max_concurrent_calls),
-            retry: settings.retry,
-            caps,
-            observed,
-        },
-    })
 }
 
 /// Counts people.

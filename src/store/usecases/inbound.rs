@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::apply;
 use crate::domain::call::{Call, CallState, News, check_at};
 use crate::domain::{AccountSid, CallId, Phone, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::sql::{Sql, args};
 use crate::store::{Applied, InboundCall, Result};
 
@@ -14,41 +14,46 @@ use crate::store::{Applied, InboundCall, Result};
 /// <https://www.twilio.com/docs/voice/api/call-resource#create-a-call-resource>
 const TIME_LIMIT_S: u32 = 14_400;
 
-/// See [`crate::store::Store::tenant_of_number`]. In no tenant's name yet: this is what finds it.
-pub async fn tenant_of_number(
-    engine: &Engine,
-    account: &AccountSid,
-    number: &Phone,
-) -> Result<Option<TenantId>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT tenant_id FROM tenants WHERE account_sid = $1 AND caller_ids LIKE $2 AND state = 'active' LIMIT 2",
-    );
-    let mut tx = engine.db.read(Scope::Owner).await?;
-    let rows =
-        tx.fetch(&SELECT, args![account.as_str(), format!("%\"{}\"%", number.expose())]).await?;
-    match rows.as_slice() {
-        [row] => Ok(Some(row.text("tenant_id")?.parse()?)),
-        [] => Ok(None),
-        _ => {
-            tracing::error!(%account, "a number is the caller id of several tenants; its calls belong to none");
-            Ok(None)
+impl Store {
+    /// The tenant whose caller id `number` is, if it is one's alone.
+    pub async fn tenant_of_number(
+        &self,
+        account: &AccountSid,
+        number: &Phone,
+    ) -> Result<Option<TenantId>> {
+        static SELECT: Sql = Sql::new(
+            "SELECT tenant_id FROM tenants WHERE account_sid = $1 AND caller_ids LIKE $2 AND state = 'active' LIMIT 2",
+        );
+        let mut tx = self.db.read(Scope::Owner).await?;
+        let rows = tx
+            .fetch(&SELECT, args![account.as_str(), format!("%\"{}\"%", number.expose())])
+            .await?;
+        match rows.as_slice() {
+            [row] => Ok(Some(row.text("tenant_id")?.parse()?)),
+            [] => Ok(None),
+            _ => {
+                tracing::error!(%account, "a number is the caller id of several tenants; its calls belong to none");
+                Ok(None)
+            }
         }
     }
 }
 
-/// See [`crate::store::Store::record_inbound`].
-pub async fn record(
-    engine: &Engine,
-    tenant: &TenantId,
-    inbound: &InboundCall,
-    news: News,
-) -> Result<(CallId, Applied)> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let now = tx.now().await?;
-    let call = insert(&mut tx, tenant, inbound, now).await?;
-    let applied = apply::apply_in(&mut tx, tenant, &[(call, news)]).await?.pop();
-    tx.commit(&engine.wakes).await?;
-    Ok((call, applied.unwrap_or(Applied::NoSuchCall)))
+impl Store {
+    /// Records an inbound call, or news of it.
+    pub async fn record_inbound(
+        &self,
+        tenant: &TenantId,
+        inbound: &InboundCall,
+        news: News,
+    ) -> Result<(CallId, Applied)> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let now = tx.now().await?;
+        let call = insert(&mut tx, tenant, inbound, now).await?;
+        let applied = apply::apply_in(&mut tx, tenant, &[(call, news)]).await?.pop();
+        tx.commit(&self.wakes).await?;
+        Ok((call, applied.unwrap_or(Applied::NoSuchCall)))
+    }
 }
 
 /// Inserts the call, unless it is there.

@@ -10,8 +10,8 @@ use crate::domain::event::Event;
 use crate::domain::job::{self, JobState};
 use crate::domain::run::RunState;
 use crate::domain::{JobId, LeadId, RunId, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey, job_columns};
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Rows, Sql, args, to_json};
@@ -20,43 +20,48 @@ use crate::store::{
     Result,
 };
 
-/// See [`crate::store::Store::add_jobs`].
-pub async fn add(
-    engine: &Engine,
-    tenant: &TenantId,
-    run: RunId,
-    jobs: Vec<NewJob>,
-    key: Option<RequestKey>,
-) -> Result<Vec<JobAdded>> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if let Some(added) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
-        return Ok(added);
+impl Store {
+    /// Adds up to [`BATCH_MAX`] jobs; the answer is in the order of `jobs`.
+    pub async fn add_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        jobs: Vec<NewJob>,
+        key: Option<RequestKey>,
+    ) -> Result<Vec<JobAdded>> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if let Some(added) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+            return Ok(added);
+        }
+        let mut run = open_run(&mut tx, tenant, run).await?;
+        let now = tx.now().await?;
+        let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+        check_queue(&mut tx, self, tenant, &added).await?;
+        let detail = json!({ "jobs": added.len() });
+        audit::write(&mut tx, &self.actor, tenant, format!("run {}", run.id), &detail, now).await?;
+        save_added(&mut tx, tenant, run, now).await?;
+        requests::keep(&mut tx, tenant, key.as_ref(), &added, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(added)
     }
-    let mut run = open_run(&mut tx, tenant, run).await?;
-    let now = tx.now().await?;
-    let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
-    check_queue(&mut tx, engine, tenant, &added).await?;
-    let detail = json!({ "jobs": added.len() });
-    audit::write(&mut tx, &engine.actor, tenant, format!("run {}", run.id), &detail, now).await?;
-    save_added(&mut tx, tenant, run, now).await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &added, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(added)
 }
 
-/// See [`crate::store::Store::import_offset`].
-pub async fn import_offset(
-    engine: &Engine,
-    tenant: &TenantId,
-    run: RunId,
-    import_id: &str,
-) -> Result<u64> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let open = open_run(&mut tx, tenant, run).await;
-    match (stored_offset(&mut tx, tenant, run, import_id).await?, open) {
-        // Whoever was cut off after the last batch asks again, and nothing is left to add.
-        (known, Ok(_) | Err(Error::Closed(_))) if known > 0 => Ok(known),
-        (offset, open) => open.map(|_| offset),
+impl Store {
+    /// How far the import got; 0 if it is new. [`Error::Closed`] if it is new and the run takes no
+    /// jobs.
+    pub async fn import_offset(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        import_id: &str,
+    ) -> Result<u64> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let open = open_run(&mut tx, tenant, run).await;
+        match (stored_offset(&mut tx, tenant, run, import_id).await?, open) {
+            // Whoever was cut off after the last batch asks again, and nothing is left to add.
+            (known, Ok(_) | Err(Error::Closed(_))) if known > 0 => Ok(known),
+            (offset, open) => open.map(|_| offset),
+        }
     }
 }
 
@@ -70,37 +75,41 @@ async fn stored_offset(tx: &mut Tx, tenant: &TenantId, run: RunId, import_id: &s
     }
 }
 
-/// See [`crate::store::Store::import_jobs`].
-pub async fn import(
-    engine: &Engine,
-    tenant: &TenantId,
-    run: RunId,
-    step: ImportStep<'_>,
-    jobs: Vec<NewJob>,
-) -> Result<Vec<JobAdded>> {
-    static PUT: Sql = Sql::new(
-        "INSERT INTO imports (tenant_id, run_id, import_id, next_offset, updated_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (tenant_id, run_id, import_id) DO UPDATE SET next_offset = excluded.next_offset,
-             updated_at = excluded.updated_at",
-    );
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let mut run = open_run(&mut tx, tenant, run).await?;
-    let now = tx.now().await?;
-    if stored_offset(&mut tx, tenant, run.id, step.import_id).await? != step.offset {
-        return Err(Error::Invalid(crate::domain::Violation::new(
-            "batch.offset",
-            "does not follow what is stored; send the header again to learn where to go on",
-        )));
+impl Store {
+    /// Adds a batch of an import and moves its offset to `offset + taken`, in one transaction.
+    /// `taken` counts the items of the batch that `jobs` does not hold because they were rejected
+    /// before, too.
+    pub async fn import_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        step: ImportStep<'_>,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<JobAdded>> {
+        static PUT: Sql = Sql::new(
+            "INSERT INTO imports (tenant_id, run_id, import_id, next_offset, updated_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (tenant_id, run_id, import_id) DO UPDATE SET next_offset = excluded.next_offset,
+                 updated_at = excluded.updated_at",
+        );
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let mut run = open_run(&mut tx, tenant, run).await?;
+        let now = tx.now().await?;
+        if stored_offset(&mut tx, tenant, run.id, step.import_id).await? != step.offset {
+            return Err(Error::Invalid(crate::domain::Violation::new(
+                "batch.offset",
+                "does not follow what is stored; send the header again to learn where to go on",
+            )));
+        }
+        let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
+        check_queue(&mut tx, self, tenant, &added).await?;
+        let next = i64::try_from(step.offset.saturating_add(step.taken)).unwrap_or(i64::MAX);
+        tx.execute(&PUT, args![tenant, run.id.0, step.import_id, next, now]).await?;
+        let detail = json!({ "offset": step.offset, "jobs": added.len() });
+        audit::write(&mut tx, &self.actor, tenant, format!("run {}", run.id), &detail, now).await?;
+        save_added(&mut tx, tenant, run, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(added)
     }
-    let added = add_in(&mut tx, tenant, &mut run, jobs, now).await?;
-    check_queue(&mut tx, engine, tenant, &added).await?;
-    let next = i64::try_from(step.offset.saturating_add(step.taken)).unwrap_or(i64::MAX);
-    tx.execute(&PUT, args![tenant, run.id.0, step.import_id, next, now]).await?;
-    let detail = json!({ "offset": step.offset, "jobs": added.len() });
-    audit::write(&mut tx, &engine.actor, tenant, format!("run {}", run.id), &detail, now).await?;
-    save_added(&mut tx, tenant, run, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(added)
 }
 
 /// The run, locked, if it takes jobs.
@@ -196,7 +205,7 @@ pub async fn add_in(
 /// moment does not count.
 pub async fn check_queue(
     tx: &mut Tx,
-    engine: &Engine,
+    store: &Store,
     tenant: &TenantId,
     added: &[JobAdded],
 ) -> Result<()> {
@@ -206,19 +215,19 @@ pub async fn check_queue(
     if new == 0 {
         return Ok(());
     }
-    let (room, max) = room(tx, engine, tenant).await?;
+    let (room, max) = room(tx, store, tenant).await?;
     if new as u64 > room { Err(Error::QueueFull { max }) } else { Ok(()) }
 }
 
 /// How many jobs still fit into the tenant's queue, and how many it may hold.
-pub async fn room(tx: &mut Tx, engine: &Engine, tenant: &TenantId) -> Result<(u64, u64)> {
+pub async fn room(tx: &mut Tx, store: &Store, tenant: &TenantId) -> Result<(u64, u64)> {
     static QUEUED: Sql = Sql::new(
         "SELECT t.plan, (SELECT CAST(COALESCE(sum(r.queued), 0) AS BIGINT) FROM runs r
              WHERE r.tenant_id = $1 AND r.ended_at IS NULL) AS queued
          FROM tenants t WHERE t.tenant_id = $1",
     );
     let row = tx.fetch_one(&QUEUED, args![tenant]).await?;
-    let max = engine.plans.of(&row.text("plan")?).queued_jobs_max;
+    let max = store.plans.of(&row.text("plan")?).queued_jobs_max;
     Ok((max.saturating_sub(row.narrow("queued")?), max))
 }
 
@@ -314,57 +323,64 @@ async fn existing(
     rows.iter().map(|row| Ok((LeadId(row.uuid("lead_id")?), JobId(row.uuid("job_id")?)))).collect()
 }
 
-/// See [`crate::store::Store::cancel_jobs`].
-pub async fn cancel(
-    engine: &Engine,
-    tenant: &TenantId,
-    run: RunId,
-    jobs: Vec<JobId>,
-    key: Option<RequestKey>,
-) -> Result<JobsCanceled> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if let Some(canceled) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
-        return Ok(canceled);
-    }
-    let mut run = run_row::lock_one(&mut tx, tenant, run).await?;
-    let now = tx.now().await?;
-    let rows = job_row::by_ids(&mut tx, tenant, jobs.iter().map(|job| job.0).collect()).await?;
-    let mut known: HashMap<JobId, JobRow> =
-        rows.into_iter().filter(|row| row.run_id == run.id).map(|row| (row.id, row)).collect();
-    let mut answer = JobsCanceled::default();
-    let mut keys = Vec::new();
-    let mut changed = Vec::new();
-    for id in jobs {
-        match known.get_mut(&id) {
-            None => answer.unknown.push(id),
-            Some(row) => match row.job.state {
-                JobState::Queued => {
-                    keys.push(ReadyKey::of(row));
-                    let ended = job::called_off(&row.job, JobState::Canceled);
-                    row.move_to(&mut run, ended);
-                    changed.push(id);
-                    answer.canceled.push(id);
-                }
-                JobState::Canceled => answer.canceled.push(id),
-                JobState::Dialing
-                | JobState::InCall
-                | JobState::Completed
-                | JobState::Failed
-                | JobState::Skipped
-                | JobState::Expired => answer.unchanged.push(id),
-            },
+impl Store {
+    /// Cancels queued jobs of a run; at most [`BATCH_MAX`].
+    pub async fn cancel_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        jobs: Vec<JobId>,
+        key: Option<RequestKey>,
+    ) -> Result<JobsCanceled> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if let Some(canceled) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+            return Ok(canceled);
         }
-    }
-    job_row::dequeue(&mut tx, tenant, &keys).await?;
-    job_row::save(&mut tx, tenant, &changed.iter().map(|id| &known[id]).collect::<Vec<_>>(), now)
+        let mut run = run_row::lock_one(&mut tx, tenant, run).await?;
+        let now = tx.now().await?;
+        let rows = job_row::by_ids(&mut tx, tenant, jobs.iter().map(|job| job.0).collect()).await?;
+        let mut known: HashMap<JobId, JobRow> =
+            rows.into_iter().filter(|row| row.run_id == run.id).map(|row| (row.id, row)).collect();
+        let mut answer = JobsCanceled::default();
+        let mut keys = Vec::new();
+        let mut changed = Vec::new();
+        for id in jobs {
+            match known.get_mut(&id) {
+                None => answer.unknown.push(id),
+                Some(row) => match row.job.state {
+                    JobState::Queued => {
+                        keys.push(ReadyKey::of(row));
+                        let ended = job::called_off(&row.job, JobState::Canceled);
+                        row.move_to(&mut run, ended);
+                        changed.push(id);
+                        answer.canceled.push(id);
+                    }
+                    JobState::Canceled => answer.canceled.push(id),
+                    JobState::Dialing
+                    | JobState::InCall
+                    | JobState::Completed
+                    | JobState::Failed
+                    | JobState::Skipped
+                    | JobState::Expired => answer.unchanged.push(id),
+                },
+            }
+        }
+        job_row::dequeue(&mut tx, tenant, &keys).await?;
+        job_row::save(
+            &mut tx,
+            tenant,
+            &changed.iter().map(|id| &known[id]).collect::<Vec<_>>(),
+            now,
+        )
         .await?;
-    run.settle(now);
-    let detail = json!({ "canceled": changed.len() });
-    audit::write(&mut tx, &engine.actor, tenant, format!("run {}", run.id), &detail, now).await?;
-    run_row::save(&mut tx, tenant, &mut [run], now).await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(answer)
+        run.settle(now);
+        let detail = json!({ "canceled": changed.len() });
+        audit::write(&mut tx, &self.actor, tenant, format!("run {}", run.id), &detail, now).await?;
+        run_row::save(&mut tx, tenant, &mut [run], now).await?;
+        requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(answer)
+    }
 }
 
 macro_rules! job_view {
@@ -373,34 +389,41 @@ macro_rules! job_view {
     };
 }
 
-/// See [`crate::store::Store::job`].
-pub async fn get(engine: &Engine, tenant: &TenantId, job: JobId) -> Result<JobView> {
-    static SELECT: Sql = Sql::new(concat!(job_view!(), "WHERE j.tenant_id = $1 AND j.job_id = $2"));
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let row =
-        tx.fetch_optional(&SELECT, args![tenant, job.0]).await?.ok_or(Error::NotFound("job"))?;
-    JobRow::view(&row)
+impl Store {
+    /// The job.
+    pub async fn job(&self, tenant: &TenantId, job: JobId) -> Result<JobView> {
+        static SELECT: Sql =
+            Sql::new(concat!(job_view!(), "WHERE j.tenant_id = $1 AND j.job_id = $2"));
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        let row = tx
+            .fetch_optional(&SELECT, args![tenant, job.0])
+            .await?
+            .ok_or(Error::NotFound("job"))?;
+        JobRow::view(&row)
+    }
 }
 
-/// See [`crate::store::Store::list_jobs`].
-pub async fn list(
-    engine: &Engine,
-    tenant: &TenantId,
-    run: RunId,
-    states: &[JobState],
-    page: Page,
-) -> Result<Paged<JobView>> {
-    static SELECT: Sql = Sql::new(concat!(
-        job_view!(),
-        "WHERE j.tenant_id = $1 AND j.run_id = $2 AND j.job_id > $3 AND j.state {any 4 text}
-         ORDER BY j.job_id LIMIT $5"
-    ));
-    let all = if states.is_empty() { JobState::ALL } else { states };
-    let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
-    let after = page.after.unwrap_or(Uuid::nil());
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    super::runs::view(&mut tx, tenant, run).await?;
-    let rows = tx.fetch(&SELECT, args![tenant, run.0, after, states, page.limit()]).await?;
-    let items = rows.iter().map(JobRow::view).collect::<Result<_>>()?;
-    Ok(page.cut(items, |job: &JobView| job.id.0))
+impl Store {
+    /// In order of creation. Empty `states` means all.
+    pub async fn list_jobs(
+        &self,
+        tenant: &TenantId,
+        run: RunId,
+        states: &[JobState],
+        page: Page,
+    ) -> Result<Paged<JobView>> {
+        static SELECT: Sql = Sql::new(concat!(
+            job_view!(),
+            "WHERE j.tenant_id = $1 AND j.run_id = $2 AND j.job_id > $3 AND j.state {any 4 text}
+             ORDER BY j.job_id LIMIT $5"
+        ));
+        let all = if states.is_empty() { JobState::ALL } else { states };
+        let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
+        let after = page.after.unwrap_or(Uuid::nil());
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        super::runs::view(&mut tx, tenant, run).await?;
+        let rows = tx.fetch(&SELECT, args![tenant, run.0, after, states, page.limit()]).await?;
+        let items = rows.iter().map(JobRow::view).collect::<Result<_>>()?;
+        Ok(page.cut(items, |job: &JobView| job.id.0))
+    }
 }

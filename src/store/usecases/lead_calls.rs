@@ -10,9 +10,9 @@ use crate::domain::call::{AnsweredBy, CallState, Direction};
 use crate::domain::lead::{Contact, LastCall, LeadChange, LeadFacts, LeadField, LeadSource};
 use crate::domain::webhook::{CallTold, Told};
 use crate::domain::{CallId, CallSid, LeadId, Phone, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::call_row::{self, CallRow};
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::lead_row::{self, NewEvent};
 use crate::store::sql::{Row, Sql, args};
 use crate::store::{Error, LeadCreated, Result, Task, outbox};
@@ -63,14 +63,17 @@ fn read(row: &Row) -> Result<Option<Called>> {
     }))
 }
 
-/// See [`crate::store::Store::leads_from_calls`].
-pub async fn from_calls(engine: &Engine, task: &Task) -> Result<()> {
-    let tenant = &task.tenant;
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    bring(&mut tx, tenant, &tasks::ids(task)?).await?;
-    tell_ended(&mut tx, tenant, tasks::ids(task)?).await?;
-    tasks::finish(&mut tx, task).await?;
-    tx.commit(&engine.wakes).await
+impl Store {
+    /// Does a [`LeadsFromCalls`](crate::domain::task::TaskKind::LeadsFromCalls) task and takes it
+    /// off the table.
+    pub async fn leads_from_calls(&self, task: &Task) -> Result<()> {
+        let tenant = &task.tenant;
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        bring(&mut tx, tenant, &tasks::ids(task)?).await?;
+        tell_ended(&mut tx, tenant, tasks::ids(task)?).await?;
+        tasks::finish(&mut tx, task).await?;
+        tx.commit(&self.wakes).await
+    }
 }
 
 /// Tells the tenant's endpoints that the calls ended. Here and not where the news comes in, which
@@ -93,21 +96,23 @@ async fn tell_ended(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<
     Ok(())
 }
 
-/// See [`crate::store::Store::lead_from_call`].
-pub async fn from_call(engine: &Engine, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated> {
-    static SELECT: Sql =
-        Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let row = tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?;
-    let call = row.ok_or(Error::NotFound("call"))?.uuid("call_id")?;
-    let brought = bring(&mut tx, tenant, &[call]).await?;
-    let (id, created) =
-        brought.into_values().next().ok_or(Error::NotFound("person of the call"))?;
-    let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
-    let (now, detail) = (tx.now().await?, json!({ "call_id": call, "created": created }));
-    audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(LeadCreated { lead: lead.ok_or(Error::NotFound("lead"))?, created })
+impl Store {
+    /// Creates the lead of a call's other side, or brings the call to it. May be repeated.
+    pub async fn lead_from_call(&self, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated> {
+        static SELECT: Sql =
+            Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let row = tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?;
+        let call = row.ok_or(Error::NotFound("call"))?.uuid("call_id")?;
+        let brought = bring(&mut tx, tenant, &[call]).await?;
+        let (id, created) =
+            brought.into_values().next().ok_or(Error::NotFound("person of the call"))?;
+        let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
+        let (now, detail) = (tx.now().await?, json!({ "call_id": call, "created": created }));
+        audit::write(&mut tx, &self.actor, tenant, format!("lead {id}"), &detail, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(LeadCreated { lead: lead.ok_or(Error::NotFound("lead"))?, created })
+    }
 }
 
 /// Brings calls to the leads of their phones. Doing it twice changes nothing. Returns whose each

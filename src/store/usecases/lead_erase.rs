@@ -10,8 +10,8 @@ use crate::domain::job::{self, JobState};
 use crate::domain::task::TaskKind;
 use crate::domain::webhook::Told;
 use crate::domain::{LeadId, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey, job_columns};
 use crate::store::run_row;
 use crate::store::sql::{Sql, args};
@@ -21,57 +21,64 @@ use crate::store::{LeadErased, RequestKey, Result, Task};
 /// looked for again after this, until there is none.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// See [`crate::store::Store::delete_lead`].
-pub async fn delete(
-    engine: &Engine,
-    tenant: &TenantId,
-    id: LeadId,
-    seen: Option<i64>,
-    key: Option<RequestKey>,
-) -> Result<LeadErased> {
-    static DELETE: Sql = Sql::new("DELETE FROM leads WHERE tenant_id = $1 AND lead_id = $2");
-    static FORGET: Sql = Sql::new("DELETE FROM lead_events WHERE tenant_id = $1 AND lead_id = $2");
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if let Some(erased) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
-        return Ok(erased);
+impl Store {
+    /// Deletes a lead and erases what is personal about it from jobs and calls; its queued jobs are
+    /// skipped.
+    pub async fn delete_lead(
+        &self,
+        tenant: &TenantId,
+        id: LeadId,
+        seen: Option<i64>,
+        key: Option<RequestKey>,
+    ) -> Result<LeadErased> {
+        static DELETE: Sql = Sql::new("DELETE FROM leads WHERE tenant_id = $1 AND lead_id = $2");
+        static FORGET: Sql =
+            Sql::new("DELETE FROM lead_events WHERE tenant_id = $1 AND lead_id = $2");
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if let Some(erased) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+            return Ok(erased);
+        }
+        let (mut erased, _) = erase_jobs(&mut tx, tenant, id).await?;
+        // After the runs' locks, as whoever adds jobs takes them.
+        let lead = leads::lock(&mut tx, tenant, id).await?;
+        leads::check_seen(&lead, seen)?;
+        erased.calls_erased += erase_inbound(&mut tx, tenant, lead.facts.phone.expose()).await?;
+        suppressions::forget_note(&mut tx, tenant, lead.facts.phone.expose()).await?;
+        tx.execute(&FORGET, args![tenant, id.0]).await?;
+        tx.execute(&DELETE, args![tenant, id.0]).await?;
+        tx.tell(tenant, [Told::lead_deleted(id)]);
+        let now = tx.now().await?;
+        let new = tasks::NewTask {
+            kind: TaskKind::EraseLead,
+            subject: format!("lead {id}"),
+            payload: tasks::payload(&[id.0]),
+            run_at: now + LOOK_AGAIN_AFTER,
+        };
+        tasks::enqueue(&mut tx, tenant, new, now).await?;
+        audit::write(&mut tx, &self.actor, tenant, format!("lead {id}"), &erased, now).await?;
+        requests::keep(&mut tx, tenant, key.as_ref(), &erased, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(erased)
     }
-    let (mut erased, _) = erase_jobs(&mut tx, tenant, id).await?;
-    // After the runs' locks, as whoever adds jobs takes them.
-    let lead = leads::lock(&mut tx, tenant, id).await?;
-    leads::check_seen(&lead, seen)?;
-    erased.calls_erased += erase_inbound(&mut tx, tenant, lead.facts.phone.expose()).await?;
-    suppressions::forget_note(&mut tx, tenant, lead.facts.phone.expose()).await?;
-    tx.execute(&FORGET, args![tenant, id.0]).await?;
-    tx.execute(&DELETE, args![tenant, id.0]).await?;
-    tx.tell(tenant, [Told::lead_deleted(id)]);
-    let now = tx.now().await?;
-    let new = tasks::NewTask {
-        kind: TaskKind::EraseLead,
-        subject: format!("lead {id}"),
-        payload: tasks::payload(&[id.0]),
-        run_at: now + LOOK_AGAIN_AFTER,
-    };
-    tasks::enqueue(&mut tx, tenant, new, now).await?;
-    audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &erased, now).await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &erased, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(erased)
 }
 
-/// See [`crate::store::Store::erase_lead_again`].
-pub async fn again(engine: &Engine, task: &Task) -> Result<()> {
-    let mut tx = engine.db.begin(Scope::Tenant(&task.tenant)).await?;
-    let mut live = 0;
-    for lead in tasks::ids(task)? {
-        live += erase_jobs(&mut tx, &task.tenant, LeadId(lead)).await?.1;
+impl Store {
+    /// Does an [`EraseLead`](crate::domain::task::TaskKind::EraseLead) task and takes it off the
+    /// table.
+    pub async fn erase_lead_again(&self, task: &Task) -> Result<()> {
+        let mut tx = self.db.begin(Scope::Tenant(&task.tenant)).await?;
+        let mut live = 0;
+        for lead in tasks::ids(task)? {
+            live += erase_jobs(&mut tx, &task.tenant, LeadId(lead)).await?.1;
+        }
+        if live == 0 {
+            tasks::finish(&mut tx, task).await?;
+        } else {
+            // Every call ends, so this does.
+            tasks::repeat(&mut tx, task, LOOK_AGAIN_AFTER).await?;
+        }
+        tx.commit(&self.wakes).await
     }
-    if live == 0 {
-        tasks::finish(&mut tx, task).await?;
-    } else {
-        // Every call ends, so this does.
-        tasks::repeat(&mut tx, task, LOOK_AGAIN_AFTER).await?;
-    }
-    tx.commit(&engine.wakes).await
 }
 
 /// Skips the lead's queued jobs, erases all its jobs and their calls that have ended. Returns how

@@ -9,8 +9,8 @@ use super::audit;
 use crate::domain::lead::{LeadChange, LeadFacts, LeadSource};
 use crate::domain::webhook::Told;
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::lead_row::{self, NewEvent};
 use crate::store::sql::{Sql, args};
 use crate::store::{BATCH_MAX, Error, ImportStand, ImportStep, LeadImported, LeadView, Result};
@@ -20,10 +20,16 @@ const ACTOR: &str = "import";
 /// What an import of leads has in place of a run: see the table.
 const IMPORTS: Uuid = Uuid::nil();
 
-/// See [`crate::store::Store::lead_import_stand`].
-pub async fn stand(engine: &Engine, tenant: &TenantId, import_id: &str) -> Result<ImportStand> {
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    read(&mut tx, tenant, IMPORTS, import_id).await
+impl Store {
+    /// How far an import of leads got; nowhere if it is new.
+    pub async fn lead_import_stand(
+        &self,
+        tenant: &TenantId,
+        import_id: &str,
+    ) -> Result<ImportStand> {
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        read(&mut tx, tenant, IMPORTS, import_id).await
+    }
 }
 
 /// How far an import got; `of` is what it has in place of a run.
@@ -49,35 +55,39 @@ pub(super) async fn read(
     })
 }
 
-/// See [`crate::store::Store::import_leads`].
-pub async fn import(
-    engine: &Engine,
-    tenant: &TenantId,
-    step: ImportStep<'_>,
-    leads: Vec<LeadFacts>,
-) -> Result<(Vec<LeadImported>, ImportStand)> {
-    if leads.len() > BATCH_MAX {
-        return Err(Error::Invalid(Violation::new("leads", "has more than 1,000 items")));
+impl Store {
+    /// Stores a batch of an import of leads (at most [`BATCH_MAX`]) and moves the import on by
+    /// `taken`, in one transaction. A phone that has a lead adds to it. The answer is in the order
+    /// of `leads`.
+    pub async fn import_leads(
+        &self,
+        tenant: &TenantId,
+        step: ImportStep<'_>,
+        leads: Vec<LeadFacts>,
+    ) -> Result<(Vec<LeadImported>, ImportStand)> {
+        if leads.len() > BATCH_MAX {
+            return Err(Error::Invalid(Violation::new("leads", "has more than 1,000 items")));
+        }
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let now = tx.now().await?;
+        let mut stand = take_turn(&mut tx, tenant, IMPORTS, step, now).await?;
+        let told = store(&mut tx, tenant, &leads, now).await?;
+        stand.offset = step.offset.saturating_add(step.taken);
+        stand.rejected += step.taken.saturating_sub(leads.len() as u64);
+        for row in &told {
+            *match row {
+                LeadImported::Created => &mut stand.created,
+                LeadImported::Updated => &mut stand.updated,
+                LeadImported::Unchanged => &mut stand.unchanged,
+                LeadImported::Rejected(_) => &mut stand.rejected,
+            } += 1;
+        }
+        save(&mut tx, tenant, IMPORTS, step.import_id, stand, now).await?;
+        let detail = json!({ "leads": step.taken, "offset": stand.offset });
+        audit::write(&mut tx, &self.actor, tenant, "leads".to_owned(), &detail, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok((told, stand))
     }
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let now = tx.now().await?;
-    let mut stand = take_turn(&mut tx, tenant, IMPORTS, step, now).await?;
-    let told = store(&mut tx, tenant, &leads, now).await?;
-    stand.offset = step.offset.saturating_add(step.taken);
-    stand.rejected += step.taken.saturating_sub(leads.len() as u64);
-    for row in &told {
-        *match row {
-            LeadImported::Created => &mut stand.created,
-            LeadImported::Updated => &mut stand.updated,
-            LeadImported::Unchanged => &mut stand.unchanged,
-            LeadImported::Rejected(_) => &mut stand.rejected,
-        } += 1;
-    }
-    save(&mut tx, tenant, IMPORTS, step.import_id, stand, now).await?;
-    let detail = json!({ "leads": step.taken, "offset": stand.offset });
-    audit::write(&mut tx, &engine.actor, tenant, "leads".to_owned(), &detail, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok((told, stand))
 }
 
 /// Locks the import's row, so that two streams of one import take turns; the one that is late

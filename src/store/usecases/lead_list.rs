@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use crate::domain::lead::{LeadSource, LeadStatus};
 use crate::domain::{TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::lead_row::{self, first_id, lead_columns};
 use crate::store::sql::{Row, Sql, Value, args};
 use crate::store::{LeadFilter, LeadView, Page, Paged, Result};
@@ -24,15 +24,18 @@ macro_rules! filtered {
 }
 pub(super) use filtered;
 
-/// See [`crate::store::Store::list_leads`].
-pub async fn list(
-    engine: &Engine,
-    tenant: &TenantId,
-    filter: &LeadFilter,
-    page: Page,
-) -> Result<Paged<LeadView>> {
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    list_in(&mut tx, tenant, filter, page).await
+impl Store {
+    /// In order of creation. A page of a filtered list may be short, even empty, and have a next
+    /// one.
+    pub async fn list_leads(
+        &self,
+        tenant: &TenantId,
+        filter: &LeadFilter,
+        page: Page,
+    ) -> Result<Paged<LeadView>> {
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        list_in(&mut tx, tenant, filter, page).await
+    }
 }
 
 /// A page, in a transaction.

@@ -10,8 +10,8 @@ use super::{audit, requests};
 use crate::domain::lead::{LeadChange, LeadFacts, LeadField, LeadSource};
 use crate::domain::webhook::Told;
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation, lead};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::lead_row::{self, NewEvent};
 use crate::store::sql::{Row, Sql, args};
 use crate::store::{
@@ -37,50 +37,55 @@ struct Created {
     created: bool,
 }
 
-/// See [`crate::store::Store::create_leads`].
-pub async fn create(
-    engine: &Engine,
-    tenant: &TenantId,
-    leads: Vec<LeadFacts>,
-    key: Option<RequestKey>,
-) -> Result<Vec<LeadCreated>> {
-    if leads.len() > BATCH_MAX {
-        return Err(Error::Invalid(Violation::new("leads", "has more than 1,000 items")));
-    }
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let answer = match requests::replay::<Vec<Created>>(&mut tx, tenant, key.as_ref()).await? {
-        Some(answer) => answer,
-        None => {
-            let now = tx.now().await?;
-            let mut new = lead_row::insert(&mut tx, tenant, &leads, LeadSource::Api, now).await?;
-            let known = by_phone(&mut tx, tenant, leads.iter()).await?;
-            // Of two items with one phone, the first creates the lead.
-            let answer = leads.iter().map(|lead| {
-                let id = known.get(&lead.phone).ok_or_else(deleted_meanwhile)?.id;
-                Ok(Created { id, created: new.remove(&id).is_some() })
-            });
-            let answer = answer.collect::<Result<Vec<_>>>()?;
-            let created = answer.iter().filter(|lead| lead.created).count();
-            let subject = match answer.as_slice() {
-                [one] => format!("lead {}", one.id),
-                _ => "leads".to_owned(),
-            };
-            let detail = json!({ "leads": answer.len(), "created": created });
-            audit::write(&mut tx, &engine.actor, tenant, subject, &detail, now).await?;
-            requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
-            answer
+impl Store {
+    /// Creates up to [`BATCH_MAX`] leads; one that has the phone already is returned as it is. The
+    /// answer is in the order of `leads`.
+    pub async fn create_leads(
+        &self,
+        tenant: &TenantId,
+        leads: Vec<LeadFacts>,
+        key: Option<RequestKey>,
+    ) -> Result<Vec<LeadCreated>> {
+        if leads.len() > BATCH_MAX {
+            return Err(Error::Invalid(Violation::new("leads", "has more than 1,000 items")));
         }
-    };
-    let views =
-        lead_row::by_ids(&mut tx, tenant, answer.iter().map(|lead| lead.id.0).collect()).await?;
-    tx.commit(&engine.wakes).await?;
-    answer
-        .iter()
-        .map(|Created { id, created }| {
-            let lead = views.get(id).cloned().ok_or(Error::NotFound("lead"))?;
-            Ok(LeadCreated { lead, created: *created })
-        })
-        .collect()
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let answer = match requests::replay::<Vec<Created>>(&mut tx, tenant, key.as_ref()).await? {
+            Some(answer) => answer,
+            None => {
+                let now = tx.now().await?;
+                let mut new =
+                    lead_row::insert(&mut tx, tenant, &leads, LeadSource::Api, now).await?;
+                let known = by_phone(&mut tx, tenant, leads.iter()).await?;
+                // Of two items with one phone, the first creates the lead.
+                let answer = leads.iter().map(|lead| {
+                    let id = known.get(&lead.phone).ok_or_else(deleted_meanwhile)?.id;
+                    Ok(Created { id, created: new.remove(&id).is_some() })
+                });
+                let answer = answer.collect::<Result<Vec<_>>>()?;
+                let created = answer.iter().filter(|lead| lead.created).count();
+                let subject = match answer.as_slice() {
+                    [one] => format!("lead {}", one.id),
+                    _ => "leads".to_owned(),
+                };
+                let detail = json!({ "leads": answer.len(), "created": created });
+                audit::write(&mut tx, &self.actor, tenant, subject, &detail, now).await?;
+                requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
+                answer
+            }
+        };
+        let views =
+            lead_row::by_ids(&mut tx, tenant, answer.iter().map(|lead| lead.id.0).collect())
+                .await?;
+        tx.commit(&self.wakes).await?;
+        answer
+            .iter()
+            .map(|Created { id, created }| {
+                let lead = views.get(id).cloned().ok_or(Error::NotFound("lead"))?;
+                Ok(LeadCreated { lead, created: *created })
+            })
+            .collect()
+    }
 }
 
 /// A phone that had a lead when new ones were inserted has none any more. To do all of it again
@@ -156,13 +161,15 @@ pub async fn resolve(
     found.collect()
 }
 
-/// See [`crate::store::Store::lead`].
-pub async fn get(engine: &Engine, tenant: &TenantId, lead: LeadId) -> Result<LeadView> {
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    lead_row::by_ids(&mut tx, tenant, vec![lead.0])
-        .await?
-        .remove(&lead)
-        .ok_or(Error::NotFound("lead"))
+impl Store {
+    /// The lead.
+    pub async fn lead(&self, tenant: &TenantId, lead: LeadId) -> Result<LeadView> {
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        lead_row::by_ids(&mut tx, tenant, vec![lead.0])
+            .await?
+            .remove(&lead)
+            .ok_or(Error::NotFound("lead"))
+    }
 }
 
 /// The lead, locked.
@@ -178,42 +185,45 @@ pub(super) fn check_seen(lead: &LeadView, seen: Option<i64>) -> Result<()> {
     if seen.is_none_or(|seen| seen == lead.revision) { Ok(()) } else { Err(Error::Changed) }
 }
 
-/// See [`crate::store::Store::update_lead`].
-pub async fn update(
-    engine: &Engine,
-    tenant: &TenantId,
-    id: LeadId,
-    patch: LeadPatch,
-    key: Option<RequestKey>,
-) -> Result<LeadView> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if requests::replay::<LeadId>(&mut tx, tenant, key.as_ref()).await?.is_none() {
-        let known = lock(&mut tx, tenant, id).await?;
-        check_seen(&known, patch.seen)?;
-        let next = patched(&known, patch);
-        next.facts.check()?;
-        let mut fields = known.facts.differing(&next.facts);
-        if next.contact.status != known.contact.status {
-            fields.push(LeadField::Status);
+impl Store {
+    /// Changes a lead. [`Error::Changed`] if it is not as the client saw it.
+    pub async fn update_lead(
+        &self,
+        tenant: &TenantId,
+        id: LeadId,
+        patch: LeadPatch,
+        key: Option<RequestKey>,
+    ) -> Result<LeadView> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if requests::replay::<LeadId>(&mut tx, tenant, key.as_ref()).await?.is_none() {
+            let known = lock(&mut tx, tenant, id).await?;
+            check_seen(&known, patch.seen)?;
+            let next = patched(&known, patch);
+            next.facts.check()?;
+            let mut fields = known.facts.differing(&next.facts);
+            if next.contact.status != known.contact.status {
+                fields.push(LeadField::Status);
+            }
+            let now = tx.now().await?;
+            if !fields.is_empty() {
+                lead_row::save(&mut tx, tenant, &[&next], now).await?;
+                tx.tell(tenant, [Told::lead_updated(id, known.revision + 1, &fields)]);
+                let words: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
+                let detail = json!({ "fields": words });
+                audit::write(&mut tx, &self.actor, tenant, format!("lead {id}"), &detail, now)
+                    .await?;
+                let actor =
+                    self.actor.client().map_or("system", |client| &client.key_id).to_owned();
+                let change = LeadChange::Updated { fields, actor };
+                let event = NewEvent { lead_id: id, event_id: Uuid::now_v7(), at: now, change };
+                lead_row::log(&mut tx, tenant, &[event]).await?;
+            }
+            requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
         }
-        let now = tx.now().await?;
-        if !fields.is_empty() {
-            lead_row::save(&mut tx, tenant, &[&next], now).await?;
-            tx.tell(tenant, [Told::lead_updated(id, known.revision + 1, &fields)]);
-            let words: Vec<&str> = fields.iter().map(|field| field.as_str()).collect();
-            let detail = json!({ "fields": words });
-            audit::write(&mut tx, &engine.actor, tenant, format!("lead {id}"), &detail, now)
-                .await?;
-            let actor = engine.actor.client().map_or("system", |client| &client.key_id).to_owned();
-            let change = LeadChange::Updated { fields, actor };
-            let event = NewEvent { lead_id: id, event_id: Uuid::now_v7(), at: now, change };
-            lead_row::log(&mut tx, tenant, &[event]).await?;
-        }
-        requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
+        let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
+        tx.commit(&self.wakes).await?;
+        lead.ok_or(Error::NotFound("lead"))
     }
-    let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
-    tx.commit(&engine.wakes).await?;
-    lead.ok_or(Error::NotFound("lead"))
 }
 
 fn patched(known: &LeadView, patch: LeadPatch) -> LeadView {
@@ -236,29 +246,31 @@ fn patched(known: &LeadView, patch: LeadPatch) -> LeadView {
     next
 }
 
-/// See [`crate::store::Store::lead_events`].
-pub async fn events(
-    engine: &Engine,
-    tenant: &TenantId,
-    id: LeadId,
-    page: Page,
-) -> Result<Paged<LeadEventView>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT event_id, at, detail FROM lead_events WHERE tenant_id = $1 AND lead_id = $2 AND event_id > $3
-         ORDER BY event_id LIMIT $4",
-    );
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
-    let lead = lead.ok_or(Error::NotFound("lead"))?;
-    let after = page.after.unwrap_or(Uuid::nil());
-    let rows = tx.fetch(&SELECT, args![tenant, id.0, after, page.limit()]).await?;
-    let mut items = rows.iter().map(read_event).collect::<Result<Vec<_>>>()?;
-    if page.after.is_none() {
-        // Told by the lead itself, so that an import of a million leads writes no million entries.
-        let change = LeadChange::Created { source: lead.source };
-        items.insert(0, LeadEventView { id: Uuid::nil(), at: lead.created_at, change });
+impl Store {
+    /// The lead's history, oldest first.
+    pub async fn lead_events(
+        &self,
+        tenant: &TenantId,
+        id: LeadId,
+        page: Page,
+    ) -> Result<Paged<LeadEventView>> {
+        static SELECT: Sql = Sql::new(
+            "SELECT event_id, at, detail FROM lead_events WHERE tenant_id = $1 AND lead_id = $2 AND event_id > $3
+             ORDER BY event_id LIMIT $4",
+        );
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        let lead = lead_row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
+        let lead = lead.ok_or(Error::NotFound("lead"))?;
+        let after = page.after.unwrap_or(Uuid::nil());
+        let rows = tx.fetch(&SELECT, args![tenant, id.0, after, page.limit()]).await?;
+        let mut items = rows.iter().map(read_event).collect::<Result<Vec<_>>>()?;
+        if page.after.is_none() {
+            // Told by the lead itself, so that an import of a million leads writes no million entries.
+            let change = LeadChange::Created { source: lead.source };
+            items.insert(0, LeadEventView { id: Uuid::nil(), at: lead.created_at, change });
+        }
+        Ok(page.cut(items, |event: &LeadEventView| event.id))
     }
-    Ok(page.cut(items, |event: &LeadEventView| event.id))
 }
 
 fn read_event(row: &Row) -> Result<LeadEventView> {

@@ -13,8 +13,8 @@ use crate::domain::event::Event;
 use crate::domain::job::PRIORITY_DEFAULT;
 use crate::domain::task::TaskKind;
 use crate::domain::{RunId, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Row, Sql, args, to_json};
 use crate::store::{
@@ -64,41 +64,48 @@ enum Step {
     Done,
 }
 
-/// See [`crate::store::Audience::populate_run`].
-pub async fn page(engine: &Engine, task: &Task) -> Result<()> {
-    let tenant = &task.tenant;
-    for run in tasks::ids(task)?.into_iter().map(RunId) {
-        let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-        match step(&mut tx, engine, tenant, run).await {
-            Ok(Step::More) => {
-                tasks::repeat(&mut tx, task, Duration::ZERO).await?;
-                tx.has_tasks();
-                return tx.commit(&engine.wakes).await;
-            }
-            Ok(Step::Full { max }) => {
-                tell(&mut tx, tenant, run, &format!("as many jobs are queued as may be: {max}"))
+impl Store {
+    /// Does a [`PopulateRun`](crate::domain::task::TaskKind::PopulateRun) task: one page.
+    pub async fn populate_run(&self, task: &Task) -> Result<()> {
+        let tenant = &task.tenant;
+        for run in tasks::ids(task)?.into_iter().map(RunId) {
+            let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+            match step(&mut tx, self, tenant, run).await {
+                Ok(Step::More) => {
+                    tasks::repeat(&mut tx, task, Duration::ZERO).await?;
+                    tx.has_tasks();
+                    return tx.commit(&self.wakes).await;
+                }
+                Ok(Step::Full { max }) => {
+                    tell(
+                        &mut tx,
+                        tenant,
+                        run,
+                        &format!("as many jobs are queued as may be: {max}"),
+                    )
                     .await?;
-                tasks::repeat(&mut tx, task, QUEUE_FULL_WAIT).await?;
-                return tx.commit(&engine.wakes).await;
+                    tasks::repeat(&mut tx, task, QUEUE_FULL_WAIT).await?;
+                    return tx.commit(&self.wakes).await;
+                }
+                Ok(Step::Done) | Err(Error::NotFound(_)) => {}
+                // Sealed by hand, called off, or over: no more jobs are wanted.
+                Err(Error::Closed(why)) => {
+                    drop(tx);
+                    tx = self.db.begin(Scope::Tenant(tenant)).await?;
+                    end(&mut tx, tenant, run, why).await?;
+                }
+                Err(error) => return Err(error),
             }
-            Ok(Step::Done) | Err(Error::NotFound(_)) => {}
-            // Sealed by hand, called off, or over: no more jobs are wanted.
-            Err(Error::Closed(why)) => {
-                drop(tx);
-                tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-                end(&mut tx, tenant, run, why).await?;
-            }
-            Err(error) => return Err(error),
+            tasks::finish(&mut tx, task).await?;
+            tx.commit(&self.wakes).await?;
         }
-        tasks::finish(&mut tx, task).await?;
-        tx.commit(&engine.wakes).await?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// Adds the next page of jobs under the run's lock, which is the lock on its filling; with the
 /// last, seals the run.
-async fn step(tx: &mut Tx, engine: &Engine, tenant: &TenantId, id: RunId) -> Result<Step> {
+async fn step(tx: &mut Tx, store: &Store, tenant: &TenantId, id: RunId) -> Result<Step> {
     let mut run = jobs::open_run(tx, tenant, id).await?;
     let now = tx.now().await?;
     if now >= run.expires_at {
@@ -108,7 +115,7 @@ async fn step(tx: &mut Tx, engine: &Engine, tenant: &TenantId, id: RunId) -> Res
     if population.view.done {
         return Ok(Step::Done);
     }
-    let (room, max) = jobs::room(tx, engine, tenant).await?;
+    let (room, max) = jobs::room(tx, store, tenant).await?;
     let size = u32::try_from(room.min(BATCH_MAX as u64)).unwrap_or(0);
     if size == 0 {
         return Ok(Step::Full { max });

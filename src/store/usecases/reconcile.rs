@@ -15,8 +15,8 @@ use crate::domain::job::{Context, JobState};
 use crate::domain::repair::{self, Recorded, Repair, RepairKind};
 use crate::domain::run::{self, RunState};
 use crate::domain::{JobId, RunId, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow, run_columns};
 use crate::store::sql::{Sql, args};
@@ -27,29 +27,34 @@ use crate::store::{
 /// Runs looked at in one transaction.
 const RUNS_PER_PAGE: i64 = 100;
 
-/// See [`crate::store::Store::reconcile_runs`].
-pub async fn reconcile(engine: &Engine, tenant: &TenantId, named: &[RunId]) -> Result<Reconciled> {
-    if named.len() > RECONCILE_RUNS_MAX {
-        return Err(Error::Invalid(crate::domain::Violation::new(
-            "run_ids",
-            "has more than 100 items",
-        )));
-    }
-    let mut named: Vec<Uuid> = named.iter().map(|run| run.0).collect();
-    named.sort_unstable();
-    named.dedup();
-    begin(engine, tenant, &named).await?;
-    let mut done = Reconciled::default();
-    let mut after = Uuid::nil();
-    loop {
-        let (page, wrong) = look(engine, tenant, &named, after).await?;
-        for run in &wrong {
-            note(&mut done, repair_run(engine, tenant, *run).await?);
+impl Store {
+    /// Holds runs of the tenant (at most [`RECONCILE_RUNS_MAX`]; none named: all that have not
+    /// ended) against their jobs and calls, and puts right what differs, each run in transactions
+    /// of its own. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`], whichever process did it
+    /// last.
+    pub async fn reconcile_runs(&self, tenant: &TenantId, named: &[RunId]) -> Result<Reconciled> {
+        if named.len() > RECONCILE_RUNS_MAX {
+            return Err(Error::Invalid(crate::domain::Violation::new(
+                "run_ids",
+                "has more than 100 items",
+            )));
         }
-        done.unchanged_count += number(page.len() - wrong.len());
-        match page.last() {
-            Some(last) if named.is_empty() => after = last.0,
-            Some(_) | None => return Ok(done),
+        let mut named: Vec<Uuid> = named.iter().map(|run| run.0).collect();
+        named.sort_unstable();
+        named.dedup();
+        begin(self, tenant, &named).await?;
+        let mut done = Reconciled::default();
+        let mut after = Uuid::nil();
+        loop {
+            let (page, wrong) = look(self, tenant, &named, after).await?;
+            for run in &wrong {
+                note(&mut done, repair_run(self, tenant, *run).await?);
+            }
+            done.unchanged_count += number(page.len() - wrong.len());
+            match page.last() {
+                Some(last) if named.is_empty() => after = last.0,
+                Some(_) | None => return Ok(done),
+            }
         }
     }
 }
@@ -59,10 +64,10 @@ fn number(n: usize) -> u32 {
 }
 
 /// Refuses runs that the tenant does not have, and a second time within the minute.
-async fn begin(engine: &Engine, tenant: &TenantId, named: &[Uuid]) -> Result<()> {
+async fn begin(store: &Store, tenant: &TenantId, named: &[Uuid]) -> Result<()> {
     static COUNT: Sql =
         Sql::new("SELECT count(*) AS runs FROM runs WHERE tenant_id = $1 AND run_id {any 2 uuid}");
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let mut tx = store.db.begin(Scope::Tenant(tenant)).await?;
     if tx.fetch_one(&COUNT, args![tenant, named.to_vec()]).await?.narrow::<usize>("runs")?
         < named.len()
     {
@@ -71,8 +76,8 @@ async fn begin(engine: &Engine, tenant: &TenantId, named: &[Uuid]) -> Result<()>
     audit::once_a_minute(&mut tx, tenant, Maintenance::ReconcileRuns).await?;
     let now = tx.now().await?;
     let detail = json!({ "runs": named });
-    audit::write(&mut tx, &engine.actor, tenant, format!("tenant {tenant}"), &detail, now).await?;
-    tx.commit(&engine.wakes).await
+    audit::write(&mut tx, &store.actor, tenant, format!("tenant {tenant}"), &detail, now).await?;
+    tx.commit(&store.wakes).await
 }
 
 fn note(done: &mut Reconciled, repaired: Option<RunRepaired>) {
@@ -89,7 +94,7 @@ fn note(done: &mut Reconciled, repaired: Option<RunRepaired>) {
 
 /// A page of runs, and which of them look wrong.
 async fn look(
-    engine: &Engine,
+    store: &Store,
     tenant: &TenantId,
     named: &[Uuid],
     after: Uuid,
@@ -104,7 +109,7 @@ async fn look(
         run_columns!(),
         " FROM runs r WHERE r.tenant_id = $1 AND r.ended_at IS NULL AND r.run_id > $2 ORDER BY r.run_id LIMIT $3"
     ));
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+    let mut tx = store.db.read(Scope::Tenant(tenant)).await?;
     let rows = if named.is_empty() {
         tx.fetch(&OPEN, args![tenant, after, RUNS_PER_PAGE]).await?
     } else {
@@ -137,10 +142,10 @@ fn recorded(run: &RunRow) -> Recorded<'_> {
 }
 
 /// Puts a run right, page by page. None if it needed nothing after all.
-async fn repair_run(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<Option<RunRepaired>> {
+async fn repair_run(store: &Store, tenant: &TenantId, run: RunId) -> Result<Option<RunRepaired>> {
     let mut cursor = Cursor::start(run);
     let mut whole: Option<RunRepaired> = None;
-    while let Some(page) = repair_page(engine, tenant, run, &mut cursor).await? {
+    while let Some(page) = repair_page(store, tenant, run, &mut cursor).await? {
         whole = Some(match whole {
             None => page,
             Some(before) => join(before, page),
@@ -200,12 +205,12 @@ struct Detail<'a> {
 
 /// Puts a page right in one transaction. None if all fits.
 async fn repair_page(
-    engine: &Engine,
+    store: &Store,
     tenant: &TenantId,
     id: RunId,
     cursor: &mut Cursor,
 ) -> Result<Option<RunRepaired>> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let mut tx = store.db.begin(Scope::Tenant(tenant)).await?;
     let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
     let now = tx.now().await?;
     if run.state.is_ended() {
@@ -236,10 +241,10 @@ async fn repair_page(
     };
     runs::finish(&mut tx, tenant, run, now).await?;
     let detail = Detail { old_state, new_state: repaired.new_state, repairs: &repaired.repairs };
-    audit::write(&mut tx, &engine.actor, tenant, format!("run {id}"), &detail, now).await?;
-    tx.commit(&engine.wakes).await?;
+    audit::write(&mut tx, &store.actor, tenant, format!("run {id}"), &detail, now).await?;
+    tx.commit(&store.wakes).await?;
     for Repair { kind, count } in &repaired.repairs {
-        let actor = engine.actor.name();
+        let actor = store.actor.name();
         tracing::warn!(event = "run_repaired", %tenant, run_id = %id, kind = kind.as_str(), count, actor);
     }
     Ok(Some(repaired))

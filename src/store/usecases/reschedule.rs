@@ -10,8 +10,8 @@ use super::opening::Openings;
 use super::{access, queue, runs, tasks};
 use crate::domain::task::TaskKind;
 use crate::domain::{RunId, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::run_row;
 use crate::store::sql::{Sql, args};
 use crate::store::{BATCH_MAX, Error, Result, Task};
@@ -47,20 +47,22 @@ async fn enqueue(
     tasks::enqueue(tx, tenant, new, now).await
 }
 
-/// See [`crate::store::Store::reschedule`].
-pub async fn page(engine: &Engine, task: &Task) -> Result<()> {
-    let &[run, after, last] = tasks::ids(task)?.as_slice() else {
-        return Err(Error::Internal("payload: not three ids".to_owned()));
-    };
-    let tenant = &task.tenant;
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let next = step(&mut tx, tenant, Cursor { run, after, last }).await?;
-    tasks::finish(&mut tx, task).await?;
-    if let Some(next) = next {
-        let now = tx.now().await?;
-        enqueue(&mut tx, tenant, task.subject.clone(), &next, now).await?;
+impl Store {
+    /// Does a [`Reschedule`](crate::domain::task::TaskKind::Reschedule) task: one page.
+    pub async fn reschedule(&self, task: &Task) -> Result<()> {
+        let &[run, after, last] = tasks::ids(task)?.as_slice() else {
+            return Err(Error::Internal("payload: not three ids".to_owned()));
+        };
+        let tenant = &task.tenant;
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let next = step(&mut tx, tenant, Cursor { run, after, last }).await?;
+        tasks::finish(&mut tx, task).await?;
+        if let Some(next) = next {
+            let now = tx.now().await?;
+            enqueue(&mut tx, tenant, task.subject.clone(), &next, now).await?;
+        }
+        tx.commit(&self.wakes).await
     }
-    tx.commit(&engine.wakes).await
 }
 
 /// One page, of one run; where the next begins, unless there is none.

@@ -12,62 +12,65 @@ use crate::domain::event::Event;
 use crate::domain::job::{JobState, Outcome};
 use crate::domain::run::{RunSettings, RunState};
 use crate::domain::{LeadId, RunId, TenantId, Violation};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::run_row::{self, RunRow};
 use crate::store::sql::{Row, Sql, args, to_json};
 use crate::store::{
     BATCH_MAX, Error, NewJob, NewRetry, RequestKey, Result, RetryFilled, RunPatch, Who,
 };
 
-/// See [`crate::store::Store::begin_retry`].
-pub async fn begin(
-    engine: &Engine,
-    tenant: &TenantId,
-    retry: NewRetry,
-    key: Option<RequestKey>,
-) -> Result<RunId> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    );
-    let filter = Filter::read(&retry)?;
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if let Some(id) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
-        return Ok(id);
+impl Store {
+    /// Makes a draft for jobs of an ended run, without jobs as yet: they come with
+    /// [`Store::fill_retry`].
+    pub async fn begin_retry(
+        &self,
+        tenant: &TenantId,
+        retry: NewRetry,
+        key: Option<RequestKey>,
+    ) -> Result<RunId> {
+        static INSERT: Sql = Sql::new(
+            "INSERT INTO run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        );
+        let filter = Filter::read(&retry)?;
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if let Some(id) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+            return Ok(id);
+        }
+        let parent = runs::view(&mut tx, tenant, retry.parent).await?;
+        if !parent.progress.state.is_ended() {
+            return Err(Error::NotEnded(parent.progress.state));
+        }
+        let now = tx.now().await?;
+        let settings = settings(parent.settings, retry.patch);
+        settings.check(now)?;
+        access::check_caller_id(&mut tx, tenant, &settings).await?;
+        if filter.page(&mut tx, tenant, parent.id, Uuid::nil(), 1).await?.is_empty() {
+            return Err(Error::NothingToRetry);
+        }
+        let mut run = RunRow::new(RunId(Uuid::now_v7()), settings, now);
+        run.parent = Some(parent.id);
+        run_row::insert(&mut tx, tenant, &run).await?;
+        run.log(Event::RunCreated { state: run.state });
+        let id = run.id;
+        runs::finish(&mut tx, tenant, run, now).await?;
+        let values = args![
+            tenant,
+            id.0,
+            parent.id.0,
+            to_json(&filter.states)?,
+            to_json(&filter.outcomes)?,
+            retry.start,
+            Uuid::nil(),
+        ];
+        tx.execute(&INSERT, values).await?;
+        let detail = json!({ "of": parent.id, "states": filter.states, "outcomes": filter.outcomes, "start": retry.start });
+        audit::write(&mut tx, &self.actor, tenant, format!("run {id}"), &detail, now).await?;
+        requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(id)
     }
-    let parent = runs::view(&mut tx, tenant, retry.parent).await?;
-    if !parent.progress.state.is_ended() {
-        return Err(Error::NotEnded(parent.progress.state));
-    }
-    let now = tx.now().await?;
-    let settings = settings(parent.settings, retry.patch);
-    settings.check(now)?;
-    access::check_caller_id(&mut tx, tenant, &settings).await?;
-    if filter.page(&mut tx, tenant, parent.id, Uuid::nil(), 1).await?.is_empty() {
-        return Err(Error::NothingToRetry);
-    }
-    let mut run = RunRow::new(RunId(Uuid::now_v7()), settings, now);
-    run.parent = Some(parent.id);
-    run_row::insert(&mut tx, tenant, &run).await?;
-    run.log(Event::RunCreated { state: run.state });
-    let id = run.id;
-    runs::finish(&mut tx, tenant, run, now).await?;
-    let values = args![
-        tenant,
-        id.0,
-        parent.id.0,
-        to_json(&filter.states)?,
-        to_json(&filter.outcomes)?,
-        retry.start,
-        Uuid::nil(),
-    ];
-    tx.execute(&INSERT, values).await?;
-    let detail = json!({ "of": parent.id, "states": filter.states, "outcomes": filter.outcomes, "start": retry.start });
-    audit::write(&mut tx, &engine.actor, tenant, format!("run {id}"), &detail, now).await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(id)
 }
 
 /// The ended run's settings with what is other; start and expiry begin anew.
@@ -131,37 +134,40 @@ struct Filling {
     filled: bool,
 }
 
-/// See [`crate::store::Store::fill_retry`].
-pub async fn fill(engine: &Engine, tenant: &TenantId, id: RunId) -> Result<RetryFilled> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    // The run's lock is the lock on its filling.
-    run_row::lock_one(&mut tx, tenant, id).await?;
-    let filling = filling(&mut tx, tenant, id).await?;
-    if filling.filled {
-        return Ok(RetryFilled { run: runs::view(&mut tx, tenant, id).await?, done: true });
-    }
-    let mut run = jobs::open_run(&mut tx, tenant, id).await?;
-    let now = tx.now().await?;
-    let rows =
-        filling.filter.page(&mut tx, tenant, filling.parent, filling.after, BATCH_MAX).await?;
-    let done = rows.len() < BATCH_MAX;
-    let after = rows.last().map_or(Ok(filling.after), |row| row.uuid("job_id"))?;
-    let new = rows.iter().map(read_job).collect::<Result<_>>()?;
-    let added = jobs::add_in(&mut tx, tenant, &mut run, new, now).await?;
-    jobs::check_queue(&mut tx, engine, tenant, &added).await?;
-    if done {
-        if filling.start && run.state == RunState::Draft {
-            run.move_to(RunState::Pending, None, now);
+impl Store {
+    /// Adds the next page of jobs to a run made by [`Store::begin_retry`]; with the last, seals it
+    /// and starts it if that was asked for. Does nothing to a run whose jobs are all in.
+    pub async fn fill_retry(&self, tenant: &TenantId, id: RunId) -> Result<RetryFilled> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        // The run's lock is the lock on its filling.
+        run_row::lock_one(&mut tx, tenant, id).await?;
+        let filling = filling(&mut tx, tenant, id).await?;
+        if filling.filled {
+            return Ok(RetryFilled { run: runs::view(&mut tx, tenant, id).await?, done: true });
         }
-        run.sealed = true;
-        run.log(Event::RunSealed);
-        run.settle(now);
+        let mut run = jobs::open_run(&mut tx, tenant, id).await?;
+        let now = tx.now().await?;
+        let rows =
+            filling.filter.page(&mut tx, tenant, filling.parent, filling.after, BATCH_MAX).await?;
+        let done = rows.len() < BATCH_MAX;
+        let after = rows.last().map_or(Ok(filling.after), |row| row.uuid("job_id"))?;
+        let new = rows.iter().map(read_job).collect::<Result<_>>()?;
+        let added = jobs::add_in(&mut tx, tenant, &mut run, new, now).await?;
+        jobs::check_queue(&mut tx, self, tenant, &added).await?;
+        if done {
+            if filling.start && run.state == RunState::Draft {
+                run.move_to(RunState::Pending, None, now);
+            }
+            run.sealed = true;
+            run.log(Event::RunSealed);
+            run.settle(now);
+        }
+        save_filling(&mut tx, tenant, id, after, done).await?;
+        runs::finish(&mut tx, tenant, run, now).await?;
+        let run = runs::view(&mut tx, tenant, id).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(RetryFilled { run, done })
     }
-    save_filling(&mut tx, tenant, id, after, done).await?;
-    runs::finish(&mut tx, tenant, run, now).await?;
-    let run = runs::view(&mut tx, tenant, id).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(RetryFilled { run, done })
 }
 
 fn read_job(row: &Row) -> Result<NewJob> {

@@ -10,8 +10,8 @@ use crate::domain::event::Event;
 use crate::domain::job;
 use crate::domain::run::{self, Command, RunState, WrongState};
 use crate::domain::{RunId, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::job_row::{self, JobRow, ReadyKey};
 use crate::store::run_row::{self, RunRow, read_worker, run_columns};
 use crate::store::sql::{Row, Sql, args};
@@ -27,15 +27,15 @@ struct Created {
     jobs: Vec<JobAdded>,
 }
 
-/// See [`crate::store::Store::create_run`].
-pub async fn create(
-    engine: &Engine,
+/// Creates a run of these jobs, or of the leads that pass `from_leads`.
+async fn create(
+    store: &Store,
     tenant: &TenantId,
     new: NewRun,
     from_leads: Option<LeadFilter>,
     key: Option<RequestKey>,
 ) -> Result<RunCreated> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
+    let mut tx = store.db.begin(Scope::Tenant(tenant)).await?;
     if let Some(Created { run_id, jobs }) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
         return Ok(RunCreated { run: view(&mut tx, tenant, run_id).await?, jobs });
     }
@@ -51,7 +51,7 @@ pub async fn create(
     run_row::insert(&mut tx, tenant, &run).await?;
     run.log(Event::RunCreated { state: run.state });
     let jobs = jobs::add_in(&mut tx, tenant, &mut run, new.jobs, now).await?;
-    jobs::check_queue(&mut tx, engine, tenant, &jobs).await?;
+    jobs::check_queue(&mut tx, store, tenant, &jobs).await?;
     let detail = json!({
         "start": new.start, "seal": new.seal, "jobs": jobs.len(), "from_leads": from_leads.is_some(),
     });
@@ -65,96 +65,100 @@ pub async fn create(
     run.settle(now);
     let run_id = run.id;
     finish(&mut tx, tenant, run, now).await?;
-    audit::write(&mut tx, &engine.actor, tenant, format!("run {run_id}"), &detail, now).await?;
+    audit::write(&mut tx, &store.actor, tenant, format!("run {run_id}"), &detail, now).await?;
     requests::keep(&mut tx, tenant, key.as_ref(), &Created { run_id, jobs: jobs.clone() }, now)
         .await?;
     let run = view(&mut tx, tenant, run_id).await?;
-    tx.commit(&engine.wakes).await?;
+    tx.commit(&store.wakes).await?;
     Ok(RunCreated { run, jobs })
 }
 
-/// See [`crate::store::Store::update_run`].
-pub async fn update(
-    engine: &Engine,
-    tenant: &TenantId,
-    id: RunId,
-    patch: RunPatch,
-    key: Option<RequestKey>,
-) -> Result<RunView> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if let Some(id) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
-        return view(&mut tx, tenant, id).await;
-    }
-    let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
-    let now = tx.now().await?;
-    if !run.state.may_dial() {
-        return Err(Error::Over(run.state));
-    }
-    let settings = run.settings.clone().with(&patch.fields, &patch.settings);
-    settings.check_change(&run.settings, now)?;
-    if settings.caller_id != run.settings.caller_id {
-        access::check_caller_id(&mut tx, tenant, &settings).await?;
-    }
-    let fields: Vec<&str> = patch.fields.iter().map(|field| field.as_str()).collect();
-    if settings != run.settings {
-        run.starts_at = settings.starts_at.unwrap_or(run.starts_at.min(now));
-        if settings.expires_at != run.settings.expires_at
-            || settings.starts_at != run.settings.starts_at
-        {
-            run.expires_at = settings.expiry(now);
+impl Store {
+    /// Changes settings of a run that has not ended.
+    pub async fn update_run(
+        &self,
+        tenant: &TenantId,
+        id: RunId,
+        patch: RunPatch,
+        key: Option<RequestKey>,
+    ) -> Result<RunView> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if let Some(id) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+            return view(&mut tx, tenant, id).await;
         }
-        let before = std::mem::replace(&mut run.settings, settings);
-        if !before.allows_the_same_as(&run.settings) {
-            reschedule::run(&mut tx, tenant, id, now).await?;
+        let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
+        let now = tx.now().await?;
+        if !run.state.may_dial() {
+            return Err(Error::Over(run.state));
         }
-        run.log(Event::RunUpdated {
-            fields: fields.iter().map(|field| (*field).to_owned()).collect(),
-        });
+        let settings = run.settings.clone().with(&patch.fields, &patch.settings);
+        settings.check_change(&run.settings, now)?;
+        if settings.caller_id != run.settings.caller_id {
+            access::check_caller_id(&mut tx, tenant, &settings).await?;
+        }
+        let fields: Vec<&str> = patch.fields.iter().map(|field| field.as_str()).collect();
+        if settings != run.settings {
+            run.starts_at = settings.starts_at.unwrap_or(run.starts_at.min(now));
+            if settings.expires_at != run.settings.expires_at
+                || settings.starts_at != run.settings.starts_at
+            {
+                run.expires_at = settings.expiry(now);
+            }
+            let before = std::mem::replace(&mut run.settings, settings);
+            if !before.allows_the_same_as(&run.settings) {
+                reschedule::run(&mut tx, tenant, id, now).await?;
+            }
+            run.log(Event::RunUpdated {
+                fields: fields.iter().map(|field| (*field).to_owned()).collect(),
+            });
+        }
+        finish(&mut tx, tenant, run, now).await?;
+        let detail = json!({ "fields": fields });
+        audit::write(&mut tx, &self.actor, tenant, format!("run {id}"), &detail, now).await?;
+        requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
+        let run = view(&mut tx, tenant, id).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(run)
     }
-    finish(&mut tx, tenant, run, now).await?;
-    let detail = json!({ "fields": fields });
-    audit::write(&mut tx, &engine.actor, tenant, format!("run {id}"), &detail, now).await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
-    let run = view(&mut tx, tenant, id).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(run)
 }
 
-/// See [`crate::store::Store::command_run`].
-pub async fn command(
-    engine: &Engine,
-    tenant: &TenantId,
-    id: RunId,
-    command: Command,
-    key: Option<RequestKey>,
-) -> Result<RunView> {
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if let Some(id) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
-        return view(&mut tx, tenant, id).await;
+impl Store {
+    /// Starts, pauses, resumes, cancels, stops or seals a run.
+    pub async fn command_run(
+        &self,
+        tenant: &TenantId,
+        id: RunId,
+        command: Command,
+        key: Option<RequestKey>,
+    ) -> Result<RunView> {
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if let Some(id) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+            return view(&mut tx, tenant, id).await;
+        }
+        let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
+        let now = tx.now().await?;
+        let state = run::decide(run.state, command)?;
+        if command == Command::Start && state == RunState::Pending && now >= run.expires_at {
+            return Err(Error::WrongState(WrongState { command, state: RunState::Expired }));
+        }
+        if command == Command::Resume && state != run.state {
+            run.last_error = None;
+        }
+        run.move_to(state, None, now);
+        if command == Command::Seal && !run.sealed {
+            run.sealed = true;
+            run.log(Event::RunSealed);
+        }
+        end_queued_page(&mut tx, tenant, &mut run, now).await?;
+        run.settle(now);
+        let detail = json!({ "command": command.as_str(), "state": run.state });
+        finish(&mut tx, tenant, run, now).await?;
+        audit::write(&mut tx, &self.actor, tenant, format!("run {id}"), &detail, now).await?;
+        requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
+        let run = view(&mut tx, tenant, id).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(run)
     }
-    let mut run = run_row::lock_one(&mut tx, tenant, id).await?;
-    let now = tx.now().await?;
-    let state = run::decide(run.state, command)?;
-    if command == Command::Start && state == RunState::Pending && now >= run.expires_at {
-        return Err(Error::WrongState(WrongState { command, state: RunState::Expired }));
-    }
-    if command == Command::Resume && state != run.state {
-        run.last_error = None;
-    }
-    run.move_to(state, None, now);
-    if command == Command::Seal && !run.sealed {
-        run.sealed = true;
-        run.log(Event::RunSealed);
-    }
-    end_queued_page(&mut tx, tenant, &mut run, now).await?;
-    run.settle(now);
-    let detail = json!({ "command": command.as_str(), "state": run.state });
-    finish(&mut tx, tenant, run, now).await?;
-    audit::write(&mut tx, &engine.actor, tenant, format!("run {id}"), &detail, now).await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &id, now).await?;
-    let run = view(&mut tx, tenant, id).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(run)
 }
 
 /// Ends up to a page of the run's queued jobs, if it is called off or expired. Returns how many.
@@ -223,48 +227,82 @@ pub async fn view(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<RunView>
     read_view(&row)
 }
 
-/// See [`crate::store::Store::run`].
-pub async fn get(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<RunView> {
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    view(&mut tx, tenant, run).await
-}
-
-/// See [`crate::store::Store::list_runs`].
-pub async fn list(
-    engine: &Engine,
-    tenant: &TenantId,
-    states: &[RunState],
-    page: Page,
-) -> Result<Paged<RunView>> {
-    static SELECT: Sql = Sql::new(concat!(
-        run_view!(),
-        "WHERE r.tenant_id = $1 AND r.run_id < $2 AND r.state {any 3 text} ORDER BY r.run_id DESC LIMIT $4"
-    ));
-    let all = if states.is_empty() { RunState::ALL } else { states };
-    let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
-    let before = page.after.unwrap_or(Uuid::max());
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let rows = tx.fetch(&SELECT, args![tenant, before, states, page.limit()]).await?;
-    let items = rows.iter().map(read_view).collect::<Result<_>>()?;
-    Ok(page.cut(items, |run: &RunView| run.id.0))
-}
-
-/// See [`crate::store::Store::in_flight`].
-pub async fn in_flight(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<InFlight> {
-    static COUNT: Sql = Sql::new(
-        "SELECT state, count(*) AS calls FROM call_log
-         WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL AND direction <> 'inbound' GROUP BY state",
-    );
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let mut in_flight = InFlight::default();
-    for row in tx.fetch(&COUNT, args![tenant, run.0]).await? {
-        let calls: u32 = row.narrow("calls")?;
-        match row.text("state")?.as_str() {
-            "intent" => in_flight.intent += calls,
-            "unknown" => in_flight.unknown += calls,
-            "answered" => in_flight.answered += calls,
-            _ => in_flight.ringing += calls,
-        }
+impl Store {
+    /// The run, with its revision, from one statement. An ended run's revision never moves again.
+    pub async fn run(&self, tenant: &TenantId, run: RunId) -> Result<RunView> {
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        view(&mut tx, tenant, run).await
     }
-    Ok(in_flight)
+}
+
+impl Store {
+    /// Newest first. Empty `states` means all.
+    pub async fn list_runs(
+        &self,
+        tenant: &TenantId,
+        states: &[RunState],
+        page: Page,
+    ) -> Result<Paged<RunView>> {
+        static SELECT: Sql = Sql::new(concat!(
+            run_view!(),
+            "WHERE r.tenant_id = $1 AND r.run_id < $2 AND r.state {any 3 text} ORDER BY r.run_id DESC LIMIT $4"
+        ));
+        let all = if states.is_empty() { RunState::ALL } else { states };
+        let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
+        let before = page.after.unwrap_or(Uuid::max());
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        let rows = tx.fetch(&SELECT, args![tenant, before, states, page.limit()]).await?;
+        let items = rows.iter().map(read_view).collect::<Result<_>>()?;
+        Ok(page.cut(items, |run: &RunView| run.id.0))
+    }
+}
+
+impl Store {
+    /// Live calls of the run.
+    pub async fn in_flight(&self, tenant: &TenantId, run: RunId) -> Result<InFlight> {
+        static COUNT: Sql = Sql::new(
+            "SELECT state, count(*) AS calls FROM call_log
+             WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL AND direction <> 'inbound' GROUP BY state",
+        );
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        let mut in_flight = InFlight::default();
+        for row in tx.fetch(&COUNT, args![tenant, run.0]).await? {
+            let calls: u32 = row.narrow("calls")?;
+            match row.text("state")?.as_str() {
+                "intent" => in_flight.intent += calls,
+                "unknown" => in_flight.unknown += calls,
+                "answered" => in_flight.answered += calls,
+                _ => in_flight.ringing += calls,
+            }
+        }
+        Ok(in_flight)
+    }
+}
+
+impl Store {
+    /// Creates a run with its first jobs (at most [`BATCH_MAX`]). [`Error::QueueFull`] if the
+    /// tenant may not have so many queued; so does everything that adds jobs.
+    pub async fn create_run(
+        &self,
+        tenant: &TenantId,
+        new: NewRun,
+        key: Option<RequestKey>,
+    ) -> Result<RunCreated> {
+        create(self, tenant, new, None, key).await
+    }
+}
+
+impl Store {
+    /// Creates a run of the leads that pass a filter now; leads that come later are not taken. Its
+    /// jobs are added page by page by a task, which waits while the tenant's queue is full;
+    /// `new.seal` holds after the last.
+    pub async fn create_run_from_leads(
+        &self,
+        tenant: &TenantId,
+        new: NewRun,
+        filter: LeadFilter,
+        key: Option<RequestKey>,
+    ) -> Result<RunCreated> {
+        create(self, tenant, new, Some(filter), key).await
+    }
 }

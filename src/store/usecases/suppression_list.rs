@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use crate::domain::suppression::{SuppressionReason, SuppressionSource};
 use crate::domain::{CallId, Phone, SuppressionId, TenantId, Timestamp};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::lead_row::first_id;
 use crate::store::sql::{Row, Sql, args};
 use crate::store::{Page, Paged, Result, SuppressionFilter, SuppressionView};
@@ -35,25 +35,30 @@ pub fn read(row: &Row) -> Result<SuppressionView> {
     })
 }
 
-/// See [`crate::store::Audience::list_suppressions`].
-pub async fn list(
-    engine: &Engine,
-    tenant: &TenantId,
-    filter: &SuppressionFilter,
-    page: Page,
-) -> Result<Paged<SuppressionView>> {
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    let now = tx.now().await?;
-    let after =
-        page.after.unwrap_or(Uuid::nil()).max(filter.created_from.map_or(Uuid::nil(), first_id));
-    // A phone has one at most, which its key finds.
-    let edge = if filter.phone.is_some() { None } else { edge(&mut tx, tenant, after).await? };
-    let rows =
-        scan(&mut tx, tenant, filter, (after, edge.unwrap_or(Uuid::max())), page.limit(), now)
-            .await?;
-    let items = rows.iter().map(read).collect::<Result<_>>()?;
-    let found = page.cut(items, |view: &SuppressionView| view.id.0);
-    Ok(Paged { next: found.next.or(edge), ..found })
+impl Store {
+    /// In order of creation. A page of a filtered list may be short, even empty, and have a next
+    /// one.
+    pub async fn list_suppressions(
+        &self,
+        tenant: &TenantId,
+        filter: &SuppressionFilter,
+        page: Page,
+    ) -> Result<Paged<SuppressionView>> {
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        let now = tx.now().await?;
+        let after = page
+            .after
+            .unwrap_or(Uuid::nil())
+            .max(filter.created_from.map_or(Uuid::nil(), first_id));
+        // A phone has one at most, which its key finds.
+        let edge = if filter.phone.is_some() { None } else { edge(&mut tx, tenant, after).await? };
+        let rows =
+            scan(&mut tx, tenant, filter, (after, edge.unwrap_or(Uuid::max())), page.limit(), now)
+                .await?;
+        let items = rows.iter().map(read).collect::<Result<_>>()?;
+        let found = page.cut(items, |view: &SuppressionView| view.id.0);
+        Ok(Paged { next: found.next.or(edge), ..found })
+    }
 }
 
 /// The last one that this page may look at; none if there are fewer.

@@ -12,8 +12,8 @@ use super::suppression_list::{read, suppression_columns};
 use super::{access, audit, lead_import, requests};
 use crate::domain::suppression::{self, NewSuppression, SuppressionChange};
 use crate::domain::{CallId, Phone, SuppressionId, TenantId, Timestamp, Violation};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::lead_row::new_id;
 use crate::store::sql::{Rows, Sql, args};
 use crate::store::{
@@ -24,25 +24,29 @@ use crate::store::{
 /// What an import of suppressions has in place of a run: see the table.
 const IMPORTS: Uuid = Uuid::max();
 
-/// See [`crate::store::Audience::add_suppressions`].
-pub async fn add(
-    engine: &Engine,
-    tenant: &TenantId,
-    new: Vec<NewSuppression>,
-    key: Option<RequestKey>,
-) -> Result<Vec<SuppressionAdded>> {
-    check_len(new.len())?;
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if let Some(answer) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
-        return Ok(answer);
+impl Store {
+    /// Suppresses up to [`BATCH_MAX`](super::BATCH_MAX) phones; the answer is in their order. It
+    /// holds from its commit on: no claim that commits later dials them, and calls that were
+    /// committed before are told.
+    pub async fn add_suppressions(
+        &self,
+        tenant: &TenantId,
+        new: Vec<NewSuppression>,
+        key: Option<RequestKey>,
+    ) -> Result<Vec<SuppressionAdded>> {
+        check_len(new.len())?;
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if let Some(answer) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+            return Ok(answer);
+        }
+        let added = add_in(&mut tx, self, tenant, &new).await?;
+        let now = tx.now().await?;
+        audit::write(&mut tx, &self.actor, tenant, "suppressions".to_owned(), &counts(&added), now)
+            .await?;
+        requests::keep(&mut tx, tenant, key.as_ref(), &added, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(added)
     }
-    let added = add_in(&mut tx, engine, tenant, &new).await?;
-    let now = tx.now().await?;
-    audit::write(&mut tx, &engine.actor, tenant, "suppressions".to_owned(), &counts(&added), now)
-        .await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &added, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(added)
 }
 
 fn check_len(len: usize) -> Result<()> {
@@ -64,7 +68,7 @@ fn counts(added: &[SuppressionAdded]) -> serde_json::Value {
 /// Suppresses phones, under the dispatch lock, which it takes: nothing may be locked before.
 pub async fn add_in(
     tx: &mut Tx,
-    engine: &Engine,
+    store: &Store,
     tenant: &TenantId,
     new: &[NewSuppression],
 ) -> Result<Vec<SuppressionAdded>> {
@@ -73,7 +77,7 @@ pub async fn add_in(
     let phones: Vec<String> = new.iter().map(|item| item.phone.expose().to_owned()).collect();
     let mut known = by_phone(tx, tenant, phones.clone()).await?;
     let live = live_calls(tx, tenant, phones).await?;
-    let created_by = engine.actor.client().map_or("system", |client| &client.key_id);
+    let created_by = store.actor.client().map_or("system", |client| &client.key_id);
     let mut changed = HashSet::new();
     let mut answer = Vec::with_capacity(new.len());
     for (n, item) in new.iter().enumerate() {
@@ -186,80 +190,90 @@ async fn put(tx: &mut Tx, tenant: &TenantId, views: &[&SuppressionView]) -> Resu
     Ok(())
 }
 
-/// See [`crate::store::Audience::remove_suppressions`].
-pub async fn remove(
-    engine: &Engine,
-    tenant: &TenantId,
-    phones: Vec<Phone>,
-    key: Option<RequestKey>,
-) -> Result<Vec<bool>> {
-    static DELETE: Sql = Sql::new(
-        "DELETE FROM suppressions WHERE tenant_id = $1 AND phone {any 2 text} RETURNING phone",
-    );
-    check_len(phones.len())?;
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    if let Some(answer) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
-        return Ok(answer);
+impl Store {
+    /// Lets up to [`BATCH_MAX`](super::BATCH_MAX) phones be dialed again. Tells of each whether it
+    /// was suppressed.
+    pub async fn remove_suppressions(
+        &self,
+        tenant: &TenantId,
+        phones: Vec<Phone>,
+        key: Option<RequestKey>,
+    ) -> Result<Vec<bool>> {
+        static DELETE: Sql = Sql::new(
+            "DELETE FROM suppressions WHERE tenant_id = $1 AND phone {any 2 text} RETURNING phone",
+        );
+        check_len(phones.len())?;
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        if let Some(answer) = requests::replay(&mut tx, tenant, key.as_ref()).await? {
+            return Ok(answer);
+        }
+        // Whoever adds one has read what there is under this lock, and must find it there when it
+        // writes.
+        access::lock_dispatch(&mut tx, tenant).await?;
+        let now = tx.now().await?;
+        let texts: Vec<String> = phones.iter().map(|phone| phone.expose().to_owned()).collect();
+        let rows = tx.fetch(&DELETE, args![tenant, texts]).await?;
+        let gone = rows
+            .iter()
+            .map(|row| row.text("phone").map(Phone::from_stored))
+            .collect::<Result<HashSet<Phone>>>()?;
+        let answer: Vec<bool> = phones.iter().map(|phone| gone.contains(phone)).collect();
+        let detail = json!({ "removed": gone.len() });
+        audit::write(&mut tx, &self.actor, tenant, "suppressions".to_owned(), &detail, now).await?;
+        requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
+        tx.commit(&self.wakes).await?;
+        Ok(answer)
     }
-    // Whoever adds one has read what there is under this lock, and must find it there when it
-    // writes.
-    access::lock_dispatch(&mut tx, tenant).await?;
-    let now = tx.now().await?;
-    let texts: Vec<String> = phones.iter().map(|phone| phone.expose().to_owned()).collect();
-    let rows = tx.fetch(&DELETE, args![tenant, texts]).await?;
-    let gone = rows
-        .iter()
-        .map(|row| row.text("phone").map(Phone::from_stored))
-        .collect::<Result<HashSet<Phone>>>()?;
-    let answer: Vec<bool> = phones.iter().map(|phone| gone.contains(phone)).collect();
-    let detail = json!({ "removed": gone.len() });
-    audit::write(&mut tx, &engine.actor, tenant, "suppressions".to_owned(), &detail, now).await?;
-    requests::keep(&mut tx, tenant, key.as_ref(), &answer, now).await?;
-    tx.commit(&engine.wakes).await?;
-    Ok(answer)
 }
 
-/// See [`crate::store::Audience::suppression_import_stand`].
-pub async fn import_stand(
-    engine: &Engine,
-    tenant: &TenantId,
-    import_id: &str,
-) -> Result<ImportStand> {
-    let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
-    lead_import::read(&mut tx, tenant, IMPORTS, import_id).await
+impl Store {
+    /// How far an import of suppressions got; nowhere if it is new.
+    pub async fn suppression_import_stand(
+        &self,
+        tenant: &TenantId,
+        import_id: &str,
+    ) -> Result<ImportStand> {
+        let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
+        lead_import::read(&mut tx, tenant, IMPORTS, import_id).await
+    }
 }
 
-/// See [`crate::store::Audience::import_suppressions`].
-pub async fn import(
-    engine: &Engine,
-    tenant: &TenantId,
-    step: ImportStep<'_>,
-    new: Vec<NewSuppression>,
-) -> Result<(Vec<SuppressionAdded>, ImportStand)> {
-    check_len(new.len())?;
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let added = add_in(&mut tx, engine, tenant, &new).await?;
-    let now = tx.now().await?;
-    let mut stand = lead_import::take_turn(&mut tx, tenant, IMPORTS, step, now).await?;
-    stand.offset = step.offset.saturating_add(step.taken);
-    stand.rejected += step.taken.saturating_sub(new.len() as u64);
-    for item in &added {
-        *match item {
-            SuppressionAdded::Kept { change: SuppressionChange::Added, .. } => &mut stand.created,
-            SuppressionAdded::Kept { change: SuppressionChange::Extended, .. } => {
-                &mut stand.updated
-            }
-            SuppressionAdded::Kept { change: SuppressionChange::Unchanged, .. } => {
-                &mut stand.unchanged
-            }
-            SuppressionAdded::Rejected { .. } => &mut stand.rejected,
-        } += 1;
+impl Store {
+    /// Stores a batch of an import of suppressions (at most [`BATCH_MAX`](super::BATCH_MAX)) and
+    /// moves the import on by `taken`, in one transaction. The answer is in the order of `new`.
+    pub async fn import_suppressions(
+        &self,
+        tenant: &TenantId,
+        step: ImportStep<'_>,
+        new: Vec<NewSuppression>,
+    ) -> Result<(Vec<SuppressionAdded>, ImportStand)> {
+        check_len(new.len())?;
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let added = add_in(&mut tx, self, tenant, &new).await?;
+        let now = tx.now().await?;
+        let mut stand = lead_import::take_turn(&mut tx, tenant, IMPORTS, step, now).await?;
+        stand.offset = step.offset.saturating_add(step.taken);
+        stand.rejected += step.taken.saturating_sub(new.len() as u64);
+        for item in &added {
+            *match item {
+                SuppressionAdded::Kept { change: SuppressionChange::Added, .. } => {
+                    &mut stand.created
+                }
+                SuppressionAdded::Kept { change: SuppressionChange::Extended, .. } => {
+                    &mut stand.updated
+                }
+                SuppressionAdded::Kept { change: SuppressionChange::Unchanged, .. } => {
+                    &mut stand.unchanged
+                }
+                SuppressionAdded::Rejected { .. } => &mut stand.rejected,
+            } += 1;
+        }
+        lead_import::save(&mut tx, tenant, IMPORTS, step.import_id, stand, now).await?;
+        audit::write(&mut tx, &self.actor, tenant, "suppressions".to_owned(), &counts(&added), now)
+            .await?;
+        tx.commit(&self.wakes).await?;
+        Ok((added, stand))
     }
-    lead_import::save(&mut tx, tenant, IMPORTS, step.import_id, stand, now).await?;
-    audit::write(&mut tx, &engine.actor, tenant, "suppressions".to_owned(), &counts(&added), now)
-        .await?;
-    tx.commit(&engine.wakes).await?;
-    Ok((added, stand))
 }
 
 /// Which of these phones are suppressed. Exact for whoever holds the dispatch lock; for others a

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::apply;
 use crate::domain::call::{News, SEND_WITHIN, STALE_NO_CALL_SID};
 use crate::domain::time::micros;
 use crate::domain::{CallId, TenantId};
 use crate::metrics;
+use crate::store::Store;
 use crate::store::database::Scope;
-use crate::store::engine::Engine;
 use crate::store::sql::{Row, Sql, Value, args};
 use crate::store::{Applied, Result};
 
@@ -39,22 +38,27 @@ macro_rules! stale {
     };
 }
 
-/// See [`crate::store::Store::lose_abandoned_intents`].
-pub async fn lose_abandoned_intents(engine: &Engine, older_than: Duration) -> Result<u64> {
-    static SELECT: Sql = Sql::new(concat!(abandoned!(), "ORDER BY c.tenant_id LIMIT $3"));
-    let values = args![micros(older_than), micros(SEND_WITHIN), CALLS_MAX];
-    tell_all(engine, &SELECT, values, lost()).await
+impl Store {
+    /// Intents of workers whose life has expired, or older than `older_than`, become unknown.
+    /// Returns how many.
+    pub async fn lose_abandoned_intents(&self, older_than: Duration) -> Result<u64> {
+        static SELECT: Sql = Sql::new(concat!(abandoned!(), "ORDER BY c.tenant_id LIMIT $3"));
+        let values = args![micros(older_than), micros(SEND_WITHIN), CALLS_MAX];
+        tell_all(self, &SELECT, values, lost()).await
+    }
 }
 
-/// See [`crate::store::Store::presume_stale`].
-pub async fn presume_stale(engine: &Engine, older_than: Duration) -> Result<u64> {
-    static SELECT: Sql = Sql::new(concat!(stale!(), "ORDER BY c.tenant_id LIMIT $2"));
-    tell_all(engine, &SELECT, args![micros(older_than), CALLS_MAX], stale()).await
+impl Store {
+    /// Unknown calls older than `older_than` are presumed failed. Returns how many.
+    pub async fn presume_stale(&self, older_than: Duration) -> Result<u64> {
+        static SELECT: Sql = Sql::new(concat!(stale!(), "ORDER BY c.tenant_id LIMIT $2"));
+        tell_all(self, &SELECT, args![micros(older_than), CALLS_MAX], stale()).await
+    }
 }
 
 /// The first for one tenant, all of it. Returns how many calls moved.
 pub(super) async fn lose_abandoned_of(
-    engine: &Engine,
+    store: &Store,
     tenant: &TenantId,
     older_than: Duration,
 ) -> Result<u32> {
@@ -63,12 +67,12 @@ pub(super) async fn lose_abandoned_of(
         "AND c.tenant_id = $3 AND c.call_id > $4 ORDER BY c.call_id LIMIT $5"
     ));
     let values = args![micros(older_than), micros(SEND_WITHIN)];
-    tell_one(engine, tenant, &SELECT, values, lost()).await
+    tell_one(store, tenant, &SELECT, values, lost()).await
 }
 
 /// The second for one tenant, all of it. Returns how many calls moved.
 pub(super) async fn presume_stale_of(
-    engine: &Engine,
+    store: &Store,
     tenant: &TenantId,
     older_than: Duration,
 ) -> Result<u32> {
@@ -76,7 +80,7 @@ pub(super) async fn presume_stale_of(
         stale!(),
         "AND c.tenant_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
     ));
-    tell_one(engine, tenant, &SELECT, args![micros(older_than)], stale()).await
+    tell_one(store, tenant, &SELECT, args![micros(older_than)], stale()).await
 }
 
 /// What becomes of the calls, and how the log calls it.
@@ -112,20 +116,20 @@ fn read(row: &Row) -> Result<Left> {
 }
 
 /// A page of all tenants' calls. Returns how many were found.
-async fn tell_all(engine: &Engine, select: &Sql, values: Vec<Value>, end: End) -> Result<u64> {
-    let mut tx = engine.db.read(Scope::Scheduler).await?;
+async fn tell_all(store: &Store, select: &Sql, values: Vec<Value>, end: End) -> Result<u64> {
+    let mut tx = store.db.read(Scope::Scheduler).await?;
     let rows = tx.fetch(select, values).await?;
     drop(tx);
     let left: Vec<Left> = rows.iter().map(read).collect::<Result<_>>()?;
     for of_tenant in left.chunk_by(|a, b| a.tenant == b.tenant) {
-        tell(engine, of_tenant, &end).await?;
+        tell(store, of_tenant, &end).await?;
     }
     Ok(u64::try_from(left.len()).unwrap_or(u64::MAX))
 }
 
 /// Every page of one tenant's calls. Returns how many moved.
 async fn tell_one(
-    engine: &Engine,
+    store: &Store,
     tenant: &TenantId,
     select: &Sql,
     values: Vec<Value>,
@@ -135,21 +139,21 @@ async fn tell_one(
     loop {
         let mut page = values.clone();
         page.extend(args![tenant, after, CALLS_MAX]);
-        let mut tx = engine.db.read(Scope::Tenant(tenant)).await?;
+        let mut tx = store.db.read(Scope::Tenant(tenant)).await?;
         let rows = tx.fetch(select, page).await?;
         drop(tx);
         let left: Vec<Left> = rows.iter().map(read).collect::<Result<_>>()?;
         let Some(last) = left.last() else { return Ok(moved) };
         after = last.call.0;
-        moved += tell(engine, &left, &end).await?;
+        moved += tell(store, &left, &end).await?;
     }
 }
 
 /// Brings the news to calls of one tenant and tells the log how many of each worker moved.
-async fn tell(engine: &Engine, left: &[Left], end: &End) -> Result<u32> {
+async fn tell(store: &Store, left: &[Left], end: &End) -> Result<u32> {
     let Some(Left { tenant, .. }) = left.first() else { return Ok(0) };
     let news: Vec<_> = left.iter().map(|left| (left.call, end.news.clone())).collect();
-    let applied = apply::apply(engine, tenant, &news).await?;
+    let applied = store.apply(tenant, &news).await?;
     let mut of_worker: BTreeMap<&str, u32> = BTreeMap::new();
     for (left, applied) in left.iter().zip(&applied) {
         if matches!(applied, Applied::Changed(_)) {

@@ -10,8 +10,8 @@ use crate::domain::pace::{self, Meter};
 use crate::domain::tenant::TenantState;
 use crate::domain::transfer::{Fact, Purpose, Step, next_step};
 use crate::domain::{CallId, TenantId, Timestamp, WorkerId};
+use crate::store::Store;
 use crate::store::database::{Scope, Tx};
-use crate::store::engine::Engine;
 use crate::store::sql::{Sql, args};
 use crate::store::transfer_row::{self, TransferRow};
 use crate::store::{Error, LegCall, LegIntent, Result, Task, TenantView};
@@ -23,59 +23,62 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 const NOTIFY_LIMIT_S: u32 = 300;
 const TALK_LIMIT_S: u32 = 14_400;
 
-/// See [`crate::store::Store::transfer_leg`].
-pub async fn intent(
-    engine: &Engine,
-    task: &Task,
-    purpose: Purpose,
-    worker: &WorkerId,
-    horizon: Duration,
-) -> Result<LegIntent> {
-    let tenant = &task.tenant;
-    let mut tx = engine.db.begin(Scope::Tenant(tenant)).await?;
-    let next_call_at = lock_dispatch(&mut tx, tenant).await?;
-    let TenantView { tenant: owner, state, .. } = access::tenant(&mut tx, tenant).await?;
-    let (account_meter, breaker) = claim::lock_account(&mut tx, &owner).await?;
-    let mut meters = [Meter::new(owner.calls_per_second, next_call_at)?, account_meter];
-    let mut row = transfer_row::lock(&mut tx, tenant, transfer_of(task)?).await?;
-    let now = tx.now().await?;
-    if next_step(&row.view.transfer) != Step::Call(purpose) {
-        return Ok(LegIntent::Stale);
+impl Store {
+    /// Commits the intent of a call to the transfer's target, under the tenant's and the account's
+    /// limits.
+    pub async fn transfer_leg(
+        &self,
+        task: &Task,
+        purpose: Purpose,
+        worker: &WorkerId,
+        horizon: Duration,
+    ) -> Result<LegIntent> {
+        let tenant = &task.tenant;
+        let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
+        let next_call_at = lock_dispatch(&mut tx, tenant).await?;
+        let TenantView { tenant: owner, state, .. } = access::tenant(&mut tx, tenant).await?;
+        let (account_meter, breaker) = claim::lock_account(&mut tx, &owner).await?;
+        let mut meters = [Meter::new(owner.calls_per_second, next_call_at)?, account_meter];
+        let mut row = transfer_row::lock(&mut tx, tenant, transfer_of(task)?).await?;
+        let now = tx.now().await?;
+        if next_step(&row.view.transfer) != Step::Call(purpose) {
+            return Ok(LegIntent::Stale);
+        }
+        if state == TenantState::Disabled {
+            return Ok(LegIntent::Later(ASK_AGAIN_AFTER));
+        }
+        if let Some(until) = breaker.filter(|until| *until > now) {
+            return Ok(LegIntent::Later(until.since(now)));
+        }
+        let Some(target) =
+            row.view.transfer.settings.targets.get(row.view.transfer.progress.target).cloned()
+        else {
+            return Err(Error::Internal("a transfer without its target".to_owned()));
+        };
+        if !is_free(&mut tx, tenant, target.expose(), owner.max_concurrent_calls).await? {
+            return Ok(LegIntent::Later(ASK_AGAIN_AFTER));
+        }
+        let Some(send_at) = pace::reserve(&mut meters, now, horizon, 1).pop() else {
+            return Ok(LegIntent::Later(pace::next_slot(&meters, now).since(now)));
+        };
+        let leg = LegCall {
+            call_id: CallId(Uuid::now_v7()),
+            to: target,
+            from: from(&row, &owner)?,
+            account: owner.account_sid.clone(),
+            ring_timeout_s: row.view.transfer.settings.ring_timeout_s,
+            time_limit_s: if purpose == Purpose::Notify { NOTIFY_LIMIT_S } else { TALK_LIMIT_S },
+            send_in: send_at.since(now),
+            probe: breaker.is_some(),
+        };
+        insert(&mut tx, tenant, &leg, &row, worker, now).await?;
+        row.take(&Fact::LegStarted(leg.call_id), now)?;
+        transfer_row::save(&mut tx, tenant, &mut row, now).await?;
+        let probing = leg.probe.then(|| now + claim::PROBE_EVERY);
+        save_meters(&mut tx, tenant, &leg, meters, probing).await?;
+        transfer_row::commit(self, tx, tenant, &row).await?;
+        Ok(LegIntent::Call(leg))
     }
-    if state == TenantState::Disabled {
-        return Ok(LegIntent::Later(ASK_AGAIN_AFTER));
-    }
-    if let Some(until) = breaker.filter(|until| *until > now) {
-        return Ok(LegIntent::Later(until.since(now)));
-    }
-    let Some(target) =
-        row.view.transfer.settings.targets.get(row.view.transfer.progress.target).cloned()
-    else {
-        return Err(Error::Internal("a transfer without its target".to_owned()));
-    };
-    if !is_free(&mut tx, tenant, target.expose(), owner.max_concurrent_calls).await? {
-        return Ok(LegIntent::Later(ASK_AGAIN_AFTER));
-    }
-    let Some(send_at) = pace::reserve(&mut meters, now, horizon, 1).pop() else {
-        return Ok(LegIntent::Later(pace::next_slot(&meters, now).since(now)));
-    };
-    let leg = LegCall {
-        call_id: CallId(Uuid::now_v7()),
-        to: target,
-        from: from(&row, &owner)?,
-        account: owner.account_sid.clone(),
-        ring_timeout_s: row.view.transfer.settings.ring_timeout_s,
-        time_limit_s: if purpose == Purpose::Notify { NOTIFY_LIMIT_S } else { TALK_LIMIT_S },
-        send_in: send_at.since(now),
-        probe: breaker.is_some(),
-    };
-    insert(&mut tx, tenant, &leg, &row, worker, now).await?;
-    row.take(&Fact::LegStarted(leg.call_id), now)?;
-    transfer_row::save(&mut tx, tenant, &mut row, now).await?;
-    let probing = leg.probe.then(|| now + claim::PROBE_EVERY);
-    save_meters(&mut tx, tenant, &leg, meters, probing).await?;
-    transfer_row::commit(engine, tx, tenant, &row).await?;
-    Ok(LegIntent::Call(leg))
 }
 
 fn from(row: &TransferRow, owner: &crate::domain::tenant::Tenant) -> Result<crate::domain::Phone> {

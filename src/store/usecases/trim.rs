@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::domain::TenantId;
 use crate::store::Result;
+use crate::store::Store;
 use crate::store::database::Scope;
-use crate::store::engine::Engine;
 use crate::store::sql::{Sql, args};
 
 /// Logs that one turn looks at, of runs and of transfers each.
@@ -54,27 +54,26 @@ macro_rules! logs {
 static RUNS: Logs = logs!("runs", "run_id", "run_events");
 static TRANSFERS: Logs = logs!("transfers", "transfer_id", "transfer_events");
 
-/// See [`crate::store::Store::trim_logs`].
-pub async fn logs(engine: &Engine, keep: Duration) -> Result<u64> {
-    let mut deleted = 0;
-    for logs in [&RUNS, &TRANSFERS] {
-        for (tenant, id) in due(engine, logs, keep).await? {
-            let room = PAGE.min(ROWS_MAX - deleted);
-            if room == 0 {
-                return Ok(deleted);
+impl Store {
+    /// Deletes a page of the logs of runs and transfers that ended longer ago than `keep`, from
+    /// their beginning on. Returns how many commits were deleted.
+    pub async fn trim_logs(&self, keep: Duration) -> Result<u64> {
+        let mut deleted = 0;
+        for logs in [&RUNS, &TRANSFERS] {
+            for (tenant, id) in due(self, logs, keep).await? {
+                let room = PAGE.min(ROWS_MAX - deleted);
+                if room == 0 {
+                    return Ok(deleted);
+                }
+                deleted += page(self, logs, &tenant, id, room).await?;
             }
-            deleted += page(engine, logs, &tenant, id, room).await?;
         }
+        Ok(deleted)
     }
-    Ok(deleted)
 }
 
-async fn due(
-    engine: &Engine,
-    logs: &'static Logs,
-    keep: Duration,
-) -> Result<Vec<(TenantId, Uuid)>> {
-    let mut tx = engine.db.read(Scope::Scheduler).await?;
+async fn due(store: &Store, logs: &'static Logs, keep: Duration) -> Result<Vec<(TenantId, Uuid)>> {
+    let mut tx = store.db.read(Scope::Scheduler).await?;
     // A value: PostgreSQL does not look an expression of its clock up in an index.
     let until = tx.now().await? - keep;
     let rows = tx.fetch(&logs.due, args![until, LOGS_MAX]).await?;
@@ -82,18 +81,18 @@ async fn due(
 }
 
 async fn page(
-    engine: &Engine,
+    store: &Store,
     logs: &'static Logs,
     tenant: &TenantId,
     id: Uuid,
     room: u64,
 ) -> Result<u64> {
-    let mut tx = engine.db.begin(Scope::Scheduler).await?;
+    let mut tx = store.db.begin(Scope::Scheduler).await?;
     let rows =
         tx.execute(&logs.delete, args![tenant, id, i64::try_from(room).unwrap_or(0)]).await?;
     if rows < room {
         tx.execute(&logs.mark, args![tenant, id]).await?;
     }
-    tx.commit(&engine.wakes).await?;
+    tx.commit(&store.wakes).await?;
     Ok(rows)
 }

@@ -6,8 +6,7 @@ use tonic_types::StatusExt as _;
 use trunkline::grpc::pb::{self, RunState};
 use trunkline::simulator::{self, SimAccount};
 use trunkline::store::{
-    AccountPatch, Admin, CarrierApiKey, CarrierSecrets, Engine, Error, Keyring, NewAccount,
-    Resealed,
+    AccountPatch, CarrierApiKey, CarrierSecrets, Error, Keyring, NewAccount, Resealed, Store,
 };
 
 use super::{MASTER_KEY, sealing};
@@ -112,8 +111,8 @@ fn new_account() -> NewAccount {
     }
 }
 
-async fn engine(database: &TestDatabase, keys: &str) -> Engine {
-    Engine::open_with(&database.url, Keyring::parse(&keys.into()).unwrap()).await.unwrap()
+async fn engine(database: &TestDatabase, keys: &str) -> Store {
+    Store::open_with(&database.url, Keyring::parse(&keys.into()).unwrap()).await.unwrap()
 }
 
 /// Everything that the database holds of accounts, as text.

@@ -8,7 +8,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use trunkline::grpc::pb;
 use trunkline::grpc::pb::outbound_queue_client::OutboundQueueClient;
-use trunkline::store::{Admin as _, Engine, NewKey, Store as _};
+use trunkline::store::{NewKey, Store};
 
 use super::{client, make_key, make_tenant, sealing, tenant_settings};
 use crate::support::{TestDatabase, by, on_both_databases, tenant_id};
@@ -155,7 +155,7 @@ async fn a_request_made_twice_makes_one_key(database: TestDatabase) {
 }
 
 async fn the_first_key_is_made_once(database: TestDatabase) {
-    let store = &Engine::open(&database.url).await.unwrap();
+    let store = &Store::open(&database.url).await.unwrap();
     for id in ["one", "two"] {
         crate::support::make_tenant(store, id, 1, 1.0).await;
     }
@@ -178,7 +178,7 @@ async fn the_first_key_is_made_once(database: TestDatabase) {
 }
 
 async fn uses_are_noted(database: TestDatabase) {
-    let store = &Engine::open(&database.url).await.unwrap();
+    let store = &Store::open(&database.url).await.unwrap();
     crate::support::make_tenant(store, "one", 1, 1.0).await;
     let tenant = tenant_id("one");
     let new = NewKey {

@@ -6,7 +6,7 @@ use trunkline::domain::tenant::{Tenant, TenantField, TenantState};
 use trunkline::domain::window::CallingWindow;
 use trunkline::domain::{Phone, TenantId};
 use trunkline::store::{
-    Admin as _, AuditFilter, Engine, Error, NewRun, Page, RequestKey, RunPatch, Store, TenantPatch,
+    AuditFilter, Error, NewRun, Page, RequestKey, RunPatch, Store, TenantPatch,
 };
 
 use crate::store::{FAST, assert_claims_nothing, claim_n};
@@ -30,7 +30,7 @@ fn pool() -> Vec<Phone> {
 }
 
 /// A tenant of an administrator's making that may call at any hour and pace.
-async fn create(store: &Engine, id: &str) -> TenantId {
+async fn create(store: &Store, id: &str) -> TenantId {
     store.put_account(&ACCOUNT.parse().unwrap(), FAST).await.unwrap();
     let tenant = Tenant {
         max_concurrent_calls: 100,
@@ -43,7 +43,7 @@ async fn create(store: &Engine, id: &str) -> TenantId {
 }
 
 async fn changes_count_and_keep_their_order(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let operator = make_tenant(store, "operator", 1, 1.0).await;
     let id = create(store, "acme").await;
     let before = store.tenant_view(&id).await.unwrap();
@@ -98,7 +98,7 @@ async fn changes_count_and_keep_their_order(test: TestStore) {
 }
 
 async fn a_disabled_tenant_is_not_dialed(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let id = create(store, "acme").await;
     store.create_run(&id, new_run(settings(), 0..9), None).await.unwrap();
     assert!(!claim_n(store, 1).await.is_empty());
@@ -113,7 +113,7 @@ async fn a_disabled_tenant_is_not_dialed(test: TestStore) {
 }
 
 async fn caller_ids_are_shown_in_turn(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let id = create(store, "acme").await;
     let fixed = NewRun {
         settings: trunkline::domain::run::RunSettings {
@@ -137,7 +137,7 @@ async fn caller_ids_are_shown_in_turn(test: TestStore) {
 }
 
 async fn a_run_fixes_one_of_the_tenants_numbers(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let id = create(store, "acme").await;
     let with = |phone: &str| {
         let caller_id = Some(phone.parse().unwrap());
@@ -158,7 +158,7 @@ async fn a_run_fixes_one_of_the_tenants_numbers(test: TestStore) {
 }
 
 async fn settings_yield_to_an_administrator(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let id = make_tenant(store, "acme", 3, 1.0).await;
     let of_settings = store.tenant(&id).await.unwrap();
     let wider = Tenant { max_concurrent_calls: 5, ..of_settings.clone() };
@@ -171,7 +171,7 @@ async fn settings_yield_to_an_administrator(test: TestStore) {
 }
 
 async fn the_audit_log_is_filtered_and_paged(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let id = create(store, "acme").await;
     let run = by(store, "one", "CreateRun")
         .create_run(&id, new_run(settings(), 0..2), None)

@@ -10,7 +10,6 @@ use tonic::{Code, Status};
 use trunkline::domain::tenant::Tenant;
 use trunkline::grpc::pb::leads_client::LeadsClient;
 use trunkline::grpc::pb::{self, LeadStatus};
-use trunkline::store::Store as _;
 
 use super::{Server, field, server, with};
 use crate::support::{TestStore, on_both_stores, phone, tenant_id};

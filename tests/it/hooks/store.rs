@@ -8,8 +8,8 @@ use trunkline::domain::task::{Lane, TaskState};
 use trunkline::domain::webhook::{ATTEMPTS_MAX, Answer, DeliveryState, WebhookField, WebhookState};
 use trunkline::domain::{TenantId, WebhookId};
 use trunkline::store::{
-    Admin as _, DeliveryTried, Engine, Error, Hooks as _, Keyring, Page, ROUND_MAX, Round,
-    Store as _, Task, Wake, WebhookPatch, WebhookSettings,
+    DeliveryTried, Error, Keyring, Page, ROUND_MAX, Round, Store, Task, Wake, WebhookPatch,
+    WebhookSettings,
 };
 
 use crate::support::raw::Raw;
@@ -38,13 +38,13 @@ fn key(id: &str, digit: char) -> String {
     format!("{id}:{}", digit.to_string().repeat(64))
 }
 
-async fn open(database: &TestDatabase) -> (Engine, TenantId) {
-    let store = Engine::open_with(&database.url, ring(&key("a", '1'))).await.unwrap();
+async fn open(database: &TestDatabase) -> (Store, TenantId) {
+    let store = Store::open_with(&database.url, ring(&key("a", '1'))).await.unwrap();
     let tenant = make_tenant(&store, "acme", 9, 100.0).await;
     (store, tenant)
 }
 
-async fn endpoint(store: &Engine, tenant: &TenantId, filters: &[&str]) -> WebhookId {
+async fn endpoint(store: &Store, tenant: &TenantId, filters: &[&str]) -> WebhookId {
     let settings = WebhookSettings {
         url: "https://hooks.example.com/".into(),
         event_types: filters.iter().map(|filter| (*filter).to_owned()).collect(),
@@ -53,16 +53,16 @@ async fn endpoint(store: &Engine, tenant: &TenantId, filters: &[&str]) -> Webhoo
     store.create_webhook(tenant, settings, "whsec_c2VjcmV0".into(), None).await.unwrap().webhook.id
 }
 
-async fn lead(store: &Engine, tenant: &TenantId, n: usize) -> trunkline::store::LeadView {
+async fn lead(store: &Store, tenant: &TenantId, n: usize) -> trunkline::store::LeadView {
     store.create_leads(tenant, vec![LeadFacts::of(phone(n))], None).await.unwrap().remove(0).lead
 }
 
-async fn claim(store: &Engine) -> Vec<Task> {
+async fn claim(store: &Store) -> Vec<Task> {
     store.claim_tasks(&worker("1"), Lane::Outside, 10, Duration::from_secs(60)).await.unwrap().tasks
 }
 
 /// The one task there is, and what it is to send.
-async fn round(store: &Engine) -> (Task, Round) {
+async fn round(store: &Store) -> (Task, Round) {
     let task = claim(store).await.pop().expect("a task");
     let round = store.begin_round(&task).await.unwrap().expect("something to send");
     (task, round)
@@ -87,7 +87,7 @@ async fn who_has_no_endpoint_is_told_nothing(database: TestDatabase) {
     lead(&store, &tenant, 2).await;
     assert!(claim(&store).await.is_empty(), "it did not ask for leads");
     assert!(store.list_deliveries(&tenant, id, &[], PAGE).await.unwrap().items.is_empty());
-    let without = Engine::open_with(&database.url, Keyring::default()).await;
+    let without = Store::open_with(&database.url, Keyring::default()).await;
     // SQLite has one server.
     if let Ok(without) = without {
         let settings = store.webhook(&tenant, id).await.unwrap().settings;
@@ -289,7 +289,7 @@ async fn a_deleted_endpoint_leaves_nothing(database: TestDatabase) {
 async fn secrets_are_sealed_for_their_row_and_resealed(database: TestDatabase) {
     let (store, tenant) = open(&database).await;
     let id = endpoint(&store, &tenant, &[]).await;
-    let secrets = async |store: &Engine| {
+    let secrets = async |store: &Store| {
         let target = store.webhook_to_test(&tenant, id).await.unwrap();
         target.secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect::<Vec<_>>()
     };
@@ -303,11 +303,11 @@ async fn secrets_are_sealed_for_their_row_and_resealed(database: TestDatabase) {
     assert_eq!(secrets(&store).await, ["whsec_bmV3ZXI="], "the old one has ended");
     drop(store);
     let both =
-        Engine::open_with(&database.url, ring(&format!("{},{}", key("b", '2'), key("a", '1'))))
+        Store::open_with(&database.url, ring(&format!("{},{}", key("b", '2'), key("a", '1'))))
             .await
             .unwrap();
     assert_eq!(both.reseal_accounts().await.unwrap().resealed, 1);
     drop(both);
-    let new = Engine::open_with(&database.url, ring(&key("b", '2'))).await.unwrap();
+    let new = Store::open_with(&database.url, ring(&key("b", '2'))).await.unwrap();
     assert_eq!(secrets(&new).await, ["whsec_bmV3ZXI="]);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -16,7 +16,7 @@ use trunkline::domain::task::TaskKind;
 use trunkline::domain::unknown::Candidate;
 use trunkline::domain::{CallId, CallSid, JobId, RunId, TaskId, TenantId};
 use trunkline::store::{
-    Applied, ClaimLimits, Engine, Error, JobAdded, NewRetry, NewRun, RunPatch, Store, Task,
+    Applied, ClaimLimits, Error, JobAdded, NewRetry, NewRun, RunPatch, Store, Task,
 };
 
 use super::facts::Facts;
@@ -32,7 +32,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The stores of a test, one for each process; every case has tenants of its own in them.
 pub struct Stores {
-    processes: Vec<Arc<Engine>>,
+    processes: Vec<Store>,
     raw: AsyncMutex<Raw>,
     database: TestDatabase,
     cases: AtomicUsize,
@@ -42,7 +42,7 @@ impl Stores {
     pub async fn open(database: TestDatabase, processes: usize) -> Self {
         let mut opened = Vec::new();
         for _ in 0..processes {
-            opened.push(Arc::new(Engine::open(&database.url).await.unwrap()));
+            opened.push(Store::open(&database.url).await.unwrap());
         }
         let raw = AsyncMutex::new(Raw::connect(&database.url).await);
         Self { processes: opened, raw, database, cases: AtomicUsize::new(0) }
@@ -185,7 +185,7 @@ fn expected<T>(result: Result<T, Error>) -> Result<Option<T>, String> {
 impl<'a> World<'a> {
     async fn begin(stores: &'a Stores) -> Self {
         let case = stores.cases.fetch_add(1, Ordering::Relaxed);
-        let store = &*stores.processes[0];
+        let store = &stores.processes[0];
         let a = make_tenant(store, &format!("a{case}"), 3, FAST).await;
         let b = make_tenant(store, &format!("b{case}"), 2, FAST).await;
         Self { stores, tenants: [a, b], made: Mutex::default() }
@@ -228,7 +228,7 @@ impl<'a> World<'a> {
     }
 
     async fn act(&self, process: usize, op: &Op) -> Result<(), String> {
-        let store = &*self.stores.processes[process % self.stores.processes.len()];
+        let store = &self.stores.processes[process % self.stores.processes.len()];
         let run = |number: u8| pick(&self.made.lock().unwrap().runs, number);
         match op {
             Op::Create { .. } => self.create(store, op).await,
@@ -297,7 +297,7 @@ impl<'a> World<'a> {
         }
     }
 
-    async fn create(&self, store: &Engine, op: &Op) -> Result<(), String> {
+    async fn create(&self, store: &Store, op: &Op) -> Result<(), String> {
         let Op::Create { tenant, concurrency, weight, attempts, jobs, start, seal } = op else {
             return Ok(());
         };
@@ -326,7 +326,7 @@ impl<'a> World<'a> {
     }
 
     /// Does what is in the table, claimed by nobody: of two at once one comes too late.
-    async fn reschedule(&self, store: &Engine) -> Result<(), String> {
+    async fn reschedule(&self, store: &Store) -> Result<(), String> {
         for tenant in &self.tenants {
             let rows = format!(
                 "SELECT CAST(task_id AS TEXT), payload FROM tasks WHERE tenant_id = '{tenant}' AND kind = 'reschedule'"
@@ -350,7 +350,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    async fn retry(&self, store: &Engine, tenant: &TenantId, run: RunId) -> Result<(), String> {
+    async fn retry(&self, store: &Store, tenant: &TenantId, run: RunId) -> Result<(), String> {
         let states = vec![JobState::Failed, JobState::Canceled, JobState::Expired];
         let retry =
             NewRetry { parent: run, states, outcomes: Vec::new(), patch: None, start: true };
@@ -363,7 +363,7 @@ impl<'a> World<'a> {
 
     async fn claim(
         &self,
-        store: &Engine,
+        store: &Store,
         tenant: &TenantId,
         name: u8,
         max: usize,
@@ -384,7 +384,7 @@ impl<'a> World<'a> {
     }
 
     /// The other tenant's call is nobody's.
-    async fn foreign(&self, store: &Engine, call: u8, piece: &Piece) -> Result<(), String> {
+    async fn foreign(&self, store: &Store, call: u8, piece: &Piece) -> Result<(), String> {
         let Some((tenant, call)) = pick(&self.made.lock().unwrap().calls, call) else {
             return Ok(());
         };
@@ -412,7 +412,7 @@ impl<'a> World<'a> {
 }
 
 async fn keep_holidays(
-    store: &Engine,
+    store: &Store,
     tenant: &TenantId,
     run: RunId,
     shut: bool,
@@ -428,7 +428,7 @@ async fn keep_holidays(
 }
 
 /// Reads the account's list for every unknown call that is due, as the follow-up does.
-async fn look_up(store: &Engine, found: bool) -> Result<(), String> {
+async fn look_up(store: &Store, found: bool) -> Result<(), String> {
     for due in expected(store.take_due_calls(100).await)?.unwrap_or_default() {
         if due.sid.is_some() {
             continue;
@@ -443,7 +443,7 @@ async fn look_up(store: &Engine, found: bool) -> Result<(), String> {
 
 /// The carrier answers everything, every run is let go on, and every job ends.
 async fn end_everything(world: &World<'_>, watcher: &mut Watcher) -> Result<(), String> {
-    let store = &*world.stores.processes[0];
+    let store = &world.stores.processes[0];
     let deadline = Instant::now() + ENDS_WITHIN;
     for tenant in &world.tenants {
         make_tenant(store, tenant.as_str(), 50, FAST).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline::domain::call::{CallState, News, STALE_NO_CALL_SID};
 use trunkline::domain::run::RunState;
-use trunkline::store::{CleanedUp, Error, NewRun, Store};
+use trunkline::store::{CleanedUp, Error, NewRun};
 
 use super::{FAST, Open, assert_sound, claim_n, on_both};
 use crate::support::{by, job, make_tenant, new_run, settings, worker};
@@ -19,7 +19,7 @@ on_both!(
 const MINUTE: i64 = 60_000_000;
 
 async fn stale_calls_are_ended(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     store.heartbeat(&worker("1"), Duration::from_secs(60)).await.unwrap();
     let run = store.create_run(&tenant, new_run(settings(), 0..4), None).await.unwrap().run.id;
@@ -63,7 +63,7 @@ async fn stale_calls_are_ended(test: Open) {
 }
 
 async fn expired_runs_are_ended(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let unsealed = NewRun { seal: false, ..new_run(settings(), 0..1_000) };
     let run = store.create_run(&tenant, unsealed, None).await.unwrap().run.id;
@@ -78,7 +78,7 @@ async fn expired_runs_are_ended(test: Open) {
 }
 
 async fn nothing_stale_is_nothing_done(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..3), None).await.unwrap();
     claim_n(store, 2).await;
@@ -90,7 +90,7 @@ async fn nothing_stale_is_nothing_done(test: Open) {
 }
 
 async fn only_the_tenants_own(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let (a, b) = (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     store.create_run(&a, new_run(settings(), 0..1), None).await.unwrap();
     let call = claim_n(store, 1).await[0].call_id;

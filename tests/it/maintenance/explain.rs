@@ -10,7 +10,7 @@ use trunkline::domain::run::{Command, RunSettings};
 use trunkline::domain::unknown::STALE_AFTER;
 use trunkline::domain::window::CallingWindow;
 use trunkline::domain::{JobId, TenantId};
-use trunkline::store::{Engine, Error, JobAdded, JobExplained, NewJob, NewRun, Store};
+use trunkline::store::{Error, JobAdded, JobExplained, NewJob, NewRun, Store};
 
 use super::{FAST, Open, claim_n, on_both, sid, status};
 use crate::support::{job, make_tenant, new_run, settings};
@@ -23,16 +23,16 @@ on_both!(
     lost_and_strange
 );
 
-async fn why(store: &Engine, tenant: &TenantId, job: JobId) -> JobExplained {
+async fn why(store: &Store, tenant: &TenantId, job: JobId) -> JobExplained {
     store.explain_job(tenant, job).await.unwrap()
 }
 
-async fn reasons(store: &Engine, tenant: &TenantId, job: JobId) -> Vec<Reason> {
+async fn reasons(store: &Store, tenant: &TenantId, job: JobId) -> Vec<Reason> {
     why(store, tenant, job).await.explanation.reasons
 }
 
 async fn create(
-    store: &Engine,
+    store: &Store,
     tenant: &TenantId,
     run: NewRun,
 ) -> (trunkline::domain::RunId, Vec<JobId>) {
@@ -45,7 +45,7 @@ async fn create(
 }
 
 async fn from_draft_to_ended(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let (run, jobs) =
         create(store, &tenant, NewRun { start: false, ..new_run(settings(), 0..1) }).await;
@@ -84,7 +84,7 @@ async fn from_draft_to_ended(test: Open) {
 }
 
 async fn full_paced_and_behind(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 3, FAST).await;
     let run = RunSettings { concurrency: 2, ..settings() };
     let (_, jobs) = create(store, &tenant, new_run(run, 0..6)).await;
@@ -108,7 +108,7 @@ async fn full_paced_and_behind(test: Open) {
 }
 
 async fn between_two_attempts(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
     let now = store.now().await.unwrap();
@@ -138,7 +138,7 @@ async fn between_two_attempts(test: Open) {
 }
 
 async fn closed_and_busy(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     // A window of the one minute that began two hours ago, in UTC.
     let minutes = store.now().await.unwrap().0 / 60_000_000;
@@ -166,7 +166,7 @@ async fn closed_and_busy(test: Open) {
 }
 
 async fn lost_and_strange(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, other) =
         (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     let (run, jobs) = create(store, &tenant, new_run(settings(), 0..2)).await;

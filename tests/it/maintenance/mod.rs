@@ -7,7 +7,6 @@ mod reconcile;
 mod retry;
 mod wire;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row, SqliteConnection};
@@ -16,13 +15,13 @@ use trunkline::domain::event::Event;
 use trunkline::domain::job::JobState;
 use trunkline::domain::run::JobCounts;
 use trunkline::domain::{CallId, CallSid, RunId, TenantId};
-use trunkline::store::{ClaimLimits, ClaimedCall, Engine, JobView, Page, Store};
+use trunkline::store::{ClaimLimits, ClaimedCall, JobView, Page, Store};
 
 use crate::support::{postgres_url, worker};
 
 /// A store whose database the test can reach past it, to break what the store never breaks.
 pub struct Open {
-    pub store: Arc<Engine>,
+    pub store: Store,
     url: String,
     _dir: Option<tempfile::TempDir>,
 }
@@ -31,20 +30,20 @@ impl Open {
     pub async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", dir.path().join("trunkline.db").display());
-        Self { store: Arc::new(Engine::open(&url).await.unwrap()), url, _dir: Some(dir) }
+        Self { store: Store::open(&url).await.unwrap(), url, _dir: Some(dir) }
     }
 
     pub async fn postgres() -> Self {
         let url = postgres_url().await;
-        Self { store: Arc::new(Engine::open(&url).await.unwrap()), url, _dir: None }
+        Self { store: Store::open(&url).await.unwrap(), url, _dir: None }
     }
 
     /// Another process on the same database, where there can be one.
-    pub async fn beside(&self) -> Option<Engine> {
+    pub async fn beside(&self) -> Option<Store> {
         if self.url.starts_with("sqlite") {
             None
         } else {
-            Some(Engine::open(&self.url).await.unwrap())
+            Some(Store::open(&self.url).await.unwrap())
         }
     }
 
@@ -100,7 +99,7 @@ fn sid(call: CallId) -> CallSid {
     format!("CA{}", call.0.simple()).parse().unwrap()
 }
 
-async fn claim_n(store: &Engine, n: usize) -> Vec<ClaimedCall> {
+async fn claim_n(store: &Store, n: usize) -> Vec<ClaimedCall> {
     let limits = ClaimLimits { max_calls: n, horizon: Duration::from_millis(250) };
     let end = std::time::Instant::now() + Duration::from_secs(10);
     let mut calls = Vec::new();
@@ -125,7 +124,7 @@ fn status(call: CallId, status: CarrierStatus) -> (CallId, News) {
     (call, news)
 }
 
-async fn jobs(store: &Engine, tenant: &TenantId, run: RunId) -> Vec<JobView> {
+async fn jobs(store: &Store, tenant: &TenantId, run: RunId) -> Vec<JobView> {
     let mut page = Page { size: 1_000, after: None };
     let mut jobs = Vec::new();
     loop {
@@ -159,7 +158,7 @@ async fn assert_sound(test: &Open, tenant: &TenantId, run: RunId) -> JobCounts {
 }
 
 /// The repairs that the run's log tells, and that the log has every revision.
-async fn logged_repairs(store: &Engine, tenant: &TenantId, run: RunId) -> Vec<(String, u32)> {
+async fn logged_repairs(store: &Store, tenant: &TenantId, run: RunId) -> Vec<(String, u32)> {
     let log = store.commits_after(tenant, run, 0, 10_000).await.unwrap();
     let revisions: Vec<i64> = log.commits.iter().map(|commit| commit.revision).collect();
     assert_eq!(revisions, (1..=log.latest).collect::<Vec<_>>());

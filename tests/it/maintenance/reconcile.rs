@@ -37,7 +37,7 @@ fn only(done: &Reconciled) -> &RunRepaired {
 }
 
 async fn sound_runs_are_only_counted(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let mut runs = Vec::new();
     // More than a page of runs.
@@ -60,7 +60,7 @@ async fn sound_runs_are_only_counted(test: Open) {
 }
 
 async fn counters_are_recounted(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..5), None).await.unwrap().run.id;
     let call = claim_n(store, 1).await[0].call_id;
@@ -80,7 +80,7 @@ async fn counters_are_recounted(test: Open) {
 }
 
 async fn the_queue_is_rebuilt(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..6), None).await.unwrap().run.id;
     let call = claim_n(store, 1).await.remove(0);
@@ -109,7 +109,7 @@ async fn the_queue_is_rebuilt(test: Open) {
 }
 
 async fn hints_that_hide_jobs_are_corrected(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let hide = format!("UPDATE runs SET claimable_at = {}, job_priorities = 0", i64::MAX);
@@ -121,7 +121,7 @@ async fn hints_that_hide_jobs_are_corrected(test: Open) {
 }
 
 async fn jobs_follow_their_ended_call(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..4), None).await.unwrap().run.id;
     let calls = claim_n(store, 4).await;
@@ -156,7 +156,7 @@ async fn jobs_follow_their_ended_call(test: Open) {
 }
 
 async fn jobs_without_a_call_go_back_for_nothing(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let calls = claim_n(store, 2).await;
@@ -181,7 +181,7 @@ async fn jobs_without_a_call_go_back_for_nothing(test: Open) {
 }
 
 async fn a_run_that_is_over_ends(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let unsealed = NewRun { seal: false, ..new_run(settings(), 0..1) };
     let run = store.create_run(&tenant, unsealed, None).await.unwrap().run.id;
@@ -200,7 +200,7 @@ async fn a_run_that_is_over_ends(test: Open) {
 }
 
 async fn more_than_a_page_is_put_right(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let draft = NewRun { start: false, seal: false, ..new_run(settings(), 0..1_000) };
     let run = store.create_run(&tenant, draft, None).await.unwrap().run.id;
@@ -216,7 +216,7 @@ async fn more_than_a_page_is_put_right(test: Open) {
 }
 
 async fn an_ended_run_is_left_alone(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let view = store.command_run(&tenant, run, Command::Cancel, None).await.unwrap();
@@ -227,10 +227,10 @@ async fn an_ended_run_is_left_alone(test: Open) {
 }
 
 async fn once_a_minute_per_tenant_whoever_asks(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let (a, b) = (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     let beside = test.beside().await;
-    let other: &dyn Store = beside.as_ref().map_or(store, |engine| engine);
+    let other: &Store = beside.as_ref().map_or(store, |engine| engine);
     let both = tokio::join!(store.reconcile_runs(&a, &[]), other.reconcile_runs(&a, &[]));
     let refused: Vec<Error> = [both.0, both.1].into_iter().filter_map(Result::err).collect();
     let [Error::TooSoon { retry_after }] = refused[..] else { panic!("{refused:?}") };
@@ -246,7 +246,7 @@ async fn once_a_minute_per_tenant_whoever_asks(test: Open) {
 }
 
 async fn another_tenants_run_is_not_found(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let (a, b) = (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     let of_a = store.create_run(&a, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let of_b = store.create_run(&b, new_run(settings(), 0..2), None).await.unwrap().run.id;
@@ -266,7 +266,7 @@ async fn another_tenants_run_is_not_found(test: Open) {
 }
 
 async fn every_repair_is_in_the_audit_log(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     test.sql("DELETE FROM ready_jobs").await.unwrap();

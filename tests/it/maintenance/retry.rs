@@ -4,9 +4,7 @@ use trunkline::domain::call::CarrierStatus;
 use trunkline::domain::job::{JobState, Outcome};
 use trunkline::domain::run::{Command, RunField, RunSettings, RunState};
 use trunkline::domain::{RunId, TenantId};
-use trunkline::store::{
-    Engine, Error, NewJob, NewRetry, NewRun, RequestKey, RetryFilled, RunPatch, Store,
-};
+use trunkline::store::{Error, NewJob, NewRetry, NewRun, RequestKey, RetryFilled, RunPatch, Store};
 
 use super::{FAST, Open, assert_sound, claim_n, jobs, on_both, status};
 use crate::support::{job, make_tenant, new_run, settings};
@@ -24,7 +22,7 @@ fn retry(parent: RunId) -> NewRetry {
     NewRetry { parent, states: vec![], outcomes: vec![], patch: None, start: true }
 }
 
-async fn fill(store: &Engine, tenant: &TenantId, run: RunId) -> RetryFilled {
+async fn fill(store: &Store, tenant: &TenantId, run: RunId) -> RetryFilled {
     loop {
         let filled = store.fill_retry(tenant, run).await.unwrap();
         if filled.done {
@@ -34,7 +32,7 @@ async fn fill(store: &Engine, tenant: &TenantId, run: RunId) -> RetryFilled {
 }
 
 /// A run of four jobs that ended: busy, answered, busy, no answer.
-async fn ended(store: &Engine, tenant: &TenantId) -> RunId {
+async fn ended(store: &Store, tenant: &TenantId) -> RunId {
     let metadata = |n: usize| serde_json::json!({ "n": n }).as_object().cloned();
     let new = NewRun {
         jobs: (0..4)
@@ -57,7 +55,7 @@ async fn ended(store: &Engine, tenant: &TenantId) -> RunId {
 }
 
 async fn failed_jobs_come_again(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let parent = ended(store, &tenant).await;
     let before = (store.run(&tenant, parent).await.unwrap(), jobs(store, &tenant, parent).await);
@@ -88,7 +86,7 @@ async fn failed_jobs_come_again(test: Open) {
 }
 
 async fn filters_and_overrides(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let parent = ended(store, &tenant).await;
     let other = RunSettings { name: "again".into(), weight: 1, ..settings() };
@@ -114,7 +112,7 @@ async fn filters_and_overrides(test: Open) {
 }
 
 async fn a_large_run_is_filled_in_pages_and_resumed(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let draft = NewRun { seal: false, start: false, ..new_run(settings(), 0..1_000) };
     let parent = store.create_run(&tenant, draft, None).await.unwrap().run.id;
@@ -143,7 +141,7 @@ async fn a_large_run_is_filled_in_pages_and_resumed(test: Open) {
 }
 
 async fn what_cannot_be_retried(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, other) =
         (make_tenant(store, "acme", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     let open = store.create_run(&tenant, new_run(settings(), 10..12), None).await.unwrap().run.id;
@@ -176,7 +174,7 @@ async fn what_cannot_be_retried(test: Open) {
 }
 
 async fn a_half_made_run_that_is_called_off_stays_so(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let parent = ended(store, &tenant).await;
     let run = store.begin_retry(&tenant, retry(parent), None).await.unwrap();
@@ -186,7 +184,7 @@ async fn a_half_made_run_that_is_called_off_stays_so(test: Open) {
 }
 
 async fn the_same_request_is_the_same_run(test: Open) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let parent = ended(store, &tenant).await;
     let key = |hash| {

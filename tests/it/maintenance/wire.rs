@@ -1,6 +1,5 @@
 //! The same over a socket: scopes, errors with their details, the words of the wire.
 
-use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use crate::support::{make_tenant, new_run, settings};
 
 const SECRET: &str = "s3cret";
 
-async fn queue(store: Arc<dyn Store>) -> OutboundQueueClient<Channel> {
+async fn queue(store: Store) -> OutboundQueueClient<Channel> {
     for (id, scope) in [("writer", "outbound:write"), ("reader", "outbound:read")] {
         let key = ApiKey {
             key_id: id.into(),
@@ -50,7 +49,7 @@ fn with<T>(key: &str, message: T) -> Request<T> {
 #[tokio::test]
 async fn repairs_limits_and_who_did_it() {
     let test = Open::sqlite().await;
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     test.sql("DELETE FROM ready_jobs").await.unwrap();
@@ -89,7 +88,7 @@ async fn repairs_limits_and_who_did_it() {
 #[tokio::test]
 async fn retries_and_explanations() {
     let test = Open::sqlite().await;
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let created = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap();
     let JobAdded::Job { job_id, .. } = created.jobs[0] else { panic!() };

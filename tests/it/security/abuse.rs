@@ -15,7 +15,6 @@ use trunkline::domain::plan::Limits;
 use trunkline::domain::tenant::TenantState;
 use trunkline::grpc::pb;
 use trunkline::grpc::pb::outbound_queue_client::OutboundQueueClient;
-use trunkline::store::Admin as _;
 
 use super::{SECRET, Server, authorized, limited, list, new_run, over, put_key, with};
 use crate::support::{self, TestStore, on_both_stores};
@@ -31,7 +30,7 @@ async fn refused(
 
 async fn a_bad_key_is_refused_and_tells_nothing(test: TestStore) {
     let server = limited(test, Limits::default()).await;
-    let store = server.test.store.as_ref();
+    let store = &server.test.store;
     put_key(store, "expired", "one", &["admin"], [Some(1), None]).await;
     put_key(store, "revoked", "one", &["admin"], [None, Some(1)]).await;
     put_key(store, "reader", "one", &["outbound:read"], [None, None]).await;

@@ -12,8 +12,6 @@ use trunkline::grpc::auth::Rules;
 use trunkline::grpc::pb::outbound_queue_client::OutboundQueueClient;
 use trunkline::grpc::{Config, pb, pb::import_jobs_request as import};
 
-use trunkline::store::Store as _;
-
 use super::{jobs, limited, list, new_run, over, server, standard, until, with};
 use crate::support::{TestStore, on_both_stores};
 

@@ -6,7 +6,6 @@ mod certificates;
 mod limits;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
@@ -44,7 +43,7 @@ impl Drop for Server {
 }
 
 pub async fn put_key(
-    store: &dyn Store,
+    store: &Store,
     key_id: &str,
     tenant: &str,
     scopes: &[&str],
@@ -70,10 +69,10 @@ pub fn standard(change: impl FnOnce(&mut Plan)) -> Limits {
 }
 
 pub async fn server(test: TestStore, config: Config) -> Server {
-    let store: Arc<dyn Store> = test.store.clone();
+    let store: Store = test.store.clone();
     for tenant in ["one", "two"] {
-        support::make_tenant(store.as_ref(), tenant, 3, 10.0).await;
-        put_key(store.as_ref(), tenant, tenant, &["admin"], [None, None]).await;
+        support::make_tenant(&store, tenant, 3, 10.0).await;
+        put_key(&store, tenant, tenant, &["admin"], [None, None]).await;
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (addr, stop) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -13,8 +13,7 @@ use trunkline::domain::suppression::{NewSuppression, SuppressionReason, Suppress
 use trunkline::domain::task::TaskKind;
 use trunkline::domain::{RunId, TenantId};
 use trunkline::store::{
-    Audience as _, Engine, Error, ForecastOf, LeadFilter, LeadView, NewRun, Page, PopulationView,
-    Store, Task,
+    Error, ForecastOf, LeadFilter, LeadView, NewRun, Page, PopulationView, Store, Task,
 };
 
 use super::{FAST, PATIENCE, all_jobs, assert_nothing_lost, claim_n, finish, next_task};
@@ -30,7 +29,7 @@ on_both_stores!(
 );
 
 async fn people(
-    store: &Engine,
+    store: &Store,
     tenant: &TenantId,
     range: std::ops::Range<usize>,
     tag: &str,
@@ -49,32 +48,32 @@ fn tagged(tag: &str) -> LeadFilter {
     LeadFilter { tag: Some(tag.into()), ..LeadFilter::default() }
 }
 
-async fn suppress(store: &Engine, tenant: &TenantId, n: usize) {
+async fn suppress(store: &Store, tenant: &TenantId, n: usize) {
     let new = NewSuppression::of(phone(n), SuppressionReason::Asked, SuppressionSource::Api);
     store.add_suppressions(tenant, vec![new], None).await.unwrap();
 }
 
-async fn begin(store: &Engine, tenant: &TenantId, new: NewRun, tag: &str) -> RunId {
+async fn begin(store: &Store, tenant: &TenantId, new: NewRun, tag: &str) -> RunId {
     let created = store.create_run_from_leads(tenant, new, tagged(tag), None).await.unwrap().run;
     assert_eq!((created.sealed, created.population.unwrap().done), (false, false));
     created.id
 }
 
-async fn next_page(store: &Engine, holds: Duration) -> Task {
+async fn next_page(store: &Store, holds: Duration) -> Task {
     next_task(store, TaskKind::PopulateRun, holds).await
 }
 
-async fn page(store: &Engine) {
+async fn page(store: &Store) {
     let task = next_page(store, PATIENCE).await;
     store.populate_run(&task).await.unwrap();
 }
 
-async fn population(store: &Engine, tenant: &TenantId, run: RunId) -> PopulationView {
+async fn population(store: &Store, tenant: &TenantId, run: RunId) -> PopulationView {
     store.run(tenant, run).await.unwrap().population.unwrap()
 }
 
 async fn a_run_takes_the_leads_that_there_are(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let leads = people(store, &tenant, 0..2_300, "a").await;
     people(store, &tenant, 3_000..3_010, "b").await;
@@ -118,7 +117,7 @@ async fn a_run_takes_the_leads_that_there_are(test: TestStore) {
 }
 
 async fn a_page_is_added_once(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     people(store, &tenant, 0..1_200, "a").await;
     let run = begin(store, &tenant, new_run(settings(), 0..0), "a").await;
@@ -141,7 +140,7 @@ async fn a_page_is_added_once(test: TestStore) {
 async fn a_full_queue_is_waited_for(test: TestStore) {
     let plan = Plan { queued_jobs_max: 1_100, ..Plan::STANDARD };
     let test = test.with_plans(Plans { standard: plan, ..Plans::default() });
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     people(store, &tenant, 0..1_300, "a").await;
     let run = begin(store, &tenant, new_run(settings(), 0..0), "a").await;
@@ -164,7 +163,7 @@ async fn a_full_queue_is_waited_for(test: TestStore) {
 }
 
 async fn a_run_that_takes_no_jobs_is_left_alone(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     people(store, &tenant, 0..1_200, "a").await;
     for command in [Command::Seal, Command::Cancel] {
@@ -182,7 +181,7 @@ async fn a_run_that_takes_no_jobs_is_left_alone(test: TestStore) {
 }
 
 async fn a_forecast_counts_people_by_what_holds_them(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 4, FAST).await;
     let zoned = |n: usize, zone: &str| LeadFacts {
         time_zone: Some(zone.into()),
@@ -245,7 +244,7 @@ async fn a_forecast_counts_people_by_what_holds_them(test: TestStore) {
 }
 
 async fn a_forecast_learns_from_calls(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..40), None).await.unwrap();
     for (n, call) in claim_n(store, 40).await.into_iter().enumerate() {

@@ -8,12 +8,12 @@ use trunkline::domain::OpenBreaker;
 use trunkline::domain::call::CarrierStatus;
 use trunkline::domain::explain::Reason;
 use trunkline::domain::job::JobState;
-use trunkline::store::{JobAdded, Page, Store};
+use trunkline::store::{JobAdded, Page};
 
 on_both_stores!(nothing_is_claimed_and_everybody_can_see_it, after_a_while_one_call_probes);
 
 async fn nothing_is_claimed_and_everybody_can_see_it(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let ended = store.create_run(&tenant, new_run(settings(), 0..0), None).await.unwrap().run;
     let created = store.create_run(&tenant, new_run(settings(), 0..3), None).await.unwrap();
@@ -41,7 +41,7 @@ async fn nothing_is_claimed_and_everybody_can_see_it(test: TestStore) {
 }
 
 async fn after_a_while_one_call_probes(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..3), None).await.unwrap().run.id;
     let account = ACCOUNT.parse().unwrap();

@@ -14,7 +14,7 @@ use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::job::JobState;
 use trunkline::domain::run::{Command, RunSettings};
 use trunkline::domain::window::CallingWindow;
-use trunkline::store::{ClaimLimits, NewJob, NewRun, Page, Store};
+use trunkline::store::{ClaimLimits, NewJob, NewRun, Page};
 
 on_both_stores!(
     claims_stay_under_every_cap,
@@ -29,7 +29,7 @@ on_both_stores!(
 );
 
 async fn claims_stay_under_every_cap(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 7, FAST).await;
     let run = RunSettings { concurrency: 5, ..settings() };
     let run = store.create_run(&tenant, new_run(run, 0..50), None).await.unwrap().run.id;
@@ -52,7 +52,7 @@ async fn claims_stay_under_every_cap(test: TestStore) {
 }
 
 async fn pace_is_exact_over_claims(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 1_000, 50.0).await;
     store.create_run(&tenant, new_run(settings(), 0..60), None).await.unwrap();
     let calls = claim_n(store, 40).await;
@@ -67,7 +67,7 @@ async fn pace_is_exact_over_claims(test: TestStore) {
 }
 
 async fn one_live_call_per_phone(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     let a = store.create_run(&tenant, new_run(settings(), 0..1), None).await.unwrap().run.id;
     let b = store.create_run(&tenant, new_run(settings(), 0..1), None).await.unwrap().run.id;
@@ -82,7 +82,7 @@ async fn one_live_call_per_phone(test: TestStore) {
 }
 
 async fn outside_the_window_a_job_moves_once(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let now = store.now().await.unwrap();
     let minute = u16::try_from(now.0 / 60_000_000 % 1_440).unwrap();
@@ -112,7 +112,7 @@ async fn outside_the_window_a_job_moves_once(test: TestStore) {
 }
 
 async fn jobs_of_a_higher_priority_go_first(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 2, FAST).await;
     let jobs = [(0, 1), (1, 9), (2, 5), (3, 9)].map(|(n, priority)| NewJob { priority, ..job(n) });
     let run = NewRun { jobs: jobs.into(), ..new_run(settings(), 0..0) };
@@ -122,7 +122,7 @@ async fn jobs_of_a_higher_priority_go_first(test: TestStore) {
 }
 
 async fn weights_share_the_slots(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 40, FAST).await;
     let heavy = RunSettings { weight: 3, ..settings() };
     let heavy = store.create_run(&tenant, new_run(heavy, 0..100), None).await.unwrap().run.id;
@@ -135,7 +135,7 @@ async fn weights_share_the_slots(test: TestStore) {
 
 /// One slot at a time, so that every claim decides anew.
 async fn weights_hold_over_single_slots(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 1, FAST).await;
     let of_weight = |weight| RunSettings { weight, ..settings() };
     let heavy = store.create_run(&tenant, new_run(of_weight(3), 0..40), None).await.unwrap().run.id;
@@ -158,7 +158,7 @@ async fn weights_hold_over_single_slots(test: TestStore) {
 }
 
 async fn tenants_take_turns(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let big = make_tenant(store, "big", 1_000, FAST).await;
     let small = make_tenant(store, "small", 1_000, FAST).await;
     store.create_run(&big, new_run(settings(), 0..1_000), None).await.unwrap();
@@ -176,7 +176,7 @@ async fn tenants_take_turns(test: TestStore) {
 /// each, the tenant with the long queue gets no more claims than anybody.
 async fn a_long_queue_delays_nobody(test: TestStore) {
     const ROUNDS: usize = 5;
-    let store = &*test.store;
+    let store = &test.store;
     // First by name, by age and by need.
     let large = make_tenant(store, "a-large", 1_000, FAST).await;
     for page in 0..4 {

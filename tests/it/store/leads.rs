@@ -8,7 +8,7 @@ use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::run::{Command, RunField};
 use trunkline::store::{
     Applied, CallsOf, Error, ImportStep, JobAdded, LeadFilter, NewJob, NewRun, Page, RequestKey,
-    RunPatch, Store, Who,
+    RunPatch, Who,
 };
 
 on_both_stores!(
@@ -20,7 +20,7 @@ on_both_stores!(
 );
 
 async fn duplicates_are_counted_not_failed(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let draft = NewRun { start: false, seal: false, ..new_run(settings(), 0..2) };
     let run = store.create_run(&tenant, draft, None).await.unwrap().run.id;
@@ -36,7 +36,7 @@ async fn duplicates_are_counted_not_failed(test: TestStore) {
 }
 
 async fn an_import_resumes_where_it_was(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let draft = NewRun { start: false, seal: false, ..new_run(settings(), 0..0) };
     let run = store.create_run(&tenant, draft, None).await.unwrap().run.id;
@@ -50,7 +50,7 @@ async fn an_import_resumes_where_it_was(test: TestStore) {
 }
 
 async fn a_request_id_answers_twice_the_same(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let key = |hash| {
         Some(RequestKey { method: "CreateRun", request_id: "r1".into(), payload_hash: [hash; 32] })
@@ -71,7 +71,7 @@ async fn a_request_id_answers_twice_the_same(test: TestStore) {
 }
 
 async fn pages_walk_everything_once(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let leads = (0..25).map(|n| LeadFacts::of(phone(n))).collect();
     store.create_leads(&tenant, leads, None).await.unwrap();
@@ -96,7 +96,7 @@ async fn pages_walk_everything_once(test: TestStore) {
 }
 
 async fn another_tenant_sees_nothing(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let a = make_tenant(store, "a", 9, FAST).await;
     let b = make_tenant(store, "b", 9, FAST).await;
     let created = store.create_run(&a, new_run(settings(), 0..3), None).await.unwrap();

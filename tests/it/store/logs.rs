@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use trunkline::domain::call::News;
-use trunkline::store::{Applied, Error, NewRun, RequestKey, Store};
+use trunkline::store::{Applied, Error, NewRun, RequestKey};
 
 use super::{FAST, LIMITS, claim, claim_n, sid};
 use crate::support::logs::Logs;
@@ -31,7 +31,7 @@ async fn takeovers_on_postgres() {
 }
 
 async fn conflicts(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let logs = Logs::begin();
     let open = NewRun { seal: false, ..new_run(settings(), 0..1) };
@@ -85,7 +85,7 @@ async fn conflicts(test: TestStore) {
 
 /// Each tenant's calls of each worker that is gone: one line, which names them.
 async fn takeovers(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..3), None).await.unwrap();
     claim_n(store, 3).await;

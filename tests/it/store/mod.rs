@@ -21,7 +21,7 @@ use trunkline::domain::call::{CarrierStatus, News};
 use trunkline::domain::run::JobCounts;
 use trunkline::domain::task::{Lane, TaskKind};
 use trunkline::domain::{CallId, CallSid, RunId, TenantId};
-use trunkline::store::{Claim, ClaimLimits, Engine, JobView, Page, Store, Task};
+use trunkline::store::{Claim, ClaimLimits, JobView, Page, Store, Task};
 
 pub const LIMITS: ClaimLimits = ClaimLimits { max_calls: 32, horizon: Duration::from_millis(250) };
 pub const FAST: f64 = 10_000.0;
@@ -43,12 +43,12 @@ pub fn status(call: CallId, status: CarrierStatus, sequence: u32) -> (CallId, Ne
     (call, news)
 }
 
-pub async fn claim(store: &Engine) -> Claim {
+pub async fn claim(store: &Store) -> Claim {
     store.claim(&worker("1"), LIMITS).await.unwrap()
 }
 
 /// Claims until there are `n` calls; pace and wake-ups are real, so it may take a moment.
-pub async fn claim_n(store: &Engine, n: usize) -> Vec<trunkline::store::ClaimedCall> {
+pub async fn claim_n(store: &Store, n: usize) -> Vec<trunkline::store::ClaimedCall> {
     let mut calls = Vec::new();
     let end = Instant::now() + Duration::from_secs(5);
     while calls.len() < n && Instant::now() < end {
@@ -59,7 +59,7 @@ pub async fn claim_n(store: &Engine, n: usize) -> Vec<trunkline::store::ClaimedC
 }
 
 /// Claims until long after every wake-up was passed on, and gets nothing.
-pub async fn assert_claims_nothing(store: &Engine) {
+pub async fn assert_claims_nothing(store: &Store) {
     let end = Instant::now() + Duration::from_millis(300);
     while Instant::now() < end {
         assert!(claim(store).await.calls.is_empty());
@@ -69,7 +69,7 @@ pub async fn assert_claims_nothing(store: &Engine) {
 
 /// Claims, and gets nothing, until that has done what is waited for; wake-ups are passed on in
 /// their own time.
-pub async fn claim_nothing_until(store: &Engine, done: impl AsyncFn() -> bool) {
+pub async fn claim_nothing_until(store: &Store, done: impl AsyncFn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done().await {
         assert!(claim(store).await.calls.is_empty());
@@ -79,7 +79,7 @@ pub async fn claim_nothing_until(store: &Engine, done: impl AsyncFn() -> bool) {
     assert_claims_nothing(store).await;
 }
 
-pub async fn finish(store: &Engine, tenant: &TenantId, call: CallId, end: CarrierStatus) {
+pub async fn finish(store: &Store, tenant: &TenantId, call: CallId, end: CarrierStatus) {
     let news = [
         (call, News::Submitted { sid: sid(call) }),
         status(call, CarrierStatus::Ringing, 1),
@@ -97,7 +97,7 @@ pub async fn finish(store: &Engine, tenant: &TenantId, call: CallId, end: Carrie
 }
 
 /// The next task of this kind, as soon as it is due.
-pub async fn next_task(store: &Engine, kind: TaskKind, holds: Duration) -> Task {
+pub async fn next_task(store: &Store, kind: TaskKind, holds: Duration) -> Task {
     let end = Instant::now() + PATIENCE;
     loop {
         let claimed = store.claim_tasks(&worker("a"), Lane::Inside, 10, holds).await.unwrap();
@@ -111,7 +111,7 @@ pub async fn next_task(store: &Engine, kind: TaskKind, holds: Duration) -> Task 
 
 /// Does what changes of windows put in, as it is due; how many pages there were, those that found
 /// nothing included.
-pub async fn reschedule_all(store: &Engine) -> usize {
+pub async fn reschedule_all(store: &Store) -> usize {
     for pages in 0..20 {
         let due = store.claim_tasks(&worker("b"), Lane::Inside, 1_000, PATIENCE).await.unwrap();
         let Some(task) = due.tasks.iter().find(|task| task.kind == TaskKind::Reschedule) else {
@@ -123,7 +123,7 @@ pub async fn reschedule_all(store: &Engine) -> usize {
 }
 
 /// All jobs of a run.
-pub async fn all_jobs(store: &Engine, tenant: &TenantId, run: RunId) -> Vec<JobView> {
+pub async fn all_jobs(store: &Store, tenant: &TenantId, run: RunId) -> Vec<JobView> {
     let (mut all, mut page) = (Vec::new(), Page { size: 1_000, after: None });
     loop {
         let jobs = store.list_jobs(tenant, run, &[], page).await.unwrap();
@@ -136,7 +136,7 @@ pub async fn all_jobs(store: &Engine, tenant: &TenantId, run: RunId) -> Vec<JobV
 }
 
 /// Invariant 5, from the rows themselves.
-pub async fn assert_nothing_lost(store: &Engine, tenant: &TenantId, run: RunId) -> JobCounts {
+pub async fn assert_nothing_lost(store: &Store, tenant: &TenantId, run: RunId) -> JobCounts {
     let view = store.run(tenant, run).await.unwrap();
     let mut counts = JobCounts::default();
     all_jobs(store, tenant, run).await.iter().for_each(|job| *counts.of_mut(job.state) += 1);

@@ -9,7 +9,7 @@ use trunkline::domain::call::{CallState, CarrierStatus, NOT_SENT, News, RejectCl
 use trunkline::domain::job::{JobState, Outcome};
 use trunkline::domain::retry::{RetryOn, RetryPolicy};
 use trunkline::domain::run::{Command, RunSettings, RunState};
-use trunkline::store::{Applied, CallsOf, Page, Store};
+use trunkline::store::{Applied, CallsOf, Page};
 
 on_both_stores!(
     a_callback_before_the_answer_is_enough,
@@ -20,7 +20,7 @@ on_both_stores!(
 );
 
 async fn a_callback_before_the_answer_is_enough(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..1), None).await.unwrap();
     let call = claim_n(store, 1).await[0].call_id;
@@ -39,7 +39,7 @@ async fn a_callback_before_the_answer_is_enough(test: TestStore) {
 }
 
 async fn a_retry_goes_back_to_the_queue(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let retry = RetryPolicy {
         max_attempts: 2,
@@ -65,7 +65,7 @@ async fn a_retry_goes_back_to_the_queue(test: TestStore) {
 }
 
 async fn what_was_not_sent_goes_back(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..2), None).await.unwrap().run.id;
     let calls = claim_n(store, 2).await;
@@ -93,7 +93,7 @@ async fn what_was_not_sent_goes_back(test: TestStore) {
 }
 
 async fn a_configuration_error_pauses_the_run(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..5), None).await.unwrap().run.id;
     let calls = claim_n(store, 5).await;
@@ -111,7 +111,7 @@ async fn a_configuration_error_pauses_the_run(test: TestStore) {
 }
 
 async fn abandoned_intents_become_unknown_and_stale(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 5, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..3), None).await.unwrap().run.id;
     claim_n(store, 3).await;

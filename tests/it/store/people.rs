@@ -7,8 +7,8 @@ use trunkline::domain::lead::{LeadChange, LeadFacts, LeadField, LeadSource, Lead
 use trunkline::domain::run::Command;
 use trunkline::domain::{LeadId, TenantId};
 use trunkline::store::{
-    CallsOf, Engine, Error, ImportStep, JobAdded, LeadFilter, LeadImported, LeadPatch, LeadView,
-    NewJob, NewRun, Page, Store, Who,
+    CallsOf, Error, ImportStep, JobAdded, LeadFilter, LeadImported, LeadPatch, LeadView, NewJob,
+    NewRun, Page, Store, Who,
 };
 
 use super::{FAST, assert_nothing_lost, claim_n, finish, status};
@@ -31,7 +31,7 @@ fn named(n: usize, name: &str) -> LeadFacts {
     LeadFacts { name: name.into(), ..LeadFacts::of(phone(n)) }
 }
 
-async fn create(store: &Engine, tenant: &TenantId, facts: Vec<LeadFacts>) -> Vec<LeadView> {
+async fn create(store: &Store, tenant: &TenantId, facts: Vec<LeadFacts>) -> Vec<LeadView> {
     store
         .create_leads(tenant, facts, None)
         .await
@@ -41,7 +41,7 @@ async fn create(store: &Engine, tenant: &TenantId, facts: Vec<LeadFacts>) -> Vec
         .collect()
 }
 
-async fn all(store: &Engine, tenant: &TenantId) -> Vec<LeadView> {
+async fn all(store: &Store, tenant: &TenantId) -> Vec<LeadView> {
     store.list_leads(tenant, &LeadFilter::default(), PAGE).await.unwrap().items
 }
 
@@ -51,7 +51,7 @@ fn patch(fields: &[LeadField], facts: LeadFacts) -> LeadPatch {
 }
 
 async fn a_patch_changes_what_it_names(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let stranger = make_tenant(store, "other", 9, FAST).await;
     let attributes = json!({"plan": "gold", "age": 7}).as_object().unwrap().clone();
@@ -117,7 +117,7 @@ async fn a_patch_changes_what_it_names(test: TestStore) {
 }
 
 async fn filters_hold_and_walk_everything_once(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let tagged = |n: usize, tags: &[&str]| LeadFacts {
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
@@ -184,7 +184,7 @@ fn step(offset: u64, taken: u64) -> ImportStep<'static> {
 
 async fn an_import_tells_new_from_known(test: TestStore) {
     use LeadImported::{Created, Unchanged, Updated};
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     create(store, &tenant, vec![named(1, "Ann"), named(2, "Bea")]).await;
     let rows = vec![
@@ -222,7 +222,7 @@ async fn an_import_tells_new_from_known(test: TestStore) {
 }
 
 async fn an_import_goes_on_where_it_was_cut(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let stranger = make_tenant(store, "other", 9, FAST).await;
     let rows = |from: usize| (from..from + 10).map(|n| named(n, "x")).collect::<Vec<_>>();
@@ -250,7 +250,7 @@ async fn an_import_goes_on_where_it_was_cut(test: TestStore) {
 }
 
 async fn a_deleted_lead_leaves_no_phone(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let metadata = json!({"order": 7}).as_object().unwrap().clone();
     let with = |n| NewJob { metadata: Some(metadata.clone()), ..job(n) };
@@ -294,7 +294,7 @@ async fn a_deleted_lead_leaves_no_phone(test: TestStore) {
 }
 
 async fn a_lead_deleted_while_it_is_called_is_called_no_more(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let mut again = settings();
     again.retry.max_attempts = 3;

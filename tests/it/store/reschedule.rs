@@ -12,9 +12,7 @@ use trunkline::domain::task::TaskKind;
 use trunkline::domain::tenant::TenantField;
 use trunkline::domain::window::CallingWindow;
 use trunkline::domain::{RunId, TenantId, Timestamp};
-use trunkline::store::{
-    Admin as _, Engine, Error, JobView, NewJob, NewRun, Page, RunPatch, Store, TenantPatch,
-};
+use trunkline::store::{Error, JobView, NewJob, NewRun, Page, RunPatch, Store, TenantPatch};
 
 use super::{
     FAST, PATIENCE, all_jobs, assert_claims_nothing, assert_nothing_lost, claim_n,
@@ -46,7 +44,7 @@ fn shut(days: Vec<Date>) -> RunSettings {
 
 /// Claims until every job is as it is expected, and nobody was called.
 async fn put_off_all(
-    store: &Engine,
+    store: &Store,
     tenant: &TenantId,
     run: RunId,
     put_off: impl Fn(&JobView) -> bool,
@@ -55,13 +53,13 @@ async fn put_off_all(
         .await;
 }
 
-async fn open(store: &Engine, tenant: &TenantId, run: RunId, days: Vec<Date>) {
+async fn open(store: &Store, tenant: &TenantId, run: RunId, days: Vec<Date>) {
     let patch = RunPatch { settings: shut(days), fields: vec![RunField::Holidays] };
     store.update_run(tenant, run, patch, None).await.unwrap();
 }
 
 async fn who_was_put_off_is_called_once_the_window_opens(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     let tomorrow = Timestamp(store.now().await.unwrap().0 + 86_400_000_000);
     let mut new = new_run(shut(days(today(), -2, 2)), 0..0);
@@ -91,7 +89,7 @@ async fn who_was_put_off_is_called_once_the_window_opens(test: TestStore) {
 }
 
 async fn who_may_still_not_be_called_waits_for_the_new_opening(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 10, FAST).await;
     let today = today();
     let created =
@@ -124,7 +122,7 @@ async fn who_may_still_not_be_called_waits_for_the_new_opening(test: TestStore) 
 }
 
 async fn a_tenants_window_is_that_of_its_runs(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     // Open in the one minute that is half a day away.
     let now = Instant::now().to_zoned(TimeZone::UTC);
@@ -152,7 +150,7 @@ async fn a_tenants_window_is_that_of_its_runs(test: TestStore) {
     }
 }
 
-async fn set_window(store: &Engine, tenant: &TenantId, window: CallingWindow) {
+async fn set_window(store: &Store, tenant: &TenantId, window: CallingWindow) {
     let view = store.tenant_view(tenant).await.unwrap();
     let tenant_with = trunkline::domain::tenant::Tenant { window, ..view.tenant };
     let patch =
@@ -161,7 +159,7 @@ async fn set_window(store: &Engine, tenant: &TenantId, window: CallingWindow) {
 }
 
 async fn what_says_nothing_of_when_moves_nobody(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 10, FAST).await;
     let kept = shut(days(today(), -2, 2));
     let run = store.create_run(&tenant, new_run(kept.clone(), 0..3), None).await.unwrap().run.id;

@@ -7,7 +7,7 @@ use trunkline::domain::event::Event;
 use trunkline::domain::job::Outcome;
 use trunkline::domain::run::{Command, RunField, RunSettings, RunState};
 use trunkline::domain::{JobId, RunId};
-use trunkline::store::{Error, NewRun, Page, RunPatch, Store, Wake};
+use trunkline::store::{Error, NewRun, Page, RunPatch, Wake};
 
 on_both_stores!(
     a_run_goes_from_claim_to_completed,
@@ -21,7 +21,7 @@ on_both_stores!(
 );
 
 async fn a_run_goes_from_claim_to_completed(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 10, FAST).await;
     let mut wakes = store.wakes();
     let run = store.create_run(&tenant, new_run(settings(), 0..3), None).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_run_goes_from_claim_to_completed(test: TestStore) {
 }
 
 async fn commands_move_runs(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let draft = NewRun { start: false, seal: false, ..new_run(settings(), 0..5) };
     let run = store.create_run(&tenant, draft, None).await.unwrap().run.id;
@@ -77,7 +77,7 @@ async fn commands_move_runs(test: TestStore) {
 }
 
 async fn canceling_ends_what_is_queued(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 2, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..20), None).await.unwrap().run.id;
     let calls = claim_n(store, 2).await;
@@ -97,7 +97,7 @@ async fn canceling_ends_what_is_queued(test: TestStore) {
 }
 
 async fn expiry_ends_every_job(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 1, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..10), None).await.unwrap().run.id;
     let call = claim_n(store, 1).await[0].call_id;
@@ -110,7 +110,7 @@ async fn expiry_ends_every_job(test: TestStore) {
 }
 
 async fn stopping_asks_for_hangups(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 2, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..5), None).await.unwrap().run.id;
     let calls = claim_n(store, 2).await;
@@ -136,7 +136,7 @@ async fn stopping_asks_for_hangups(test: TestStore) {
 }
 
 async fn settings_change_by_mask(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     let run = RunSettings { concurrency: 1, ..settings() };
     let run = store.create_run(&tenant, new_run(run, 0..30), None).await.unwrap().run.id;
@@ -152,7 +152,7 @@ async fn settings_change_by_mask(test: TestStore) {
 }
 
 async fn the_log_has_every_revision(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 5, FAST).await;
     let run = store.create_run(&tenant, new_run(settings(), 0..20), None).await.unwrap().run.id;
     while !store.run(&tenant, run).await.unwrap().progress.state.is_ended() {
@@ -180,7 +180,7 @@ async fn the_log_has_every_revision(test: TestStore) {
 }
 
 async fn bad_input_names_its_field(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let field = |error: Error| match error {
         Error::Invalid(violation) => violation.field,

@@ -16,8 +16,8 @@ use trunkline::domain::suppression::{
 };
 use trunkline::domain::{CallId, JobId, LeadId, Phone, TenantId};
 use trunkline::store::{
-    Audience as _, CallsOf, Engine, Error, ImportStep, JobAdded, NewRetry, NewRun, Page,
-    RequestKey, Store, SuppressionAdded, SuppressionFilter, SuppressionView,
+    CallsOf, Error, ImportStep, JobAdded, NewRetry, NewRun, Page, RequestKey, Store,
+    SuppressionAdded, SuppressionFilter, SuppressionView,
 };
 
 use super::{FAST, assert_claims_nothing, assert_nothing_lost, claim, claim_n, finish};
@@ -41,7 +41,7 @@ fn asked(n: usize) -> NewSuppression {
 }
 
 async fn suppress(
-    store: &Engine,
+    store: &Store,
     tenant: &TenantId,
     new: NewSuppression,
 ) -> (Change, Option<CallId>) {
@@ -52,7 +52,7 @@ async fn suppress(
 }
 
 async fn listed(
-    store: &Engine,
+    store: &Store,
     tenant: &TenantId,
     filter: &SuppressionFilter,
 ) -> Vec<SuppressionView> {
@@ -67,7 +67,7 @@ fn ids(added: &JobAdded) -> (JobId, LeadId, bool) {
 }
 
 async fn a_suppressed_phone_is_not_dialed(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let stranger = make_tenant(store, "other", 9, FAST).await;
     let created = store.create_run(&tenant, new_run(settings(), 0..4), None).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_suppressed_phone_is_not_dialed(test: TestStore) {
 }
 
 async fn calls_that_had_begun_are_told_and_are_the_last(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let retry = RetryPolicy { max_attempts: 5, initial_delay_s: 0, ..RetryPolicy::default() };
     let run = new_run(RunSettings { retry, ..settings() }, 0..2);
@@ -155,7 +155,7 @@ async fn calls_that_had_begun_are_told_and_are_the_last(test: TestStore) {
 }
 
 async fn adding_never_shortens(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let now = store.now().await.unwrap();
     let until = |hours: u64| NewSuppression {
@@ -197,7 +197,7 @@ async fn adding_never_shortens(test: TestStore) {
 }
 
 async fn an_end_comes(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let ends = store.now().await.unwrap() + Duration::from_secs(60);
     suppress(store, &tenant, NewSuppression { expires_at: Some(ends), ..asked(1) }).await;
@@ -215,7 +215,7 @@ async fn an_end_comes(test: TestStore) {
 }
 
 async fn a_list_is_filtered_and_walked_once(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let legal = |n| NewSuppression { reason: SuppressionReason::Legal, ..asked(n) };
     let imported = |n| NewSuppression { source: SuppressionSource::Import, ..asked(n) };
@@ -253,7 +253,7 @@ async fn a_list_is_filtered_and_walked_once(test: TestStore) {
 }
 
 async fn an_import_counts_and_goes_on(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let step = |offset, taken| ImportStep { import_id: "a", offset, taken };
     // The same name is another import of leads.
@@ -273,7 +273,7 @@ async fn an_import_counts_and_goes_on(test: TestStore) {
 }
 
 async fn an_erased_persons_phone_stays_suppressed(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let lead = store
         .create_leads(&tenant, vec![LeadFacts::of(phone(1))], None)
@@ -296,7 +296,7 @@ async fn an_erased_persons_phone_stays_suppressed(test: TestStore) {
 async fn claims_race_with_suppressions(test: TestStore) {
     const JOBS: usize = 300;
     let store = &test.store;
-    let tenant = make_tenant(&**store, "acme", 1_000, FAST).await;
+    let tenant = make_tenant(store, "acme", 1_000, FAST).await;
     let run = NewRun { jobs: (0..JOBS).map(job).collect(), ..new_run(settings(), 0..0) };
     let run = store.create_run(&tenant, run, None).await.unwrap().run.id;
     let over = AtomicBool::new(false);

@@ -1,6 +1,5 @@
 //! Durable tasks, and what calls make of leads through them.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -9,7 +8,7 @@ use trunkline::domain::lead::{LeadChange, LeadSource, LeadStatus};
 use trunkline::domain::task::{ATTEMPTS_MAX, TaskKind, TaskState};
 use trunkline::domain::{CallSid, Phone, TenantId};
 use trunkline::store::{
-    Engine, Error, InboundCall, LeadFilter, LeadView, Page, Store, Task, TaskFate, TasksClaimed,
+    Error, InboundCall, LeadFilter, LeadView, Page, Store, Task, TaskFate, TasksClaimed,
 };
 use trunkline::tasks;
 
@@ -35,7 +34,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A tenant with one call that has ended, and so with one task.
-async fn with_task(store: &Engine) -> TenantId {
+async fn with_task(store: &Store) -> TenantId {
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..1), None).await.unwrap();
     let call = claim_n(store, 1).await.remove(0).call_id;
@@ -43,7 +42,7 @@ async fn with_task(store: &Engine) -> TenantId {
     tenant
 }
 
-async fn claim(store: &Engine, name: &str, holds: Duration) -> TasksClaimed {
+async fn claim(store: &Store, name: &str, holds: Duration) -> TasksClaimed {
     store
         .claim_tasks(&worker(name), trunkline::domain::task::Lane::Inside, 10, holds)
         .await
@@ -51,7 +50,7 @@ async fn claim(store: &Engine, name: &str, holds: Duration) -> TasksClaimed {
 }
 
 /// The one due task, as soon as it is due.
-async fn claim_one(store: &Engine, holds: Duration) -> Task {
+async fn claim_one(store: &Store, holds: Duration) -> Task {
     let end = Instant::now() + PATIENCE;
     loop {
         let mut claimed = claim(store, "a", holds).await;
@@ -64,7 +63,7 @@ async fn claim_one(store: &Engine, holds: Duration) -> Task {
     }
 }
 
-async fn lead_of(store: &Engine, tenant: &TenantId, phone: &Phone) -> LeadView {
+async fn lead_of(store: &Store, tenant: &TenantId, phone: &Phone) -> LeadView {
     let filter = LeadFilter { phone: Some(phone.clone()), ..LeadFilter::default() };
     store.list_leads(tenant, &filter, PAGE).await.unwrap().items.pop().expect("a lead")
 }
@@ -77,12 +76,12 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
-async fn left(store: &Engine, tenant: &TenantId) -> usize {
+async fn left(store: &Store, tenant: &TenantId) -> usize {
     store.list_tasks(tenant, &[], PAGE).await.unwrap().items.len()
 }
 
 async fn a_dead_executors_task_is_done_by_another(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = with_task(store).await;
     // One executor takes it, and is killed in the middle of it: it never says another word.
     let held = claim_one(store, Duration::from_millis(300)).await;
@@ -100,7 +99,7 @@ async fn a_dead_executors_task_is_done_by_another(test: TestStore) {
 }
 
 async fn what_fails_comes_back_later_and_dies_in_the_end(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = with_task(store).await;
     let mut task = claim_one(store, LONG).await;
     assert_eq!((task.kind, task.attempt), (TaskKind::LeadsFromCalls, 1));
@@ -135,7 +134,7 @@ async fn what_fails_comes_back_later_and_dies_in_the_end(test: TestStore) {
 }
 
 async fn a_task_whose_executors_die_is_buried(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = with_task(store).await;
     for n in 1..=ATTEMPTS_MAX {
         assert_eq!(claim_one(store, Duration::ZERO).await.attempt, n);
@@ -146,7 +145,7 @@ async fn a_task_whose_executors_die_is_buried(test: TestStore) {
 }
 
 async fn nobody_is_given_what_another_has(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 100, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..40), None).await.unwrap();
     for call in claim_n(store, 40).await {
@@ -183,7 +182,7 @@ async fn nobody_is_given_what_another_has(test: TestStore) {
 }
 
 async fn a_call_that_ends_becomes_its_leads(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..3), None).await.unwrap();
     let calls = claim_n(store, 3).await;
@@ -223,7 +222,7 @@ async fn a_call_that_ends_becomes_its_leads(test: TestStore) {
 }
 
 async fn a_call_makes_its_lead_by_its_sid_alone(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = with_task(store).await;
     let stranger = make_tenant(store, "other", 9, FAST).await;
     let known = lead_of(store, &tenant, &phone(0)).await;
@@ -246,7 +245,7 @@ async fn a_call_makes_its_lead_by_its_sid_alone(test: TestStore) {
 }
 
 async fn a_live_call_makes_its_lead_and_no_history(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let call = InboundCall {
         sid: format!("CA{:032}", 1).parse().unwrap(),
@@ -276,7 +275,7 @@ async fn a_live_call_makes_its_lead_and_no_history(test: TestStore) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_erased_while_their_call_ends_stays_so_on_postgres() {
     let database = TestDatabase::postgres().await;
-    let store = Arc::new(Engine::open(&database.url).await.unwrap());
+    let store = Store::open(&database.url).await.unwrap();
     let tenant = with_task(&store).await;
     let task = claim_one(&store, LONG).await;
     let mut other = Raw::connect(&database.url).await;
@@ -311,8 +310,8 @@ fn serde_json_ids(task: &Task) -> uuid::Uuid {
 }
 
 async fn calls_to_us_become_leads(test: TestStore) {
-    let store: Arc<Engine> = test.store.clone();
-    let tenant = make_tenant(&*store, "acme", 9, FAST).await;
+    let store: Store = test.store.clone();
+    let tenant = make_tenant(&store, "acme", 9, FAST).await;
     let call = InboundCall {
         sid: format!("CA{:032}", 1).parse().unwrap(),
         account: ACCOUNT.parse().unwrap(),
@@ -361,6 +360,6 @@ async fn calls_to_us_become_leads(test: TestStore) {
     assert_eq!(lead.contact.status, LeadStatus::Contacted);
     assert_eq!(lead.contact.last_call.unwrap().direction, Direction::Inbound);
     // The other tenant with the same caller id makes it nobody's.
-    make_tenant(&*store, "other", 9, FAST).await;
+    make_tenant(&store, "other", 9, FAST).await;
     assert_eq!(store.tenant_of_number(&call.account, &call.to).await.unwrap(), None);
 }

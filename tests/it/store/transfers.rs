@@ -10,8 +10,8 @@ use trunkline::domain::transfer::{
 };
 use trunkline::domain::{CallId, IncidentId, TenantId, TransferId};
 use trunkline::store::{
-    ACTING_MAX, Advanced, Caller, Engine, Error, InboundCall, LegCall, LegIntent, NewTransfer,
-    Page, RequestKey, Store, Task, TransferView, Transfers as _,
+    ACTING_MAX, Advanced, Caller, Error, InboundCall, LegCall, LegIntent, NewTransfer, Page,
+    RequestKey, Store, Task, TransferView,
 };
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ pub(super) fn new(mode: Mode, caller: Caller, targets: &[usize]) -> NewTransfer 
 }
 
 /// A tenant with `n` people on the line.
-pub(super) async fn with_callers(store: &Engine, n: usize, slots: u32) -> (TenantId, Vec<CallId>) {
+pub(super) async fn with_callers(store: &Store, n: usize, slots: u32) -> (TenantId, Vec<CallId>) {
     let tenant = make_tenant(store, "acme", slots, FAST).await;
     store.create_run(&tenant, new_run(settings(), 0..n), None).await.unwrap();
     let calls: Vec<CallId> = claim_n(store, n).await.iter().map(|call| call.call_id).collect();
@@ -75,7 +75,7 @@ pub(super) async fn with_callers(store: &Engine, n: usize, slots: u32) -> (Tenan
 }
 
 async fn start(
-    store: &Engine,
+    store: &Store,
     tenant: &TenantId,
     mode: Mode,
     caller: CallId,
@@ -85,7 +85,7 @@ async fn start(
 }
 
 /// The next due task about a transfer.
-async fn step(store: &Engine) -> Task {
+async fn step(store: &Store) -> Task {
     let end = Instant::now() + PATIENCE;
     loop {
         let claimed = store.claim_tasks(&worker("t"), Lane::Transfers, 1, HOLDS).await.unwrap();
@@ -100,14 +100,14 @@ async fn step(store: &Engine) -> Task {
     }
 }
 
-async fn advance(store: &Engine, fact: Option<Fact>) -> Advanced {
+async fn advance(store: &Store, fact: Option<Fact>) -> Advanced {
     let task = step(store).await;
     let advanced = store.advance_transfer(&task, fact, true).await.unwrap();
     store.finish_task(&task, None).await.unwrap();
     advanced
 }
 
-async fn leg(store: &Engine, task: &Task, purpose: Purpose) -> LegCall {
+async fn leg(store: &Store, task: &Task, purpose: Purpose) -> LegCall {
     match store.transfer_leg(task, purpose, &worker("t"), HORIZON).await.unwrap() {
         LegIntent::Call(leg) => leg,
         other => panic!("{other:?}"),
@@ -119,7 +119,7 @@ fn error() -> StepError {
 }
 
 async fn a_redirect_is_followed_to_its_one_ending(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let started = start(store, &tenant, Mode::Direct, calls[0], &[500]).await;
     assert_eq!((started.transfer.state(), started.revision), (State::Requested, 1));
@@ -160,7 +160,7 @@ async fn a_redirect_is_followed_to_its_one_ending(test: TestStore) {
 }
 
 async fn one_caller_has_one_live_transfer(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let ask =
         || store.start_transfer(&tenant, new(Mode::Direct, Caller::Call(calls[0]), &[500]), None);
@@ -174,7 +174,7 @@ async fn one_caller_has_one_live_transfer(test: TestStore) {
 }
 
 async fn only_live_calls_of_ones_own_are_transferred(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 2, 9).await;
     let other = make_tenant(store, "other", 9, FAST).await;
     let ask = |tenant: TenantId, caller, targets: &'static [usize]| async move {
@@ -210,7 +210,7 @@ async fn only_live_calls_of_ones_own_are_transferred(test: TestStore) {
 }
 
 async fn a_request_id_starts_one_transfer(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let key =
         RequestKey { method: "StartTransfer", request_id: "one".into(), payload_hash: [1; 32] };
@@ -228,7 +228,7 @@ async fn a_request_id_starts_one_transfer(test: TestStore) {
 
 /// A transfer whose target is to be called, and the task about it.
 async fn falling_back(
-    store: &Engine,
+    store: &Store,
     tenant: &TenantId,
     caller: CallId,
     targets: &[usize],
@@ -249,7 +249,7 @@ async fn falling_back(
 }
 
 async fn a_leg_is_a_live_call_under_the_tenants_limits(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 2).await;
     let (id, task) = falling_back(store, &tenant, calls[0], &[500]).await;
     let wrong = store.transfer_leg(&task, Purpose::Notify, &worker("t"), HORIZON).await.unwrap();
@@ -271,7 +271,7 @@ async fn a_leg_is_a_live_call_under_the_tenants_limits(test: TestStore) {
 }
 
 async fn news_of_calls_moves_the_saga(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let (id, task) = falling_back(store, &tenant, calls[0], &[500, 501]).await;
     let first = leg(store, &task, Purpose::Queue).await.call_id;
@@ -306,7 +306,7 @@ async fn news_of_calls_moves_the_saga(test: TestStore) {
 }
 
 async fn a_leg_of_no_use_is_hung_up(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let (id, task) = falling_back(store, &tenant, calls[0], &[500]).await;
     let call = leg(store, &task, Purpose::Queue).await.call_id;
@@ -334,7 +334,7 @@ async fn a_leg_of_no_use_is_hung_up(test: TestStore) {
 }
 
 async fn whoever_is_at_the_carrier_is_alone_there(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let id = start(store, &tenant, Mode::Direct, calls[0], &[500]).await.id;
     let task = step(store).await;
@@ -360,7 +360,7 @@ async fn whoever_is_at_the_carrier_is_alone_there(test: TestStore) {
 }
 
 async fn what_a_dead_executor_began_is_looked_at_first(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 2, 9).await;
     let redirected = start(store, &tenant, Mode::Direct, calls[0], &[500]).await.id;
     let task = step(store).await;
@@ -408,7 +408,7 @@ async fn lapse(test: &TestStore, began: &Advanced) {
 }
 
 async fn an_awaited_caller_joins(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, _) = with_callers(store, 0, 9).await;
     let incident = new(Mode::Warm, Caller::Awaited(phone(7)), &[500]);
     let opened = store.start_transfer(&tenant, incident.clone(), None).await.unwrap();
@@ -435,7 +435,7 @@ async fn an_awaited_caller_joins(test: TestStore) {
 }
 
 async fn what_hears_nothing_ends(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let started = start(store, &tenant, Mode::Direct, calls[0], &[500]).await;
     // Somebody looks at it at its deadline, whatever else is lost.
@@ -452,7 +452,7 @@ async fn what_hears_nothing_ends(test: TestStore) {
 }
 
 async fn a_transfer_waiting_for_a_slot_comes_before_jobs(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 2, 2).await;
     let (_, task) = falling_back(store, &tenant, calls[0], &[500]).await;
     let full = store.transfer_leg(&task, Purpose::Queue, &worker("t"), HORIZON).await.unwrap();
@@ -465,7 +465,7 @@ async fn a_transfer_waiting_for_a_slot_comes_before_jobs(test: TestStore) {
 }
 
 async fn logs_have_no_gaps(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, calls) = with_callers(store, 1, 9).await;
     let id = start(store, &tenant, Mode::Direct, calls[0], &[500]).await.id;
     for fact in [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline::domain::run::Command;
 use trunkline::domain::transfer::{Fact, Mode};
 use trunkline::domain::{RunId, TenantId};
-use trunkline::store::{Caller, Engine, NewRun, Store, Transfers as _};
+use trunkline::store::{Caller, NewRun, Store};
 
 use super::FAST;
 use super::transfers::{new as transfer, with_callers};
@@ -19,7 +19,7 @@ on_both_stores!(
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-async fn ended_run(store: &Engine, tenant: &TenantId) -> RunId {
+async fn ended_run(store: &Store, tenant: &TenantId) -> RunId {
     let new = NewRun { start: false, ..new_run(settings(), 0..3) };
     let run = store.create_run(tenant, new, None).await.unwrap().run.id;
     let ended = store.command_run(tenant, run, Command::Cancel, None).await.unwrap();
@@ -28,13 +28,13 @@ async fn ended_run(store: &Engine, tenant: &TenantId) -> RunId {
 }
 
 /// The commits of the log that are there, and the oldest that could be.
-async fn log(store: &Engine, tenant: &TenantId, run: RunId) -> (usize, i64) {
+async fn log(store: &Store, tenant: &TenantId, run: RunId) -> (usize, i64) {
     let page = store.commits_after(tenant, run, 0, 10_000).await.unwrap();
     (page.commits.len(), page.oldest)
 }
 
 async fn what_ended_long_ago_loses_its_log(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, other) =
         (make_tenant(store, "a", 9, FAST).await, make_tenant(store, "b", 9, FAST).await);
     let (mine, yours) = (ended_run(store, &tenant).await, ended_run(store, &other).await);
@@ -55,7 +55,7 @@ async fn what_ended_long_ago_loses_its_log(test: TestStore) {
 }
 
 async fn a_long_log_goes_page_by_page(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let tenant = make_tenant(store, "acme", 9, FAST).await;
     let run = ended_run(store, &tenant).await;
     let revision = store.run(&tenant, run).await.unwrap().revision;
@@ -88,7 +88,7 @@ async fn a_long_log_goes_page_by_page(test: TestStore) {
 }
 
 async fn a_transfers_log_goes_as_well(test: TestStore) {
-    let store = &*test.store;
+    let store = &test.store;
     let (tenant, callers) = with_callers(store, 1, 9).await;
     let new = transfer(Mode::Direct, Caller::Call(callers[0]), &[500]);
     let id = store.start_transfer(&tenant, new, None).await.unwrap().id;

@@ -3,7 +3,6 @@
 pub mod logs;
 pub mod raw;
 
-use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use trunkline::domain::lead::LeadFacts;
@@ -13,7 +12,7 @@ use trunkline::domain::script::Script;
 use trunkline::domain::tenant::Tenant;
 use trunkline::domain::window::CallingWindow;
 use trunkline::domain::{Phone, TenantId, WorkerId};
-use trunkline::store::{Actor, Client, Engine, NewJob, NewRun, Store, Who};
+use trunkline::store::{Actor, Client, NewJob, NewRun, Store, Who};
 use uuid::Uuid;
 
 /// An empty database of its own for a test, and what keeps it alive.
@@ -40,7 +39,7 @@ impl TestDatabase {
 
 /// A store of its own for a test, and what keeps it alive.
 pub struct TestStore {
-    pub store: Arc<Engine>,
+    pub store: Store,
     database: TestDatabase,
 }
 
@@ -62,12 +61,11 @@ impl TestStore {
 
     /// The same store, under other plans. Before anybody else holds it.
     pub fn with_plans(self, plans: Plans) -> Self {
-        let store = Arc::into_inner(self.store).expect("nobody else holds it");
-        Self { store: Arc::new(store.with_plans(plans)), ..self }
+        Self { store: self.store.with_plans(plans), ..self }
     }
 
     async fn on(database: TestDatabase) -> Self {
-        Self { store: Arc::new(Engine::open(&database.url).await.unwrap()), database }
+        Self { store: Store::open(&database.url).await.unwrap(), database }
     }
 }
 
@@ -120,12 +118,7 @@ pub fn phone(n: usize) -> Phone {
 }
 
 /// A tenant with these limits that may call at any hour.
-pub async fn make_tenant(
-    store: &dyn Store,
-    name: &str,
-    concurrent: u32,
-    per_second: f64,
-) -> TenantId {
+pub async fn make_tenant(store: &Store, name: &str, concurrent: u32, per_second: f64) -> TenantId {
     let account = ACCOUNT.parse().unwrap();
     store.put_account(&account, per_second).await.unwrap();
     let id = tenant_id(name);
@@ -159,7 +152,7 @@ pub fn new_run(settings: RunSettings, jobs: std::ops::Range<usize>) -> NewRun {
 }
 
 /// The store on behalf of a key of another tenant's administrator, with one request.
-pub fn by(store: &Engine, key_id: &str, method: &'static str) -> Arc<dyn Store> {
+pub fn by(store: &Store, key_id: &str, method: &'static str) -> Store {
     let tenant = tenant_id("operator");
     let peer = Some("192.0.2.7".parse().unwrap());
     store.acting(Actor::Client(Client { tenant, key_id: key_id.into(), peer, method }))

@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use trunkline::carrier::signature;
 use trunkline::grpc::pb::{self, CallState};
-use trunkline::store::Engine;
+use trunkline::store::Store;
 
 use super::world::{
     Setup, TENANT, TOKEN, World, create, endless_carrier, jobs, list_calls, run, settings, until,
@@ -46,7 +46,7 @@ struct Attack {
 impl Attack {
     async fn begin(database: TestDatabase) -> Self {
         // Another tenant of the same account: its callbacks are signed with the same token.
-        let engine = Engine::open(&database.url).await.unwrap();
+        let engine = Store::open(&database.url).await.unwrap();
         make_tenant(&engine, "other", 9, 9.0).await;
         drop(engine);
         let setup = Setup {

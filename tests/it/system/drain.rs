@@ -9,7 +9,7 @@ use trunkline::domain::call::{CallState, CarrierStatus};
 use trunkline::domain::{RunId, Timestamp};
 use trunkline::grpc::pb::{RunState, WatchView};
 use trunkline::simulator::{Config, Faults, Range};
-use trunkline::store::{CallView, CallsOf, Engine, Page, Store as _};
+use trunkline::store::{CallView, CallsOf, Page, Store};
 
 use super::child::Site;
 use super::world::{
@@ -50,7 +50,7 @@ async fn hang_up_all(carrier: &Carrier) {
 
 /// The calls as they are on disk, while no server runs.
 async fn calls_at_rest(database: &TestDatabase, run_id: &str) -> Vec<CallView> {
-    let engine = Engine::open(&database.url).await.unwrap();
+    let engine = Store::open(&database.url).await.unwrap();
     let run_id: RunId = run_id.parse().unwrap();
     let page = Page { size: 1_000, after: None };
     engine.list_calls(&tenant_id(TENANT), CallsOf::Run(run_id), page).await.unwrap().items

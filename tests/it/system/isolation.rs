@@ -3,14 +3,14 @@
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use trunkline::domain::TenantId;
-use trunkline::store::{ClaimLimits, Engine, ImportStep, RequestKey, Store as _};
+use trunkline::store::{ClaimLimits, ImportStep, RequestKey, Store};
 
 use crate::support::{TestDatabase, job, make_tenant, new_run, settings, worker};
 
 /// Two tenants with rows in every table, and a superuser's connection.
 async fn filled() -> (TestDatabase, PgConnection, [TenantId; 2]) {
     let database = TestDatabase::postgres().await;
-    let engine = Engine::open(&database.url).await.unwrap();
+    let engine = Store::open(&database.url).await.unwrap();
     let mut tenants = Vec::new();
     for name in ["mine", "yours"] {
         let tenant = make_tenant(&engine, name, 9, 1_000.0).await;
