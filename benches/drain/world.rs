@@ -1,6 +1,5 @@
 //! Databases to measure on, and things to put into them.
 
-
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Executor, PgPool, SqlitePool};

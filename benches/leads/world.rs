@@ -1,6 +1,5 @@
 //! An empty database with one tenant, the gRPC server over it, and a client.
 
-
 use sha2::{Digest as _, Sha256};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use tokio::net::TcpListener;

@@ -1,60 +1,71 @@
-//! Where everything durable lives. [`Store`] is a trait of use cases: one method, one transaction.
+//! Where everything durable lives. [`Store`] is one struct of use cases: one method, one transaction.
 //!
-//! The use cases are written once, in `usecases`, over SQL that both databases understand; `sqlite`
-//! and `postgres` supply connections, locks and dialect (ADR 2). Database time is the only clock
-//! here.
+//! Each room holds a subject: its rows, its statements, and its methods in `impl Store` blocks
+//! beside them. They are written once, over SQL that both databases understand; `db` supplies
+//! connections, locks and dialect (ADR 2). Database time is the only clock here.
 
-pub mod access;
-pub mod book;
-mod call_row;
-mod database;
-pub mod dispatch;
-pub mod error;
-pub mod group;
-pub mod hook;
-mod job_row;
-pub mod lead;
-mod lead_row;
-pub mod maintain;
-pub mod model;
-mod outbox;
-mod postgres;
-mod run_row;
-pub mod seal;
-mod sql;
-mod sqlite;
-pub mod suppression;
-pub mod task;
-pub mod transfer;
-mod transfer_row;
-mod usecases;
-mod wake;
+mod audit;
+mod calls;
+mod db;
+mod dispatch;
+mod error;
+mod jobs;
+mod keys;
+mod leads;
+mod model;
+mod runs;
+mod suppressions;
+mod tasks;
+mod tenants;
+mod transfers;
+mod webhooks;
 
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-pub use access::*;
-pub use book::AccountBook;
-pub use dispatch::*;
-pub use error::{Error, Result};
-pub use group::Recorder;
-pub use hook::*;
-pub use lead::*;
-pub use maintain::*;
-pub use model::*;
-pub use seal::Keyring;
-pub use suppression::*;
-pub use task::*;
-pub use transfer::*;
-
 use crate::domain::Timestamp;
 use crate::domain::event::Commit;
 use crate::domain::plan::Plans;
-use database::{Database, Scope};
-use sql::Sql;
-use usecases::queue::LowWater;
-use wake::Wakes;
+use db::sql::Sql;
+use db::wake::Wakes;
+use db::{Database, Scope};
+use jobs::queue::LowWater;
+
+pub use calls::recorder::Recorder;
+pub use dispatch::{Applied, Claim, ClaimLimits, ClaimedCall, DueCall, Hangup};
+pub use error::{Error, Result};
+pub use keys::seal::Keyring;
+pub use leads::model::{
+    ImportStand, InboundCall, LeadCreated, LeadErased, LeadEventView, LeadFilter, LeadImported,
+    LeadPatch, LeadView,
+};
+pub use model::{
+    CallView, CallsOf, ImportStep, InFlight, JobAdded, JobView, JobsCanceled, NewJob, NewRun, Page,
+    Paged, PopulationView, RequestKey, RunCreated, RunPatch, RunView, Wake, Who, WorkerView,
+};
+pub use runs::maintenance::{
+    AHEAD_MAX, CleanedUp, EXPLAINED_CALLS_MAX, JobExplained, MAINTENANCE_INTERVAL, NewRetry,
+    RECONCILE_RUNS_MAX, REPAIRED_RUNS_MAX, Reconciled, RetryFilled, RunRepaired,
+};
+pub use suppressions::model::{
+    ForecastFacts, ForecastOf, SuppressionAdded, SuppressionFilter, SuppressionView,
+};
+pub use tasks::model::{Task, TaskFate, TaskView, TasksClaimed};
+pub use tenants::account_cache::AccountBook;
+pub use tenants::model::{
+    AccountAccess, AccountPatch, AccountView, Actor, ApiKey, AuditEvent, AuditFilter,
+    CarrierApiKey, CarrierSecrets, Client, Hints, KeyCreated, KeyView, KnownKey, NewAccount,
+    NewKey, Resealed, TenantPatch, TenantView,
+};
+pub use transfers::model::{
+    ACTING_MAX, Advanced, Caller, CallerCall, LegCall, LegIntent, NewTransfer, TransferCommit,
+    TransferView,
+};
+pub use webhooks::model::{
+    DeliveryTried, DeliveryView, DueDelivery, ROUND_MAX, Round, RoundEnd, WebhookPatch,
+    WebhookSettings, WebhookTarget, WebhookView, WebhookWithSecret, test_body, test_message_id,
+};
 
 /// The most items in one batch: jobs added, leads created, news applied, jobs ended by a sweep.
 pub const BATCH_MAX: usize = 1_000;

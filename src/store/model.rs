@@ -51,12 +51,12 @@ pub struct Page<K = Uuid> {
 
 impl<K> Page<K> {
     /// One row more than the page holds, to see whether there is a next one.
-    pub(super) fn limit(&self) -> i64 {
+    pub(in crate::store) fn limit(&self) -> i64 {
         i64::from(self.size.clamp(1, super::PAGE_MAX)) + 1
     }
 
     /// The page of what was read with [`Page::limit`].
-    pub(super) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> K) -> Paged<T, K> {
+    pub(in crate::store) fn cut<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> K) -> Paged<T, K> {
         let size = self.size.clamp(1, super::PAGE_MAX) as usize;
         let more = items.len() > size;
         items.truncate(size);

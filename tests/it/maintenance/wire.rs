@@ -1,6 +1,5 @@
 //! The same over a socket: scopes, errors with their details, the words of the wire.
 
-
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;

@@ -3,7 +3,6 @@
 pub mod logs;
 pub mod raw;
 
-
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use trunkline::domain::lead::LeadFacts;
 use trunkline::domain::plan::Plans;
