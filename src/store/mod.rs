@@ -27,12 +27,13 @@ use tokio::sync::broadcast;
 use crate::domain::Timestamp;
 use crate::domain::event::Commit;
 use crate::domain::plan::Plans;
-use db::sql::Sql;
+use crate::store::db::sql::statement;
 use db::wake::Wakes;
 use db::{Database, Scope};
 use jobs::queue::LowWater;
 
 pub use calls::recorder::Recorder;
+pub use db::prepare::Refused;
 pub use dispatch::{Applied, Claim, ClaimLimits, ClaimedCall, DueCall, Hangup};
 pub use error::{Error, Result};
 pub use keys::seal::Keyring;
@@ -108,7 +109,7 @@ impl Store {
 
     /// The same with master keys, so that it can keep credentials.
     pub async fn open_with(url: &str, keyring: Keyring) -> Result<Self> {
-        static EPOCH: Sql = Sql::new("SELECT value FROM meta WHERE name = 'log_epoch'");
+        statement!(EPOCH, "SELECT value FROM meta WHERE name = 'log_epoch'");
         let db = Database::open(url).await?;
         let wakes = Arc::new(Wakes::new());
         if let Database::Postgres(postgres) = &db {

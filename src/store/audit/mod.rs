@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::time::micros;
 use crate::domain::{TenantId, Timestamp};
-use crate::store::db::sql::{Row, Sql, args, to_json};
+use crate::store::db::sql::{Row, args, statement, to_json};
 use crate::store::db::{Scope, Tx};
 use crate::store::{
     Actor, AuditEvent, AuditFilter, Error, MAINTENANCE_INTERVAL, Page, Paged, Result, Store,
@@ -24,10 +24,8 @@ pub async fn write<D: Serialize>(
     detail: &D,
     now: Timestamp,
 ) -> Result<()> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO audit_log (tenant_id, audit_id, at, actor, actor_tenant, peer, method, subject, detail)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    );
+    statement!(INSERT, "INSERT INTO audit_log (tenant_id, audit_id, at, actor, actor_tenant, peer, method, subject, detail)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
     let Some(client) = actor.client() else { return Ok(()) };
     let values = args![
         tenant,
@@ -54,9 +52,10 @@ pub async fn write_system<D: Serialize>(
     detail: &D,
     now: Timestamp,
 ) -> Result<()> {
-    static INSERT: Sql = Sql::new(
+    statement!(
+        INSERT,
         "INSERT INTO audit_log (tenant_id, audit_id, at, actor, method, subject, detail)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7)"
     );
     let actor = Actor::System;
     let values =
@@ -88,12 +87,10 @@ impl Store {
         page: Page,
     ) -> Result<Paged<AuditEvent>> {
         // Ids grow with time, so the key gives the order. A filter that is absent is NULL.
-        static SELECT: Sql = Sql::new(
-            "SELECT audit_id, at, actor, actor_tenant, peer, method, subject, detail FROM audit_log
+        statement!(SELECT, "SELECT audit_id, at, actor, actor_tenant, peer, method, subject, detail FROM audit_log
              WHERE tenant_id = $1 AND audit_id < $2 AND at >= $3 AND at < $4
                  AND actor = COALESCE($5, actor) AND method = COALESCE($6, method) AND subject = COALESCE($7, subject)
-             ORDER BY audit_id DESC LIMIT $8",
-        );
+             ORDER BY audit_id DESC LIMIT $8");
         let values = args![
             tenant,
             page.after.unwrap_or(Uuid::max()),
@@ -138,13 +135,15 @@ crate::domain::state_words! {
 /// Notes that the tenant has this done now, or says how long it has to wait. The row's lock makes
 /// it hold across processes.
 pub async fn once_a_minute(tx: &mut Tx, tenant: &TenantId, kind: Maintenance) -> Result<()> {
-    static TAKE: Sql = Sql::new(
+    statement!(
+        TAKE,
         "INSERT INTO maintenance (tenant_id, kind, last_at) VALUES ($1, $2, {now})
          ON CONFLICT (tenant_id, kind) DO UPDATE SET last_at = excluded.last_at
-         WHERE maintenance.last_at <= excluded.last_at - $3",
+         WHERE maintenance.last_at <= excluded.last_at - $3"
     );
-    static LAST: Sql = Sql::new(
-        "SELECT last_at, {now} AS now FROM maintenance WHERE tenant_id = $1 AND kind = $2",
+    statement!(
+        LAST,
+        "SELECT last_at, {now} AS now FROM maintenance WHERE tenant_id = $1 AND kind = $2"
     );
     if tx.execute(&TAKE, args![tenant, kind.as_str(), micros(MAINTENANCE_INTERVAL)]).await? > 0 {
         return Ok(());

@@ -7,7 +7,7 @@ use crate::domain::unknown::{ABANDONED_AFTER, STALE_AFTER};
 use crate::domain::{RunId, TenantId};
 use crate::store::audit::{self, Maintenance};
 use crate::store::db::Scope;
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::{BATCH_MAX, CleanedUp, Result, Store, dispatch};
 
 /// Runs looked up at a time.
@@ -46,10 +46,11 @@ fn number(n: usize) -> u32 {
 /// Ends queued jobs of runs that expired or were called off, and the runs: jobs and runs that
 /// ended.
 async fn end_runs(store: &Store, tenant: &TenantId) -> Result<(u32, u32)> {
-    static SELECT: Sql = Sql::new(
+    statement!(
+        SELECT,
         "SELECT run_id FROM runs WHERE tenant_id = $1 AND ended_at IS NULL
              AND (state IN ('canceling', 'stopping') OR expires_at <= {now}) AND run_id > $2
-         ORDER BY run_id LIMIT $3",
+         ORDER BY run_id LIMIT $3"
     );
     let (mut jobs, mut runs, mut after) = (0, 0, Uuid::nil());
     loop {

@@ -8,7 +8,7 @@ use crate::domain::call::{CallState, LOOKUP_INTERVAL, News, STALE_NO_CALL_SID};
 use crate::domain::time::micros;
 use crate::domain::unknown::{self, Candidate, Verdict};
 use crate::domain::{AccountSid, CallId, Phone, TenantId, Timestamp};
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::{DueCall, Error, Result, Store, calls};
 
@@ -22,18 +22,14 @@ impl Store {
     /// again after [`LOOKUP_INTERVAL`](crate::domain::call::LOOKUP_INTERVAL) unless something is
     /// learned of it before.
     pub async fn take_due_calls(&self, limit: u32) -> Result<Vec<DueCall>> {
-        static DUE: Sql = Sql::new(
-            "SELECT tenant_id, call_id FROM call_log
+        statement!(DUE, "SELECT tenant_id, call_id FROM call_log
              WHERE ended_at IS NULL AND direction <> 'inbound' AND check_at <= {now}
              UNION ALL
              SELECT tenant_id, call_id FROM call_log
-             WHERE ended_at IS NULL AND direction = 'inbound' AND check_at <= {now} ORDER BY tenant_id LIMIT $1",
-        );
-        static TAKE: Sql = Sql::new(
-            "UPDATE call_log SET check_at = {now} + CASE state WHEN 'unknown' THEN $3 ELSE $4 END
+             WHERE ended_at IS NULL AND direction = 'inbound' AND check_at <= {now} ORDER BY tenant_id LIMIT $1");
+        statement!(TAKE, "UPDATE call_log SET check_at = {now} + CASE state WHEN 'unknown' THEN CAST($3 AS BIGINT) ELSE CAST($4 AS BIGINT) END
              WHERE tenant_id = $1 AND call_id {any 2 uuid} AND ended_at IS NULL AND check_at <= {now}
-             RETURNING call_id, call_sid, account_sid, state, phone_from, phone_to, answered_at, time_limit_s",
-        );
+             RETURNING call_id, call_sid, account_sid, state, phone_from, phone_to, answered_at, time_limit_s");
         let mut tx = self.db.read(Scope::Scheduler).await?;
         let due: Vec<(TenantId, Uuid)> = tx
             .fetch(&DUE, args![i64::from(limit)])
@@ -118,8 +114,9 @@ impl Store {
 }
 
 async fn count_lookup(tx: &mut Tx, due: &DueCall, empty: bool) -> Result<()> {
-    static COUNT: Sql = Sql::new(
-        "UPDATE call_log SET empty_lookups = empty_lookups + 1 WHERE tenant_id = $1 AND call_id = $2",
+    statement!(
+        COUNT,
+        "UPDATE call_log SET empty_lookups = empty_lookups + 1 WHERE tenant_id = $1 AND call_id = $2"
     );
     if empty {
         tx.execute(&COUNT, args![&due.tenant, due.call_id.0]).await?;
@@ -134,8 +131,9 @@ async fn unknown_row(
     tenant: &TenantId,
     call: CallId,
 ) -> Result<Option<(Timestamp, u32)>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT created_at, empty_lookups FROM call_log WHERE tenant_id = $1 AND call_id = $2 AND state = $3",
+    statement!(
+        SELECT,
+        "SELECT created_at, empty_lookups FROM call_log WHERE tenant_id = $1 AND call_id = $2 AND state = $3"
     );
     let args = args![tenant, call.0, CallState::Unknown.as_str()];
     let Some(row) = tx.fetch_optional(&SELECT, args).await? else { return Ok(None) };
@@ -151,13 +149,12 @@ struct AccountView {
 }
 
 async fn account_view(store: &Store, due: &DueCall, found: &[Candidate]) -> Result<AccountView> {
-    static KNOWN: Sql = Sql::new(
-        "SELECT call_sid FROM call_log WHERE tenant_id {any 1 text} AND call_sid {any 2 text}",
+    statement!(
+        KNOWN,
+        "SELECT call_sid FROM call_log WHERE tenant_id {any 1 text} AND call_sid {any 2 text}"
     );
-    static RIVALS: Sql = Sql::new(
-        "SELECT count(*) AS rivals FROM call_log WHERE tenant_id = $1 AND phone_to = $2 AND phone_from = $3
-             AND ended_at IS NULL AND direction <> 'inbound' AND call_sid IS NULL",
-    );
+    statement!(RIVALS, "SELECT count(*) AS rivals FROM call_log WHERE tenant_id = $1 AND phone_to = $2 AND phone_from = $3
+             AND ended_at IS NULL AND direction <> 'inbound' AND call_sid IS NULL");
     if found.is_empty() {
         return Ok(AccountView { known_sids: Vec::new(), rivals: 0 });
     }
@@ -178,7 +175,7 @@ async fn account_view(store: &Store, due: &DueCall, found: &[Candidate]) -> Resu
 }
 
 async fn tenants_of(tx: &mut Tx, account: &AccountSid) -> Result<Vec<String>> {
-    static SELECT: Sql = Sql::new("SELECT tenant_id FROM tenants WHERE account_sid = $1 LIMIT $2");
+    statement!(SELECT, "SELECT tenant_id FROM tenants WHERE account_sid = $1 LIMIT $2");
     let rows = tx.fetch(&SELECT, args![account.as_str(), RIVAL_TENANTS_MAX]).await?;
     rows.iter().map(|row| row.text("tenant_id")).collect()
 }

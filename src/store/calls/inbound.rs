@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::domain::call::{Call, CallState, News, check_at};
 use crate::domain::{AccountSid, CallId, Phone, TenantId, Timestamp};
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::{Applied, InboundCall, Result, Store, calls};
 
@@ -19,8 +19,9 @@ impl Store {
         account: &AccountSid,
         number: &Phone,
     ) -> Result<Option<TenantId>> {
-        static SELECT: Sql = Sql::new(
-            "SELECT tenant_id FROM tenants WHERE account_sid = $1 AND caller_ids LIKE $2 AND state = 'active' LIMIT 2",
+        statement!(
+            SELECT,
+            "SELECT tenant_id FROM tenants WHERE account_sid = $1 AND caller_ids LIKE $2 AND state = 'active' LIMIT 2"
         );
         let mut tx = self.db.read(Scope::Owner).await?;
         let rows = tx
@@ -61,14 +62,11 @@ pub(in crate::store) async fn insert(
     inbound: &InboundCall,
     now: Timestamp,
 ) -> Result<CallId> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO call_log (tenant_id, call_id, call_sid, direction, account_sid, state, phone_from, phone_to,
+    statement!(INSERT, "INSERT INTO call_log (tenant_id, call_id, call_sid, direction, account_sid, state, phone_from, phone_to,
              time_limit_s, check_at, created_at, updated_at)
          VALUES ($1, $2, $3, 'inbound', $4, 'ringing', $5, $6, $7, $8, $9, $9)
-         ON CONFLICT (tenant_id, call_sid) WHERE call_sid IS NOT NULL DO NOTHING",
-    );
-    static KNOWN: Sql =
-        Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
+         ON CONFLICT (tenant_id, call_sid) WHERE call_sid IS NOT NULL DO NOTHING");
+    statement!(KNOWN, "SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
     let ringing = Call { state: CallState::Ringing, ..Call::intent() };
     let values = args![
         tenant,

@@ -14,7 +14,7 @@ use crate::domain::run::RunState;
 use crate::domain::{CallId, CallSid, RunId, TenantId, Timestamp};
 use crate::store::calls::row::{CallRow, call_columns};
 use crate::store::db::Scope;
-use crate::store::db::sql::{Sql, Value, args};
+use crate::store::db::sql::{Sql, Value, args, statement};
 use crate::store::{CallView, CallsOf, Error, LogPage, Page, Paged, Result, Store};
 
 macro_rules! call_view {
@@ -30,8 +30,7 @@ macro_rules! call_view {
 impl Store {
     /// The call.
     pub async fn call(&self, tenant: &TenantId, call: CallId) -> Result<CallView> {
-        static SELECT: Sql =
-            Sql::new(concat!(call_view!(), "WHERE c.tenant_id = $1 AND c.call_id = $2"));
+        statement!(SELECT, concat!(call_view!(), "WHERE c.tenant_id = $1 AND c.call_id = $2"));
         one(self, tenant, &SELECT, args![tenant, call.0]).await
     }
 }
@@ -39,8 +38,7 @@ impl Store {
 impl Store {
     /// The call that the carrier names so.
     pub async fn call_by_sid(&self, tenant: &TenantId, sid: &CallSid) -> Result<CallView> {
-        static SELECT: Sql =
-            Sql::new(concat!(call_view!(), "WHERE c.tenant_id = $1 AND c.call_sid = $2"));
+        statement!(SELECT, concat!(call_view!(), "WHERE c.tenant_id = $1 AND c.call_sid = $2"));
         one(self, tenant, &SELECT, args![tenant, sid.as_str()]).await
     }
 }
@@ -59,14 +57,20 @@ impl Store {
         of: CallsOf,
         page: Page,
     ) -> Result<Paged<CallView>> {
-        static BY_RUN: Sql = Sql::new(concat!(
-            call_view!(),
-            "WHERE c.tenant_id = $1 AND c.run_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
-        ));
-        static BY_JOB: Sql = Sql::new(concat!(
-            call_view!(),
-            "WHERE c.tenant_id = $1 AND c.job_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
-        ));
+        statement!(
+            BY_RUN,
+            concat!(
+                call_view!(),
+                "WHERE c.tenant_id = $1 AND c.run_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
+            )
+        );
+        statement!(
+            BY_JOB,
+            concat!(
+                call_view!(),
+                "WHERE c.tenant_id = $1 AND c.job_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
+            )
+        );
         let (sql, id) = match of {
             CallsOf::Run(run) => {
                 self.run(tenant, run).await?;
@@ -94,14 +98,16 @@ impl Store {
         revision: i64,
         limit: u32,
     ) -> Result<LogPage> {
-        static HEAD: Sql = Sql::new(
+        statement!(
+            HEAD,
             "SELECT r.revision, r.state, COALESCE((SELECT min(e.revision) FROM run_events e
                  WHERE e.tenant_id = $1 AND e.run_id = $2), r.revision + 1) AS oldest
-             FROM runs r WHERE r.tenant_id = $1 AND r.run_id = $2",
+             FROM runs r WHERE r.tenant_id = $1 AND r.run_id = $2"
         );
-        static TAIL: Sql = Sql::new(
+        statement!(
+            TAIL,
             "SELECT revision, at, progress, events FROM run_events
-             WHERE tenant_id = $1 AND run_id = $2 AND revision > $3 ORDER BY revision LIMIT $4",
+             WHERE tenant_id = $1 AND run_id = $2 AND revision > $3 ORDER BY revision LIMIT $4"
         );
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
         // The head first: what is committed later than it is read may be among the commits, never the

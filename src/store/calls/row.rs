@@ -7,7 +7,7 @@ use crate::domain::call::{self, AnsweredBy, Call, CallState, Direction};
 use crate::domain::event::Event;
 use crate::domain::{CallId, JobId, Phone, RunId, TenantId, Timestamp, TransferId};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Row, Rows, Sql, args};
+use crate::store::db::sql::{Row, Rows, args, statement};
 use crate::store::{CallView, Result};
 
 /// A call, its run locked.
@@ -118,11 +118,14 @@ impl CallRow {
 
 /// Calls by id; those that the tenant does not have are left out.
 pub async fn by_ids(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<Vec<CallRow>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        call_columns!(),
-        " FROM call_log c WHERE c.tenant_id = $1 AND c.call_id {any 2 uuid}"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            call_columns!(),
+            " FROM call_log c WHERE c.tenant_id = $1 AND c.call_id {any 2 uuid}"
+        )
+    );
     tx.fetch(&SELECT, args![tenant, calls]).await?.iter().map(CallRow::read).collect()
 }
 
@@ -132,8 +135,9 @@ pub async fn runs_of(
     tenant: &TenantId,
     calls: Vec<Uuid>,
 ) -> Result<(Vec<Uuid>, bool)> {
-    static SELECT: Sql = Sql::new(
-        "SELECT DISTINCT run_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid}",
+    statement!(
+        SELECT,
+        "SELECT DISTINCT run_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid}"
     );
     let rows = tx.fetch(&SELECT, args![tenant, calls]).await?;
     let runs = rows.iter().map(|row| row.opt_uuid("run_id")).collect::<Result<Vec<_>>>()?;
@@ -143,10 +147,8 @@ pub async fn runs_of(
 
 /// Locks those of the calls that no run's lock stands for: inbound ones, and those of transfers.
 pub async fn lock_without_run(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<()> {
-    static LOCK: Sql = Sql::new(
-        "SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid} AND run_id IS NULL
-         ORDER BY call_id {for_update}",
-    );
+    statement!(LOCK, "SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_id {any 2 uuid} AND run_id IS NULL
+         ORDER BY call_id {for_update}");
     tx.fetch(&LOCK, args![tenant, calls]).await?;
     Ok(())
 }
@@ -158,15 +160,13 @@ pub async fn save(
     calls: &[&CallRow],
     now: Timestamp,
 ) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE call_log SET call_sid = r.call_sid, state = r.state, presumed = r.presumed, sequence = r.sequence,
+    statement!(UPDATE, "UPDATE call_log SET call_sid = r.call_sid, state = r.state, presumed = r.presumed, sequence = r.sequence,
              answered_at = r.answered_at, duration_s = r.duration_s, answered_by = r.answered_by,
              error_code = r.error_code, error_message = r.error_message, orphaned = r.orphaned, intervention = r.intervention,
              check_at = r.check_at,
              ended_at = COALESCE(call_log.ended_at, r.ended_at), updated_at = $2
          FROM {rows 3 r: call_id uuid, call_sid text, state text, presumed boolean, sequence bigint, answered_at bigint, duration_s bigint, answered_by text, error_code text, error_message text, orphaned boolean, intervention text, check_at bigint, ended_at bigint}
-         WHERE call_log.tenant_id = $1 AND call_log.call_id = r.call_id",
-    );
+         WHERE call_log.tenant_id = $1 AND call_log.call_id = r.call_id");
     if calls.is_empty() {
         return Ok(());
     }

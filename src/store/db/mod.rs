@@ -1,6 +1,7 @@
 //! The one seam between use cases and databases: open, begin, fetch, execute, commit.
 
 pub(super) mod postgres;
+pub(super) mod prepare;
 pub(super) mod sql;
 pub(super) mod sqlite;
 pub(super) mod wake;
@@ -9,7 +10,7 @@ use crate::domain::call::{CallState, Direction};
 use crate::domain::webhook::Told;
 use crate::domain::{RunId, TenantId, Timestamp, TransferId};
 use crate::metrics;
-use crate::store::db::sql::{Dialect, Row, Sql, Value};
+use crate::store::db::sql::{Dialect, Row, Sql, Value, statement};
 use crate::store::db::wake::{Changes, Wakes};
 use crate::store::{Error, Result, db, webhooks};
 
@@ -110,7 +111,7 @@ impl Tx {
 
     /// Database time.
     pub async fn now(&mut self) -> Result<Timestamp> {
-        static NOW: Sql = Sql::new("SELECT {now} AS now");
+        statement!(NOW, "SELECT {now} AS now");
         Ok(Timestamp(self.fetch_one(&NOW, Vec::new()).await?.int("now")?))
     }
 

@@ -50,6 +50,35 @@ impl Sql {
     }
 }
 
+/// A statement that registered itself: [`every_statement`] finds it.
+pub struct Registered {
+    /// Its name and where it stands.
+    pub name: &'static str,
+    /// Itself.
+    pub sql: &'static Sql,
+}
+
+inventory::collect!(Registered);
+
+/// Every statement that [`statement!`] defined, so that a test can have databases prepare them all.
+pub fn every_statement() -> impl Iterator<Item = &'static Registered> {
+    inventory::iter::<Registered>.into_iter()
+}
+
+/// Defines a static [`Sql`] and registers it.
+macro_rules! statement {
+    ($name:ident, $template:expr) => {
+        static $name: $crate::store::db::sql::Sql = $crate::store::db::sql::Sql::new($template);
+        inventory::submit! {
+            $crate::store::db::sql::Registered {
+                name: concat!(stringify!($name), " in ", module_path!()),
+                sql: &$name,
+            }
+        }
+    };
+}
+pub(in crate::store) use statement;
+
 fn render(template: &str, dialect: Dialect) -> String {
     let mut out = String::with_capacity(template.len() + 64);
     let mut rest = template;

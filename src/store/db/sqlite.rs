@@ -13,7 +13,7 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite as Db, Transaction};
 
 use crate::domain::{TenantId, Timestamp, Violation};
-use crate::store::db::sql::{Dialect, Row, Sql, Value, args};
+use crate::store::db::sql::{Dialect, Row, Value, args, statement};
 use crate::store::{Error, Result};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
@@ -169,8 +169,10 @@ pub async fn lower_ready_at(
     tx: &mut Transaction<'static, Db>,
     ready: &BTreeMap<TenantId, Timestamp>,
 ) -> Result<()> {
-    static LOWER: Sql =
-        Sql::new("UPDATE tenant_dispatch SET ready_at = $2 WHERE tenant_id = $1 AND ready_at > $2");
+    statement!(
+        LOWER,
+        "UPDATE tenant_dispatch SET ready_at = $2 WHERE tenant_id = $1 AND ready_at > $2"
+    );
     for (tenant, at) in ready {
         execute(tx, LOWER.text(Dialect::Sqlite), args![tenant, *at]).await?;
     }

@@ -7,14 +7,13 @@ use crate::domain::run::RunState;
 use crate::domain::task::TaskState;
 use crate::metrics::{BreakerState, Census};
 use crate::store::db::Scope;
-use crate::store::db::sql::Sql;
+use crate::store::db::sql::statement;
 use crate::store::{Error, Result, Store};
 
 impl Store {
     /// How much there is, of all tenants, for the metrics.
     pub async fn census(&self) -> Result<Census> {
-        static COUNT: Sql = Sql::new(
-            "SELECT 'queued' AS what, '' AS word, CAST(COALESCE(sum(queued), 0) AS BIGINT) AS n FROM runs
+        statement!(COUNT, "SELECT 'queued' AS what, '' AS word, CAST(COALESCE(sum(queued), 0) AS BIGINT) AS n FROM runs
                  WHERE ended_at IS NULL
              UNION ALL SELECT 'run', state, count(*) FROM runs WHERE ended_at IS NULL GROUP BY state
              UNION ALL SELECT 'call', state, count(*) FROM call_log
@@ -22,8 +21,7 @@ impl Store {
              UNION ALL SELECT 'task', state, count(*) FROM tasks GROUP BY state
              UNION ALL SELECT 'late', '', COALESCE({now} - min(run_at), 0) FROM tasks WHERE state = 'queued'
              UNION ALL SELECT 'breaker', account_sid, CASE WHEN breaker_open_until > {now} THEN 2
-                 WHEN breaker_open_until IS NOT NULL THEN 1 ELSE 0 END FROM carrier_accounts",
-        );
+                 WHEN breaker_open_until IS NOT NULL THEN 1 ELSE 0 END FROM carrier_accounts");
         let mut tx = self.db.read(Scope::Scheduler).await?;
         let mut census = Census::default();
         for row in tx.fetch(&COUNT, Vec::new()).await? {

@@ -15,7 +15,7 @@ use crate::domain::script::Script;
 use crate::domain::share::{self, Demand};
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::{CallId, Phone, RunId, TenantId, Timestamp, WorkerId};
-use crate::store::db::sql::{Rows, Sql, args};
+use crate::store::db::sql::{Rows, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::jobs::queue::Candidate;
 use crate::store::jobs::row::{JobRow, ReadyKey};
@@ -174,10 +174,8 @@ struct Ready {
 
 /// The tenant that has waited longest. Its row's lock, held to commit, makes this its only claim.
 async fn pick(tx: &mut Tx) -> Result<Option<Ready>> {
-    static PICK: Sql = Sql::new(
-        "SELECT tenant_id, next_call_at, virtual_time, caller_turn, {now} AS now FROM tenant_dispatch
-         WHERE ready_at <= {now} ORDER BY ready_at LIMIT 1 {for_update_skip_locked}",
-    );
+    statement!(PICK, "SELECT tenant_id, next_call_at, virtual_time, caller_turn, {now} AS now FROM tenant_dispatch
+         WHERE ready_at <= {now} ORDER BY ready_at LIMIT 1 {for_update_skip_locked}");
     let Some(row) = tx.fetch_optional(&PICK, Vec::new()).await? else { return Ok(None) };
     Ok(Some(Ready {
         tenant: row.text("tenant_id")?.parse()?,
@@ -189,8 +187,7 @@ async fn pick(tx: &mut Tx) -> Result<Option<Ready>> {
 }
 
 async fn next_ready(tx: &mut Tx) -> Result<(Timestamp, Timestamp)> {
-    static NEXT: Sql =
-        Sql::new("SELECT min(ready_at) AS ready_at, {now} AS now FROM tenant_dispatch");
+    statement!(NEXT, "SELECT min(ready_at) AS ready_at, {now} AS now FROM tenant_dispatch");
     let row = tx.fetch_one(&NEXT, Vec::new()).await?;
     Ok((Timestamp(row.int("now")?), row.opt_int("ready_at")?.map_or(Timestamp::NEVER, Timestamp)))
 }
@@ -201,9 +198,10 @@ pub(in crate::store) async fn lock_account(
     tx: &mut Tx,
     tenant: &Tenant,
 ) -> Result<(Meter, Option<Timestamp>)> {
-    static LOCK: Sql = Sql::new(
+    statement!(
+        LOCK,
         "SELECT calls_per_second, next_call_at, breaker_open_until FROM carrier_accounts
-         WHERE account_sid = $1 {for_update}",
+         WHERE account_sid = $1 {for_update}"
     );
     let row = tx.fetch_one(&LOCK, args![tenant.account_sid.as_str()]).await?;
     let meter = Meter::new(row.float("calls_per_second")?, Timestamp(row.int("next_call_at")?))?;
@@ -213,12 +211,10 @@ pub(in crate::store) async fn lock_account(
 /// Live calls by run; derived from the index of live calls, never from a counter. A transfer that
 /// waits for a slot for its call counts as having it: somebody is on the line, and jobs can wait.
 async fn live_calls(tx: &mut Tx, tenant: &TenantId) -> Result<HashMap<Option<RunId>, usize>> {
-    static COUNT: Sql = Sql::new(
-        "SELECT run_id, count(*) AS live FROM call_log
+    statement!(COUNT, "SELECT run_id, count(*) AS live FROM call_log
          WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' GROUP BY run_id
          UNION ALL
-         SELECT NULL, count(*) FROM transfers WHERE tenant_id = $1 AND wants_leg HAVING count(*) > 0",
-    );
+         SELECT NULL, count(*) FROM transfers WHERE tenant_id = $1 AND wants_leg HAVING count(*) > 0");
     let mut live = HashMap::new();
     for row in tx.fetch(&COUNT, args![tenant]).await? {
         *live.entry(row.opt_uuid("run_id")?.map(RunId)).or_insert(0) +=
@@ -234,12 +230,10 @@ async fn demands(
     now: Timestamp,
     live: &HashMap<Option<RunId>, usize>,
 ) -> Result<Vec<(RunId, Demand)>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT run_id, concurrency, weight, priority, pass, queued FROM runs
+    statement!(SELECT, "SELECT run_id, concurrency, weight, priority, pass, queued FROM runs
          WHERE tenant_id = $1 AND ended_at IS NULL AND state IN ('pending', 'running') AND starts_at <= $2
              AND expires_at > $2 AND claimable_at <= $2 AND queued > 0 AND dialing + in_call < concurrency
-         ORDER BY pass, priority DESC, run_id LIMIT $3",
-    );
+         ORDER BY pass, priority DESC, run_id LIMIT $3");
     let rows = tx.fetch(&SELECT, args![tenant, now, RUNS_PER_CLAIM]).await?;
     rows.iter()
         .map(|row| {
@@ -411,13 +405,11 @@ async fn insert_intents(
     worker: &WorkerId,
     now: Timestamp,
 ) -> Result<()> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO call_log (tenant_id, call_id, direction, run_id, job_id, attempt, account_sid, worker_id, state,
+    statement!(INSERT, "INSERT INTO call_log (tenant_id, call_id, direction, run_id, job_id, attempt, account_sid, worker_id, state,
              phone_from, phone_to, time_limit_s, created_at, updated_at)
          SELECT $1, r.call_id, 'outbound', r.run_id, r.job_id, r.attempt, $2, $3, 'intent', r.phone_from,
              r.phone_to, r.time_limit_s, $4, $4
-         FROM {rows 5 r: call_id uuid, run_id uuid, job_id uuid, attempt bigint, phone_from text, phone_to text, time_limit_s bigint}",
-    );
+         FROM {rows 5 r: call_id uuid, run_id uuid, job_id uuid, attempt bigint, phone_from text, phone_to text, time_limit_s bigint}");
     let rows = Rows::new()
         .uuids(calls.iter().map(|call| call.call_id.0))
         .uuids(calls.iter().map(|call| call.run_id.0))
@@ -447,11 +439,9 @@ async fn ready_again(
     limits: ClaimLimits,
     moved: bool,
 ) -> Result<Timestamp> {
-    static NEXT: Sql = Sql::new(
-        "SELECT min(CASE WHEN claimable_at > starts_at THEN claimable_at ELSE starts_at END) AS ready_at FROM runs
+    statement!(NEXT, "SELECT min(CASE WHEN claimable_at > starts_at THEN claimable_at ELSE starts_at END) AS ready_at FROM runs
          WHERE tenant_id = $1 AND ended_at IS NULL AND state IN ('pending', 'running') AND queued > 0
-             AND (claimable_at > $2 OR starts_at > $2)",
-    );
+             AND (claimable_at > $2 OR starts_at > $2)");
     let after = if moved { Timestamp(i64::MIN) } else { dispatch.now };
     let row = tx.fetch_one(&NEXT, args![&dispatch.tenant.id, after]).await?;
     Ok(match row.opt_int("ready_at")?.map(Timestamp) {
@@ -461,12 +451,11 @@ async fn ready_again(
 }
 
 async fn save_dispatch(tx: &mut Tx, dispatch: &Dispatch, ready_at: Timestamp) -> Result<()> {
-    static TENANT: Sql = Sql::new(
-        "UPDATE tenant_dispatch SET ready_at = $2, next_call_at = $3, virtual_time = $4, caller_turn = $5
-         WHERE tenant_id = $1",
-    );
-    static ACCOUNT: Sql = Sql::new(
-        "UPDATE carrier_accounts SET next_call_at = $2, breaker_open_until = $3 WHERE account_sid = $1",
+    statement!(TENANT, "UPDATE tenant_dispatch SET ready_at = $2, next_call_at = $3, virtual_time = $4, caller_turn = $5
+         WHERE tenant_id = $1");
+    statement!(
+        ACCOUNT,
+        "UPDATE carrier_accounts SET next_call_at = $2, breaker_open_until = $3 WHERE account_sid = $1"
     );
     let [tenant_meter, account_meter] = dispatch.meters;
     let Dispatch { tenant, virtual_time, caller_turn, .. } = dispatch;

@@ -10,7 +10,7 @@ use crate::domain::run::RunSettings;
 use crate::domain::script::Script;
 use crate::domain::time::micros;
 use crate::domain::{AccountSid, CallId, CallSid, RunId, TenantId, Timestamp, WorkerId};
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::{BATCH_MAX, Hangup, Result, Store, keys, runs};
 
@@ -24,11 +24,12 @@ const ANSWERS_MAX: i64 = 1_000;
 impl Store {
     /// Says that the worker lives.
     pub async fn heartbeat(&self, worker: &WorkerId, lives_for: Duration) -> Result<()> {
-        static PUT: Sql = Sql::new(
+        statement!(
+            PUT,
             "INSERT INTO workers (worker_id, started_at, heartbeat_at, expires_at)
              VALUES ($1, {now}, {now}, {now} + $2)
              ON CONFLICT (worker_id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at,
-                 expires_at = excluded.expires_at",
+                 expires_at = excluded.expires_at"
         );
         let mut tx = self.db.begin(Scope::Scheduler).await?;
         tx.execute(&PUT, args![worker.0.as_str(), micros(lives_for)]).await?;
@@ -53,10 +54,8 @@ impl Store {
 
 /// Runs that were called off or have expired.
 async fn runs_that_end(store: &Store) -> Result<Vec<(TenantId, RunId)>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT tenant_id, run_id FROM runs
-         WHERE ended_at IS NULL AND (state IN ('canceling', 'stopping') OR expires_at <= {now}) LIMIT $1",
-    );
+    statement!(SELECT, "SELECT tenant_id, run_id FROM runs
+         WHERE ended_at IS NULL AND (state IN ('canceling', 'stopping') OR expires_at <= {now}) LIMIT $1");
     let mut tx = store.db.read(Scope::Scheduler).await?;
     let rows = tx.fetch(&SELECT, args![RUNS_MAX]).await?;
     rows.iter()
@@ -94,8 +93,9 @@ pub(in crate::store) async fn end_page(
 /// Lets dialers look at every tenant that has queued jobs of a run that may dial, in case a wake-up
 /// was lost in a crash. A look that finds nothing costs one claim.
 async fn wake_idle_tenants(store: &Store) -> Result<()> {
-    static HINTS: Sql = Sql::new(
-        "SELECT DISTINCT tenant_id FROM runs WHERE ended_at IS NULL AND state IN ('pending', 'running')",
+    statement!(
+        HINTS,
+        "SELECT DISTINCT tenant_id FROM runs WHERE ended_at IS NULL AND state IN ('pending', 'running')"
     );
     let mut tx = store.db.read(Scope::Scheduler).await?;
     let tenants: Vec<TenantId> = tx
@@ -113,17 +113,16 @@ async fn wake_idle_tenants(store: &Store) -> Result<()> {
 
 /// Recomputes, from the queue itself, when the tenant's runs are claimable, and wakes the tenant.
 async fn correct_hints(store: &Store, tenant: &TenantId) -> Result<()> {
-    static CORRECT: Sql = Sql::new(
+    statement!(
+        CORRECT,
         "UPDATE runs SET claimable_at = (SELECT min(q.eligible_at) FROM ready_jobs q
              WHERE q.tenant_id = $1 AND q.run_id = runs.run_id)
          WHERE tenant_id = $1 AND ended_at IS NULL AND queued > 0 AND EXISTS
              (SELECT 1 FROM ready_jobs q WHERE q.tenant_id = $1 AND q.run_id = runs.run_id
-                  AND q.eligible_at < runs.claimable_at)",
+                  AND q.eligible_at < runs.claimable_at)"
     );
-    static FIRST: Sql = Sql::new(
-        "SELECT min(claimable_at) AS claimable_at FROM runs
-         WHERE tenant_id = $1 AND ended_at IS NULL AND state IN ('pending', 'running') AND queued > 0",
-    );
+    statement!(FIRST, "SELECT min(claimable_at) AS claimable_at FROM runs
+         WHERE tenant_id = $1 AND ended_at IS NULL AND state IN ('pending', 'running') AND queued > 0");
     let mut tx = store.db.begin(Scope::Tenant(tenant)).await?;
     let now = tx.now().await?;
     tx.execute(&CORRECT, args![tenant]).await?;
@@ -134,10 +133,11 @@ async fn correct_hints(store: &Store, tenant: &TenantId) -> Result<()> {
 }
 
 async fn forget_answers(store: &Store) -> Result<()> {
-    static DELETE: Sql = Sql::new(
+    statement!(
+        DELETE,
         "DELETE FROM request_ids WHERE (tenant_id, method, request_id) IN
              (SELECT tenant_id, method, request_id FROM request_ids WHERE created_at <= $1
-              ORDER BY created_at LIMIT $2)",
+              ORDER BY created_at LIMIT $2)"
     );
     let mut tx = store.db.begin(Scope::Scheduler).await?;
     // A value: PostgreSQL does not look an expression of its clock up in an index.
@@ -150,13 +150,13 @@ impl Store {
     /// Calls to hang up, with a SID: live ones of runs that are stopping, and orphans. They are
     /// marked as asked for, and come again if nothing comes of it.
     pub async fn take_hangups(&self, limit: u32) -> Result<Vec<Hangup>> {
-        static STOPPING: Sql = Sql::new(
+        statement!(
+            STOPPING,
             "SELECT DISTINCT tenant_id FROM runs WHERE ended_at IS NULL AND state = 'stopping'
-             UNION SELECT DISTINCT tenant_id FROM call_log WHERE intervention IS NOT NULL LIMIT $1",
+             UNION SELECT DISTINCT tenant_id FROM call_log WHERE intervention IS NOT NULL LIMIT $1"
         );
         // Asked again when nothing came of it, but for a message, which must not be left twice.
-        static MARK: Sql = Sql::new(
-            "UPDATE call_log SET hangup_asked_at = {now} WHERE tenant_id = $1 AND call_id IN
+        statement!(MARK, "UPDATE call_log SET hangup_asked_at = {now} WHERE tenant_id = $1 AND call_id IN
                  (SELECT c.call_id FROM call_log c JOIN runs r ON r.tenant_id = c.tenant_id AND r.run_id = c.run_id
                   WHERE c.tenant_id = $1 AND c.ended_at IS NULL AND c.direction <> 'inbound' AND r.state = 'stopping'
                       AND c.call_sid IS NOT NULL AND (c.hangup_asked_at IS NULL OR c.hangup_asked_at < {now} - $2)
@@ -165,8 +165,7 @@ impl Store {
                       AND c.call_sid IS NOT NULL AND (c.hangup_asked_at IS NULL
                            OR c.hangup_asked_at < {now} - $2 AND c.intervention <> 'leave_message')
                   LIMIT $3)
-             RETURNING call_id, call_sid, account_sid, run_id, intervention",
-        );
+             RETURNING call_id, call_sid, account_sid, run_id, intervention");
         let mut tx = self.db.read(Scope::Scheduler).await?;
         let tenants = tx.fetch(&STOPPING, args![RUNS_MAX]).await?;
         drop(tx);
@@ -200,8 +199,10 @@ fn leaves_message(call: &Row) -> Result<bool> {
 
 /// What is to be said to machines that answered, by run.
 async fn messages(tx: &mut Tx, tenant: &TenantId, calls: &[Row]) -> Result<HashMap<Uuid, Script>> {
-    static SELECT: Sql =
-        Sql::new("SELECT run_id, settings FROM runs WHERE tenant_id = $1 AND run_id {any 2 uuid}");
+    statement!(
+        SELECT,
+        "SELECT run_id, settings FROM runs WHERE tenant_id = $1 AND run_id {any 2 uuid}"
+    );
     let mut runs = BTreeSet::new();
     for call in calls {
         if leaves_message(call)? {

@@ -11,7 +11,7 @@ use crate::domain::time::micros;
 use crate::domain::{CallId, TenantId};
 use crate::metrics;
 use crate::store::db::Scope;
-use crate::store::db::sql::{Row, Sql, Value, args};
+use crate::store::db::sql::{Row, Sql, Value, args, statement};
 use crate::store::{Applied, Result, Store};
 
 /// Calls that one transaction works on.
@@ -41,7 +41,7 @@ impl Store {
     /// Intents of workers whose life has expired, or older than `older_than`, become unknown.
     /// Returns how many.
     pub async fn lose_abandoned_intents(&self, older_than: Duration) -> Result<u64> {
-        static SELECT: Sql = Sql::new(concat!(abandoned!(), "ORDER BY c.tenant_id LIMIT $3"));
+        statement!(SELECT, concat!(abandoned!(), "ORDER BY c.tenant_id LIMIT $3"));
         let values = args![micros(older_than), micros(SEND_WITHIN), CALLS_MAX];
         tell_all(self, &SELECT, values, lost()).await
     }
@@ -50,7 +50,7 @@ impl Store {
 impl Store {
     /// Unknown calls older than `older_than` are presumed failed. Returns how many.
     pub async fn presume_stale(&self, older_than: Duration) -> Result<u64> {
-        static SELECT: Sql = Sql::new(concat!(stale!(), "ORDER BY c.tenant_id LIMIT $2"));
+        statement!(SELECT, concat!(stale!(), "ORDER BY c.tenant_id LIMIT $2"));
         tell_all(self, &SELECT, args![micros(older_than), CALLS_MAX], stale()).await
     }
 }
@@ -61,10 +61,13 @@ pub(in crate::store) async fn lose_abandoned_of(
     tenant: &TenantId,
     older_than: Duration,
 ) -> Result<u32> {
-    static SELECT: Sql = Sql::new(concat!(
-        abandoned!(),
-        "AND c.tenant_id = $3 AND c.call_id > $4 ORDER BY c.call_id LIMIT $5"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            abandoned!(),
+            "AND c.tenant_id = $3 AND c.call_id > $4 ORDER BY c.call_id LIMIT $5"
+        )
+    );
     let values = args![micros(older_than), micros(SEND_WITHIN)];
     tell_one(store, tenant, &SELECT, values, lost()).await
 }
@@ -75,10 +78,10 @@ pub(in crate::store) async fn presume_stale_of(
     tenant: &TenantId,
     older_than: Duration,
 ) -> Result<u32> {
-    static SELECT: Sql = Sql::new(concat!(
-        stale!(),
-        "AND c.tenant_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4"
-    ));
+    statement!(
+        SELECT,
+        concat!(stale!(), "AND c.tenant_id = $2 AND c.call_id > $3 ORDER BY c.call_id LIMIT $4")
+    );
     tell_one(store, tenant, &SELECT, args![micros(older_than)], stale()).await
 }
 

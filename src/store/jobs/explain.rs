@@ -4,7 +4,7 @@ use crate::domain::explain::{self, Facts, LastCall, RunFacts, TenantFacts};
 use crate::domain::job::Job;
 use crate::domain::{CallId, JobId, Phone, TenantId, Timestamp, window};
 use crate::store::calls::row::{CallRow, call_columns};
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::jobs::row::{JobRow, job_columns};
 use crate::store::{
@@ -15,12 +15,15 @@ use crate::store::{
 impl Store {
     /// Why the job is where it is.
     pub async fn explain_job(&self, tenant: &TenantId, id: JobId) -> Result<JobExplained> {
-        static JOB: Sql = Sql::new(concat!(
-            "SELECT ",
-            job_columns!(),
-            ", j.metadata, j.created_at, j.updated_at, j.phone, j.time_zone, {now} AS now
+        statement!(
+            JOB,
+            concat!(
+                "SELECT ",
+                job_columns!(),
+                ", j.metadata, j.created_at, j.updated_at, j.phone, j.time_zone, {now} AS now
               FROM jobs j WHERE j.tenant_id = $1 AND j.job_id = $2"
-        ));
+            )
+        );
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
         let row =
             tx.fetch_optional(&JOB, args![tenant, id.0]).await?.ok_or(Error::NotFound("job"))?;
@@ -92,19 +95,19 @@ struct Live {
 }
 
 async fn live(tx: &mut Tx, tenant: &TenantId, job: &JobView, phone: &str) -> Result<Live> {
-    static LIVE: Sql = Sql::new(
-        "SELECT count(*) AS of_tenant, count(CASE WHEN run_id = $2 THEN 1 END) AS of_run FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound'",
-    );
-    static PHONE: Sql = Sql::new(
+    statement!(LIVE, "SELECT count(*) AS of_tenant, count(CASE WHEN run_id = $2 THEN 1 END) AS of_run FROM call_log
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound'");
+    statement!(
+        PHONE,
         "SELECT call_id FROM call_log
-         WHERE tenant_id = $1 AND phone_to = $2 AND ended_at IS NULL AND direction <> 'inbound'",
+         WHERE tenant_id = $1 AND phone_to = $2 AND ended_at IS NULL AND direction <> 'inbound'"
     );
-    static PACE: Sql = Sql::new(
+    statement!(
+        PACE,
         "SELECT d.next_call_at AS of_tenant, a.next_call_at AS of_account FROM tenants t
          JOIN tenant_dispatch d ON d.tenant_id = t.tenant_id
          JOIN carrier_accounts a ON a.account_sid = t.account_sid
-         WHERE t.tenant_id = $1",
+         WHERE t.tenant_id = $1"
     );
     let counts = tx.fetch_one(&LIVE, args![tenant, job.run_id.0]).await?;
     let of_phone = tx.fetch_optional(&PHONE, args![tenant, phone]).await?;
@@ -123,12 +126,15 @@ async fn calls(
     tenant: &TenantId,
     job: JobId,
 ) -> Result<(Option<LastCall>, Vec<CallId>)> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        call_columns!(),
-        ", c.created_at, c.updated_at, c.empty_lookups FROM call_log c
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            call_columns!(),
+            ", c.created_at, c.updated_at, c.empty_lookups FROM call_log c
           WHERE c.tenant_id = $1 AND c.job_id = $2 ORDER BY c.attempt DESC LIMIT $3"
-    ));
+        )
+    );
     let limit = i64::try_from(EXPLAINED_CALLS_MAX).unwrap_or(i64::MAX);
     let rows = tx.fetch(&SELECT, args![tenant, job.0, limit]).await?;
     let last = rows.first().map(read_call).transpose()?;
@@ -152,11 +158,12 @@ fn read_call(row: &Row) -> Result<LastCall> {
 
 /// Jobs of the run that are eligible and come first, up to [`AHEAD_MAX`].
 async fn ahead(tx: &mut Tx, tenant: &TenantId, job: &JobView, now: Timestamp) -> Result<u32> {
-    static COUNT: Sql = Sql::new(
+    statement!(
+        COUNT,
         "SELECT count(*) AS ahead FROM (SELECT job_id FROM ready_jobs
              WHERE tenant_id = $1 AND run_id = $2 AND eligible_at <= $3
                  AND (priority > $4 OR (priority = $4 AND (eligible_at, job_id) < ($5, $6)))
-             LIMIT $7) q",
+             LIMIT $7) q"
     );
     let by_then = now.max(job.eligible_at);
     let values = args![

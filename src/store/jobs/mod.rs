@@ -13,7 +13,7 @@ use crate::domain::event::Event;
 use crate::domain::job::{self, JobState};
 use crate::domain::run::RunState;
 use crate::domain::{JobId, LeadId, RunId, TenantId, Timestamp};
-use crate::store::db::sql::{Rows, Sql, args, to_json};
+use crate::store::db::sql::{Rows, args, statement, to_json};
 use crate::store::db::{Scope, Tx};
 use crate::store::jobs::row::{JobRow, ReadyKey, job_columns};
 use crate::store::runs::row::RunRow;
@@ -68,8 +68,9 @@ impl Store {
 }
 
 async fn stored_offset(tx: &mut Tx, tenant: &TenantId, run: RunId, import_id: &str) -> Result<u64> {
-    static SELECT: Sql = Sql::new(
-        "SELECT next_offset FROM imports WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3",
+    statement!(
+        SELECT,
+        "SELECT next_offset FROM imports WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3"
     );
     match tx.fetch_optional(&SELECT, args![tenant, run.0, import_id]).await? {
         Some(row) => row.narrow("next_offset"),
@@ -88,11 +89,9 @@ impl Store {
         step: ImportStep<'_>,
         jobs: Vec<NewJob>,
     ) -> Result<Vec<JobAdded>> {
-        static PUT: Sql = Sql::new(
-            "INSERT INTO imports (tenant_id, run_id, import_id, next_offset, updated_at) VALUES ($1, $2, $3, $4, $5)
+        statement!(PUT, "INSERT INTO imports (tenant_id, run_id, import_id, next_offset, updated_at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (tenant_id, run_id, import_id) DO UPDATE SET next_offset = excluded.next_offset,
-                 updated_at = excluded.updated_at",
-        );
+                 updated_at = excluded.updated_at");
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         let mut run = open_run(&mut tx, tenant, run).await?;
         let now = tx.now().await?;
@@ -227,10 +226,11 @@ pub async fn check_queue(
 
 /// How many jobs still fit into the tenant's queue, and how many it may hold.
 pub async fn room(tx: &mut Tx, store: &Store, tenant: &TenantId) -> Result<(u64, u64)> {
-    static QUEUED: Sql = Sql::new(
+    statement!(
+        QUEUED,
         "SELECT t.plan, (SELECT CAST(COALESCE(sum(r.queued), 0) AS BIGINT) FROM runs r
              WHERE r.tenant_id = $1 AND r.ended_at IS NULL) AS queued
-         FROM tenants t WHERE t.tenant_id = $1",
+         FROM tenants t WHERE t.tenant_id = $1"
     );
     let row = tx.fetch_one(&QUEUED, args![tenant]).await?;
     let max = store.plans.of(&row.text("plan")?).queued_jobs_max;
@@ -244,15 +244,13 @@ async fn insert(
     rows: &[(JobId, &leads::Dialable, &NewJob)],
     now: Timestamp,
 ) -> Result<Vec<JobRow>> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO jobs (tenant_id, job_id, run_id, lead_id, state, phone, time_zone, priority, eligible_at, metadata,
+    statement!(INSERT, "INSERT INTO jobs (tenant_id, job_id, run_id, lead_id, state, phone, time_zone, priority, eligible_at, metadata,
              created_at, updated_at)
          SELECT $1, r.job_id, $2, r.lead_id, 'queued', r.phone, r.time_zone, r.priority, r.eligible_at, r.metadata, $3, $3
          FROM {rows 4 r: job_id uuid, lead_id uuid, phone text, time_zone text, priority bigint, eligible_at bigint, metadata text}
          WHERE true
          ON CONFLICT (tenant_id, run_id, lead_id) DO NOTHING
-         RETURNING job_id, run_id, lead_id, state, priority, eligible_at, attempt, attempts_used, outcome",
-    );
+         RETURNING job_id, run_id, lead_id, state, priority, eligible_at, attempt, attempts_used, outcome");
     let metadata: Vec<Option<String>> = rows
         .iter()
         .map(|(_, _, job)| job.metadata.as_ref().map(to_json).transpose())
@@ -319,8 +317,9 @@ async fn existing(
     run: RunId,
     leads: Vec<Uuid>,
 ) -> Result<HashMap<LeadId, JobId>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT job_id, lead_id FROM jobs WHERE tenant_id = $1 AND run_id = $2 AND lead_id {any 3 uuid}",
+    statement!(
+        SELECT,
+        "SELECT job_id, lead_id FROM jobs WHERE tenant_id = $1 AND run_id = $2 AND lead_id {any 3 uuid}"
     );
     if leads.is_empty() {
         return Ok(HashMap::new());
@@ -399,8 +398,7 @@ macro_rules! job_view {
 impl Store {
     /// The job.
     pub async fn job(&self, tenant: &TenantId, job: JobId) -> Result<JobView> {
-        static SELECT: Sql =
-            Sql::new(concat!(job_view!(), "WHERE j.tenant_id = $1 AND j.job_id = $2"));
+        statement!(SELECT, concat!(job_view!(), "WHERE j.tenant_id = $1 AND j.job_id = $2"));
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
         let row = tx
             .fetch_optional(&SELECT, args![tenant, job.0])
@@ -419,11 +417,14 @@ impl Store {
         states: &[JobState],
         page: Page,
     ) -> Result<Paged<JobView>> {
-        static SELECT: Sql = Sql::new(concat!(
+        statement!(
+            SELECT,
+            concat!(
             job_view!(),
             "WHERE j.tenant_id = $1 AND j.run_id = $2 AND j.job_id > $3 AND j.state {any 4 text}
              ORDER BY j.job_id LIMIT $5"
-        ));
+        )
+        );
         let all = if states.is_empty() { JobState::ALL } else { states };
         let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
         let after = page.after.unwrap_or(Uuid::nil());

@@ -10,7 +10,7 @@ use crate::domain::cap::{self, FrequencyCap};
 use crate::domain::job::{Job, PRIORITY_MAX};
 use crate::domain::{Phone, RunId, TenantId, Timestamp};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::jobs::row::{JobRow, ReadyKey, job_columns};
 use crate::store::runs::row::RunRow;
 use crate::store::{Result, jobs};
@@ -107,7 +107,7 @@ pub async fn scan(
     wanted: usize,
     low_water: &LowWater,
 ) -> Result<Scan> {
-    static SCAN: Sql = Sql::new(concat!(
+    statement!(SCAN, concat!(
         "SELECT ",
         job_columns!(),
         ", j.phone, j.time_zone
@@ -145,7 +145,7 @@ pub async fn put_off(
     after: Uuid,
     limit: usize,
 ) -> Result<Vec<Candidate>> {
-    static SELECT: Sql = Sql::new(concat!(
+    statement!(SELECT, concat!(
         "SELECT ",
         job_columns!(),
         ", j.phone, j.time_zone
@@ -174,9 +174,10 @@ async fn next_eligible(
     run: &RunRow,
     now: Timestamp,
 ) -> Result<Timestamp> {
-    static NEXT: Sql = Sql::new(
+    statement!(
+        NEXT,
         "SELECT min(eligible_at) AS eligible_at FROM ready_jobs
-         WHERE tenant_id = $1 AND run_id = $2 AND priority = $3 AND eligible_at > $4",
+         WHERE tenant_id = $1 AND run_id = $2 AND priority = $3 AND eligible_at > $4"
     );
     let mut next = Timestamp::NEVER;
     for priority in levels(run) {
@@ -193,10 +194,8 @@ pub async fn live_phones(
     tenant: &TenantId,
     candidates: &[Candidate],
 ) -> Result<HashSet<Phone>> {
-    static LIVE: Sql = Sql::new(
-        "SELECT phone_to FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}",
-    );
+    statement!(LIVE, "SELECT phone_to FROM call_log
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}");
     if candidates.is_empty() {
         return Ok(HashSet::new());
     }
@@ -231,12 +230,10 @@ pub async fn attempts_to(
 ) -> Result<HashMap<Phone, Vec<Timestamp>>> {
     // What the carrier refused or was never sent rang nowhere. What was given up may have rung. How
     // many rows there are is bounded by how often a phone can be tried in the caps' time.
-    static ATTEMPTS: Sql = Sql::new(
-        "SELECT c.phone_to, c.created_at FROM call_log c
+    statement!(ATTEMPTS, "SELECT c.phone_to, c.created_at FROM call_log c
          WHERE c.tenant_id = $1 AND c.phone_to {any 2 text} AND c.created_at >= $3 AND c.job_id IS NOT NULL
              AND NOT (c.state = 'failed' AND c.call_sid IS NULL AND NOT c.presumed)
-         ORDER BY c.created_at DESC",
-    );
+         ORDER BY c.created_at DESC");
     let mut attempts: HashMap<Phone, Vec<Timestamp>> = HashMap::new();
     if caps.is_empty() || phones.is_empty() {
         return Ok(attempts);

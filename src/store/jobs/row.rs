@@ -6,7 +6,7 @@ use crate::domain::event::Event;
 use crate::domain::job::{Job, JobState, Outcome};
 use crate::domain::{JobId, LeadId, RunId, TenantId, Timestamp};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Row, Rows, Sql, args};
+use crate::store::db::sql::{Row, Rows, args, statement};
 use crate::store::runs::row::RunRow;
 use crate::store::{JobView, Result};
 
@@ -102,12 +102,10 @@ impl JobRow {
 
 /// Saves jobs that moved.
 pub async fn save(tx: &mut Tx, tenant: &TenantId, jobs: &[&JobRow], now: Timestamp) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE jobs SET state = r.state, attempt = r.attempt, attempts_used = r.attempts_used,
+    statement!(UPDATE, "UPDATE jobs SET state = r.state, attempt = r.attempt, attempts_used = r.attempts_used,
              eligible_at = r.eligible_at, outcome = r.outcome, updated_at = $2
          FROM {rows 3 r: job_id uuid, state text, attempt bigint, attempts_used bigint, eligible_at bigint, outcome text}
-         WHERE jobs.tenant_id = $1 AND jobs.job_id = r.job_id",
-    );
+         WHERE jobs.tenant_id = $1 AND jobs.job_id = r.job_id");
     if jobs.is_empty() {
         return Ok(());
     }
@@ -167,10 +165,11 @@ pub async fn put_off(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey]) -> Resul
 }
 
 async fn insert(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey], put_off: bool) -> Result<()> {
-    static INSERT: Sql = Sql::new(
+    statement!(
+        INSERT,
         "INSERT INTO ready_jobs (tenant_id, put_off, run_id, priority, eligible_at, job_id)
          SELECT $1, $2, r.run_id, r.priority, r.eligible_at, r.job_id
-         FROM {rows 3 r: run_id uuid, priority bigint, eligible_at bigint, job_id uuid}",
+         FROM {rows 3 r: run_id uuid, priority bigint, eligible_at bigint, job_id uuid}"
     );
     if !keys.is_empty() {
         tx.execute(&INSERT, args![tenant, put_off, ready_rows(keys)]).await?;
@@ -180,10 +179,11 @@ async fn insert(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey], put_off: bool
 
 /// Takes jobs out of the queue.
 pub async fn dequeue(tx: &mut Tx, tenant: &TenantId, keys: &[ReadyKey]) -> Result<()> {
-    static DELETE: Sql = Sql::new(
+    statement!(
+        DELETE,
         "DELETE FROM ready_jobs WHERE tenant_id = $1 AND (run_id, priority, eligible_at, job_id) IN
              (SELECT r.run_id, r.priority, r.eligible_at, r.job_id
-              FROM {rows 2 r: run_id uuid, priority bigint, eligible_at bigint, job_id uuid})",
+              FROM {rows 2 r: run_id uuid, priority bigint, eligible_at bigint, job_id uuid})"
     );
     if !keys.is_empty() {
         tx.execute(&DELETE, args![tenant, ready_rows(keys)]).await?;
@@ -198,23 +198,29 @@ pub async fn some_queued(
     run: RunId,
     limit: usize,
 ) -> Result<Vec<JobRow>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        job_columns!(),
-        " FROM (SELECT job_id FROM ready_jobs WHERE tenant_id = $1 AND run_id = $2
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM (SELECT job_id FROM ready_jobs WHERE tenant_id = $1 AND run_id = $2
                ORDER BY priority, eligible_at, job_id LIMIT $3) q
           JOIN jobs j ON j.tenant_id = $1 AND j.job_id = q.job_id"
-    ));
+        )
+    );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     tx.fetch(&SELECT, args![tenant, run.0, limit]).await?.iter().map(JobRow::read).collect()
 }
 
 /// Jobs by id; those that do not exist are left out.
 pub async fn by_ids(tx: &mut Tx, tenant: &TenantId, jobs: Vec<Uuid>) -> Result<Vec<JobRow>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        job_columns!(),
-        " FROM jobs j WHERE j.tenant_id = $1 AND j.job_id {any 2 uuid}"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs j WHERE j.tenant_id = $1 AND j.job_id {any 2 uuid}"
+        )
+    );
     tx.fetch(&SELECT, args![tenant, jobs]).await?.iter().map(JobRow::read).collect()
 }

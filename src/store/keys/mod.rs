@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::tenant::{NAME_MAX_CHARS, TenantState};
 use crate::domain::{TenantId, Timestamp, Violation};
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::{
     ApiKey, Error, KeyCreated, KeyView, KnownKey, NewKey, Page, Paged, RequestKey, Result, Store,
@@ -37,10 +37,8 @@ impl Store {
 }
 
 async fn insert(tx: &mut Tx, key: &ApiKey, name: &str, now: Timestamp) -> Result<()> {
-    static PUT: Sql = Sql::new(
-        "INSERT INTO api_keys (key_id, tenant_id, name, secret_hash, scopes, created_at, expires_at, revoked_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    );
+    statement!(PUT, "INSERT INTO api_keys (key_id, tenant_id, name, secret_hash, scopes, created_at, expires_at, revoked_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
     let values = args![
         key.key_id.as_str(),
         &key.tenant,
@@ -74,11 +72,9 @@ fn mint(new: &NewKey) -> (ApiKey, SecretString) {
 impl Store {
     /// The key of this id, whoever's it is: the one look-up before the tenant is known.
     pub async fn key(&self, key_id: &str) -> Result<Option<KnownKey>> {
-        static SELECT: Sql = Sql::new(
-            "SELECT k.key_id, k.tenant_id, k.secret_hash, k.scopes, k.expires_at, k.revoked_at, t.state, t.region, t.plan,
+        statement!(SELECT, "SELECT k.key_id, k.tenant_id, k.secret_hash, k.scopes, k.expires_at, k.revoked_at, t.state, t.region, t.plan,
                  {now} AS now
-             FROM api_keys k JOIN tenants t ON t.tenant_id = k.tenant_id WHERE k.key_id = $1",
-        );
+             FROM api_keys k JOIN tenants t ON t.tenant_id = k.tenant_id WHERE k.key_id = $1");
         let mut tx = self.db.read(Scope::Scheduler).await?;
         tx.fetch_optional(&SELECT, args![key_id]).await?.as_ref().map(read_known).transpose()
     }
@@ -119,10 +115,10 @@ impl Store {
         admin: &str,
     ) -> Result<Option<SecretString>> {
         // Processes that start at the same time make one key, not two: the second waits for the first.
-        static LOCK: Sql =
-            Sql::new("SELECT tenant_id FROM tenants WHERE tenant_id = $1 {for_update}");
-        static COUNT: Sql = Sql::new(
-            "SELECT count(*) AS keys, COALESCE(SUM(CASE WHEN tenant_id = $1 THEN 1 ELSE 0 END), 0) AS own FROM api_keys",
+        statement!(LOCK, "SELECT tenant_id FROM tenants WHERE tenant_id = $1 {for_update}");
+        statement!(
+            COUNT,
+            "SELECT count(*) AS keys, COALESCE(SUM(CASE WHEN tenant_id = $1 THEN 1 ELSE 0 END), 0) AS own FROM api_keys"
         );
         let mut tx = self.db.begin(Scope::Owner).await?;
         tx.fetch(&LOCK, args![tenant]).await?;
@@ -149,7 +145,7 @@ impl Store {
 impl Store {
     /// Makes a key; only the hash of its secret is kept.
     pub async fn create_key(&self, new: NewKey, key: Option<RequestKey>) -> Result<KeyCreated> {
-        static COUNT: Sql = Sql::new("SELECT count(*) AS keys FROM api_keys WHERE tenant_id = $1");
+        statement!(COUNT, "SELECT count(*) AS keys FROM api_keys WHERE tenant_id = $1");
         let mut tx = self.db.begin(Scope::Owner).await?;
         if let Some(key_id) =
             keys::requests::replay_own::<String>(&mut tx, &self.actor, key.as_ref()).await?
@@ -218,7 +214,7 @@ fn read(row: &Row) -> Result<KeyView> {
 }
 
 async fn view(tx: &mut Tx, tenant: &TenantId, key_id: &str) -> Result<KeyView> {
-    static SELECT: Sql = Sql::new(concat!(key_columns!(), "WHERE tenant_id = $1 AND key_id = $2"));
+    statement!(SELECT, concat!(key_columns!(), "WHERE tenant_id = $1 AND key_id = $2"));
     let row =
         tx.fetch_optional(&SELECT, args![tenant, key_id]).await?.ok_or(Error::NotFound("key"))?;
     read(&row)
@@ -231,10 +227,13 @@ impl Store {
         tenant: &TenantId,
         page: Page<String>,
     ) -> Result<Paged<KeyView, String>> {
-        static SELECT: Sql = Sql::new(concat!(
-            key_columns!(),
-            "WHERE tenant_id = $1 AND key_id > $2 ORDER BY key_id LIMIT $3"
-        ));
+        statement!(
+            SELECT,
+            concat!(
+                key_columns!(),
+                "WHERE tenant_id = $1 AND key_id > $2 ORDER BY key_id LIMIT $3"
+            )
+        );
         let mut tx = self.db.read(Scope::Owner).await?;
         tenants::view(&mut tx, tenant).await?;
         let after = page.after.clone().unwrap_or_default();
@@ -253,11 +252,14 @@ impl Store {
         expires_at: Option<Timestamp>,
         key: Option<RequestKey>,
     ) -> Result<KeyView> {
-        static REVOKE: Sql = Sql::new(
-            "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE tenant_id = $1 AND key_id = $2",
+        statement!(
+            REVOKE,
+            "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $3) WHERE tenant_id = $1 AND key_id = $2"
         );
-        static EXPIRE: Sql =
-            Sql::new("UPDATE api_keys SET expires_at = $3 WHERE tenant_id = $1 AND key_id = $2");
+        statement!(
+            EXPIRE,
+            "UPDATE api_keys SET expires_at = $3 WHERE tenant_id = $1 AND key_id = $2"
+        );
         if self.actor.client().is_some_and(|client| client.key_id == key_id) {
             return Err(Error::OnOneself(
                 "a key cannot end itself: make another one, and end this one with it",
@@ -290,9 +292,10 @@ impl Store {
 impl Store {
     /// Notes that these keys were used within the last minute or so.
     pub async fn keys_used(&self, key_ids: Vec<String>) -> Result<()> {
-        static USED: Sql = Sql::new(
+        statement!(
+            USED,
             "UPDATE api_keys SET last_used_at = {now}
-             WHERE key_id {any 1 text} AND (last_used_at IS NULL OR last_used_at <= {now} - $2)",
+             WHERE key_id {any 1 text} AND (last_used_at IS NULL OR last_used_at <= {now} - $2)"
         );
         let mut tx = self.db.begin(Scope::Scheduler).await?;
         tx.execute(&USED, args![key_ids, USED_EVERY_US]).await?;

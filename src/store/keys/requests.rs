@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::time::micros;
 use crate::domain::{TenantId, Timestamp};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Sql, args, to_json};
+use crate::store::db::sql::{args, statement, to_json};
 use crate::store::{Actor, Error, RequestKey, Result};
 
 /// How long an answer is kept.
@@ -19,9 +19,10 @@ pub async fn replay<T: DeserializeOwned>(
     tenant: &TenantId,
     key: Option<&RequestKey>,
 ) -> Result<Option<T>> {
-    static SELECT: Sql = Sql::new(
+    statement!(
+        SELECT,
         "SELECT payload_hash, answer FROM request_ids
-         WHERE tenant_id = $1 AND method = $2 AND request_id = $3 AND created_at > {now} - $4",
+         WHERE tenant_id = $1 AND method = $2 AND request_id = $3 AND created_at > {now} - $4"
     );
     let Some(key) = key else { return Ok(None) };
     let values = args![tenant, key.method, key.request_id.as_str(), micros(KEPT)];
@@ -69,13 +70,11 @@ pub async fn keep<T: Serialize>(
     answer: &T,
     now: Timestamp,
 ) -> Result<()> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO request_ids (tenant_id, method, request_id, payload_hash, answer, created_at)
+    statement!(INSERT, "INSERT INTO request_ids (tenant_id, method, request_id, payload_hash, answer, created_at)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (tenant_id, method, request_id) DO UPDATE SET payload_hash = excluded.payload_hash,
              answer = excluded.answer, created_at = excluded.created_at
-         WHERE request_ids.created_at <= $7",
-    );
+         WHERE request_ids.created_at <= $7");
     let Some(key) = key else { return Ok(()) };
     let values = args![
         tenant,

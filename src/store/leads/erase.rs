@@ -9,7 +9,7 @@ use crate::domain::job::{self, JobState};
 use crate::domain::task::TaskKind;
 use crate::domain::webhook::Told;
 use crate::domain::{LeadId, TenantId, Timestamp};
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::jobs::row::{JobRow, ReadyKey, job_columns};
 use crate::store::{
@@ -31,9 +31,8 @@ impl Store {
         seen: Option<i64>,
         key: Option<RequestKey>,
     ) -> Result<LeadErased> {
-        static DELETE: Sql = Sql::new("DELETE FROM leads WHERE tenant_id = $1 AND lead_id = $2");
-        static FORGET: Sql =
-            Sql::new("DELETE FROM lead_events WHERE tenant_id = $1 AND lead_id = $2");
+        statement!(DELETE, "DELETE FROM leads WHERE tenant_id = $1 AND lead_id = $2");
+        statement!(FORGET, "DELETE FROM lead_events WHERE tenant_id = $1 AND lead_id = $2");
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         if let Some(erased) = keys::requests::replay(&mut tx, tenant, key.as_ref()).await? {
             return Ok(erased);
@@ -84,24 +83,28 @@ impl Store {
 /// Skips the lead's queued jobs, erases all its jobs and their calls that have ended. Returns how
 /// many calls go on.
 async fn erase_jobs(tx: &mut Tx, tenant: &TenantId, lead: LeadId) -> Result<(LeadErased, u32)> {
-    static RUNS: Sql = Sql::new(
-        "SELECT DISTINCT run_id FROM jobs WHERE tenant_id = $1 AND lead_id = $2 ORDER BY run_id",
+    statement!(
+        RUNS,
+        "SELECT DISTINCT run_id FROM jobs WHERE tenant_id = $1 AND lead_id = $2 ORDER BY run_id"
     );
-    static JOBS: Sql = Sql::new(concat!(
-        "SELECT ",
-        job_columns!(),
-        " FROM jobs j WHERE j.tenant_id = $1 AND j.lead_id = $2 ORDER BY j.job_id"
-    ));
-    static ERASE_JOBS: Sql = Sql::new(
+    statement!(
+        JOBS,
+        concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM jobs j WHERE j.tenant_id = $1 AND j.lead_id = $2 ORDER BY j.job_id"
+        )
+    );
+    statement!(
+        ERASE_JOBS,
         "UPDATE jobs SET phone = '', time_zone = NULL, metadata = NULL
-         WHERE tenant_id = $1 AND job_id {any 2 uuid} AND phone <> ''",
+         WHERE tenant_id = $1 AND job_id {any 2 uuid} AND phone <> ''"
     );
-    static ERASE_CALLS: Sql = Sql::new(
-        "UPDATE call_log SET phone_to = '' WHERE tenant_id = $1 AND job_id {any 2 uuid} AND ended_at IS NOT NULL
-             AND phone_to <> ''",
-    );
-    static LIVE: Sql = Sql::new(
-        "SELECT count(*) AS live FROM call_log WHERE tenant_id = $1 AND job_id {any 2 uuid} AND ended_at IS NULL",
+    statement!(ERASE_CALLS, "UPDATE call_log SET phone_to = '' WHERE tenant_id = $1 AND job_id {any 2 uuid} AND ended_at IS NOT NULL
+             AND phone_to <> ''");
+    statement!(
+        LIVE,
+        "SELECT count(*) AS live FROM call_log WHERE tenant_id = $1 AND job_id {any 2 uuid} AND ended_at IS NULL"
     );
     let rows = tx.fetch(&RUNS, args![tenant, lead.0]).await?;
     let in_runs: Vec<Uuid> = rows.iter().map(|row| row.uuid("run_id")).collect::<Result<_>>()?;
@@ -156,8 +159,9 @@ async fn skip(
 }
 
 async fn erase_inbound(tx: &mut Tx, tenant: &TenantId, phone: &str) -> Result<u32> {
-    static ERASE: Sql = Sql::new(
-        "UPDATE call_log SET phone_from = '' WHERE tenant_id = $1 AND phone_from = $2 AND direction = 'inbound'",
+    statement!(
+        ERASE,
+        "UPDATE call_log SET phone_from = '' WHERE tenant_id = $1 AND phone_from = $2 AND direction = 'inbound'"
     );
     let erased = tx.execute(&ERASE, args![tenant, phone]).await?;
     Ok(u32::try_from(erased).unwrap_or(u32::MAX))

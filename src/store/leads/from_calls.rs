@@ -10,7 +10,7 @@ use crate::domain::lead::{Contact, LastCall, LeadChange, LeadFacts, LeadField, L
 use crate::domain::webhook::{CallTold, Told};
 use crate::domain::{CallId, CallSid, LeadId, Phone, TenantId, Timestamp};
 use crate::store::calls::row::CallRow;
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::leads::row::NewEvent;
 use crate::store::{Error, LeadCreated, Result, Store, Task, audit, calls, leads, tasks, webhooks};
@@ -26,12 +26,10 @@ struct Called {
 
 /// The calls of people who were not erased.
 async fn called(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<Vec<Called>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT c.call_id, c.direction, c.phone_from, c.phone_to, c.state, c.answered_by, c.duration_s, c.created_at,
+    statement!(SELECT, "SELECT c.call_id, c.direction, c.phone_from, c.phone_to, c.state, c.answered_by, c.duration_s, c.created_at,
              j.phone AS job_phone
          FROM call_log c LEFT JOIN jobs j ON j.tenant_id = $1 AND j.job_id = c.job_id
-         WHERE c.tenant_id = $1 AND c.call_id {any 2 uuid}",
-    );
+         WHERE c.tenant_id = $1 AND c.call_id {any 2 uuid}");
     let rows = tx.fetch(&SELECT, args![tenant, calls]).await?;
     rows.iter().filter_map(|row| read(row).transpose()).collect()
 }
@@ -97,8 +95,7 @@ async fn tell_ended(tx: &mut Tx, tenant: &TenantId, calls: Vec<Uuid>) -> Result<
 impl Store {
     /// Creates the lead of a call's other side, or brings the call to it. May be repeated.
     pub async fn lead_from_call(&self, tenant: &TenantId, sid: &CallSid) -> Result<LeadCreated> {
-        static SELECT: Sql =
-            Sql::new("SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
+        statement!(SELECT, "SELECT call_id FROM call_log WHERE tenant_id = $1 AND call_sid = $2");
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         let row = tx.fetch_optional(&SELECT, args![tenant, sid.as_str()]).await?;
         let call = row.ok_or(Error::NotFound("call"))?.uuid("call_id")?;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::domain::lead::{LeadChange, LeadFacts, LeadSource};
 use crate::domain::webhook::Told;
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation};
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::leads::row::NewEvent;
 use crate::store::{
@@ -39,9 +39,10 @@ pub(in crate::store) async fn read(
     of: Uuid,
     import_id: &str,
 ) -> Result<ImportStand> {
-    static SELECT: Sql = Sql::new(
+    statement!(
+        SELECT,
         "SELECT next_offset, created, updated, unchanged, rejected FROM imports
-         WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3",
+         WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3"
     );
     let Some(row) = tx.fetch_optional(&SELECT, args![tenant, of, import_id]).await? else {
         return Ok(ImportStand::default());
@@ -99,10 +100,8 @@ pub(in crate::store) async fn take_turn(
     step: ImportStep<'_>,
     now: Timestamp,
 ) -> Result<ImportStand> {
-    static LOCK: Sql = Sql::new(
-        "INSERT INTO imports (tenant_id, run_id, import_id, next_offset, updated_at) VALUES ($1, $2, $3, 0, $4)
-         ON CONFLICT (tenant_id, run_id, import_id) DO UPDATE SET updated_at = excluded.updated_at",
-    );
+    statement!(LOCK, "INSERT INTO imports (tenant_id, run_id, import_id, next_offset, updated_at) VALUES ($1, $2, $3, 0, $4)
+         ON CONFLICT (tenant_id, run_id, import_id) DO UPDATE SET updated_at = excluded.updated_at");
     tx.execute(&LOCK, args![tenant, of, step.import_id, now]).await?;
     let stand = read(tx, tenant, of, step.import_id).await?;
     if stand.offset != step.offset {
@@ -123,10 +122,8 @@ pub(in crate::store) async fn save(
     stand: ImportStand,
     now: Timestamp,
 ) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE imports SET next_offset = $4, created = $5, updated = $6, unchanged = $7, rejected = $8, updated_at = $9
-         WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3",
-    );
+    statement!(UPDATE, "UPDATE imports SET next_offset = $4, created = $5, updated = $6, unchanged = $7, rejected = $8, updated_at = $9
+         WHERE tenant_id = $1 AND run_id = $2 AND import_id = $3");
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let ImportStand { offset, created, updated, unchanged, rejected } = stand;
     let values = args![

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::domain::lead::{LeadSource, LeadStatus};
 use crate::domain::{TenantId, Timestamp};
-use crate::store::db::sql::{Row, Sql, Value, args};
+use crate::store::db::sql::{Row, Value, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::leads::row::{first_id, lead_columns};
 use crate::store::{LeadFilter, LeadView, Page, Paged, Result, Store, leads};
@@ -44,16 +44,22 @@ pub async fn list_in(
     filter: &LeadFilter,
     page: Page,
 ) -> Result<Paged<LeadView>> {
-    static ALL: Sql = Sql::new(concat!(
-        "SELECT ",
-        lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.lead_id < $3 ORDER BY l.lead_id LIMIT $4"
-    ));
-    static ONE: Sql = Sql::new(concat!(
-        "SELECT ",
-        lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.phone = $4 ORDER BY l.lead_id LIMIT $3"
-    ));
+    statement!(
+        ALL,
+        concat!(
+            "SELECT ",
+            lead_columns!(),
+            " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.lead_id < $3 ORDER BY l.lead_id LIMIT $4"
+        )
+    );
+    statement!(
+        ONE,
+        concat!(
+            "SELECT ",
+            lead_columns!(),
+            " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.phone = $4 ORDER BY l.lead_id LIMIT $3"
+        )
+    );
     let after = page.after.unwrap_or(Uuid::nil()).max(bound(filter.created_from, Uuid::nil()));
     let until = bound(filter.created_until.map(next_milli), Uuid::max());
     if let Some(phone) = &filter.phone {
@@ -86,9 +92,10 @@ fn bound(at: Option<Timestamp>, otherwise: Uuid) -> Uuid {
 
 /// The last lead that this page may look at; none if there are fewer.
 async fn edge(tx: &mut Tx, tenant: &TenantId, after: Uuid, until: Uuid) -> Result<Option<Uuid>> {
-    static SELECT: Sql = Sql::new(
+    statement!(
+        SELECT,
         "SELECT lead_id FROM leads WHERE tenant_id = $1 AND lead_id > $2 AND lead_id < $3
-         ORDER BY lead_id LIMIT 1 OFFSET $4",
+         ORDER BY lead_id LIMIT 1 OFFSET $4"
     );
     let row = tx.fetch_optional(&SELECT, args![tenant, after, until, SCAN_MAX - 1]).await?;
     row.map(|row| row.uuid("lead_id")).transpose()
@@ -102,13 +109,16 @@ async fn scan(
     to: Uuid,
     limit: i64,
 ) -> Result<Vec<Row>> {
-    static SCAN: Sql = Sql::new(concat!(
-        "SELECT ",
-        lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.lead_id <= $3 ",
-        filtered!(),
-        " ORDER BY l.lead_id LIMIT $11"
-    ));
+    statement!(
+        SCAN,
+        concat!(
+            "SELECT ",
+            lead_columns!(),
+            " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id > $2 AND l.lead_id <= $3 ",
+            filtered!(),
+            " ORDER BY l.lead_id LIMIT $11"
+        )
+    );
     let mut values: Vec<Value> = args![tenant, after, to];
     values.extend(filter_values(filter));
     values.extend(args![limit]);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::domain::lead::{self, LeadChange, LeadFacts, LeadField, LeadSource};
 use crate::domain::webhook::Told;
 use crate::domain::{LeadId, Phone, TenantId, Timestamp, Violation};
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::leads::row::NewEvent;
 use crate::store::{
@@ -105,8 +105,9 @@ async fn by_phone(
     tenant: &TenantId,
     leads: impl Iterator<Item = &LeadFacts>,
 ) -> Result<HashMap<Phone, Dialable>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND phone {any 2 text}",
+    statement!(
+        SELECT,
+        "SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND phone {any 2 text}"
     );
     let phones: Vec<String> = leads.map(|lead| lead.phone.expose().to_owned()).collect();
     let rows = tx.fetch(&SELECT, args![tenant, phones]).await?;
@@ -119,8 +120,9 @@ async fn by_id(
     tenant: &TenantId,
     leads: Vec<Uuid>,
 ) -> Result<HashMap<LeadId, Dialable>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND lead_id {any 2 uuid}",
+    statement!(
+        SELECT,
+        "SELECT lead_id, phone, time_zone FROM leads WHERE tenant_id = $1 AND lead_id {any 2 uuid}"
     );
     let rows = tx.fetch(&SELECT, args![tenant, leads]).await?;
     let dialable = rows.iter().map(read_dialable).collect::<Result<Vec<_>>>()?;
@@ -184,8 +186,10 @@ pub(in crate::store) async fn lock(
     tenant: &TenantId,
     lead: LeadId,
 ) -> Result<LeadView> {
-    static LOCK: Sql =
-        Sql::new("SELECT lead_id FROM leads WHERE tenant_id = $1 AND lead_id = $2 {for_update}");
+    statement!(
+        LOCK,
+        "SELECT lead_id FROM leads WHERE tenant_id = $1 AND lead_id = $2 {for_update}"
+    );
     tx.fetch_optional(&LOCK, args![tenant, lead.0]).await?.ok_or(Error::NotFound("lead"))?;
     leads::row::by_ids(tx, tenant, vec![lead.0]).await?.remove(&lead).ok_or(Error::NotFound("lead"))
 }
@@ -264,10 +268,8 @@ impl Store {
         id: LeadId,
         page: Page,
     ) -> Result<Paged<LeadEventView>> {
-        static SELECT: Sql = Sql::new(
-            "SELECT event_id, at, detail FROM lead_events WHERE tenant_id = $1 AND lead_id = $2 AND event_id > $3
-             ORDER BY event_id LIMIT $4",
-        );
+        statement!(SELECT, "SELECT event_id, at, detail FROM lead_events WHERE tenant_id = $1 AND lead_id = $2 AND event_id > $3
+             ORDER BY event_id LIMIT $4");
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
         let lead = leads::row::by_ids(&mut tx, tenant, vec![id.0]).await?.remove(&id);
         let lead = lead.ok_or(Error::NotFound("lead"))?;

@@ -9,7 +9,7 @@ use crate::domain::lead::{Contact, LastCall, LeadChange, LeadFacts, LeadSource, 
 use crate::domain::webhook::Told;
 use crate::domain::{CallId, LeadId, Phone, TenantId, Timestamp};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Row, Rows, Sql, args, to_json};
+use crate::store::db::sql::{Row, Rows, args, statement, to_json};
 use crate::store::{LeadView, Result};
 
 macro_rules! lead_columns {
@@ -79,13 +79,11 @@ pub async fn insert(
     source: LeadSource,
     now: Timestamp,
 ) -> Result<HashMap<LeadId, Phone>> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO leads (tenant_id, lead_id, phone, name, time_zone, attributes, tags, source, created_at, updated_at)
+    statement!(INSERT, "INSERT INTO leads (tenant_id, lead_id, phone, name, time_zone, attributes, tags, source, created_at, updated_at)
          SELECT $1, r.lead_id, r.phone, r.name, r.time_zone, r.attributes, r.tags, $2, $3, $3
          FROM {rows 4 r: lead_id uuid, phone text, name text, time_zone text, attributes text, tags text}
          WHERE true
-         ON CONFLICT (tenant_id, phone) DO NOTHING RETURNING lead_id",
-    );
+         ON CONFLICT (tenant_id, phone) DO NOTHING RETURNING lead_id");
     // Sorted, so that two batches with common phones wait for each other instead of deadlocking;
     // the ids are drawn in the order given, because leads are listed by them.
     let mut unique: BTreeMap<&Phone, (Uuid, &LeadFacts)> = BTreeMap::new();
@@ -127,11 +125,14 @@ pub async fn by_ids(
     tenant: &TenantId,
     leads: Vec<Uuid>,
 ) -> Result<HashMap<LeadId, LeadView>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id {any 2 uuid}"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            lead_columns!(),
+            " FROM leads l WHERE l.tenant_id = $1 AND l.lead_id {any 2 uuid}"
+        )
+    );
     let rows = tx.fetch(&SELECT, args![tenant, leads]).await?;
     let views = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
     Ok(views.into_iter().map(|lead| (lead.id, lead)).collect())
@@ -143,11 +144,14 @@ pub async fn lock_by_phone(
     tenant: &TenantId,
     phones: Vec<String>,
 ) -> Result<HashMap<Phone, LeadView>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        lead_columns!(),
-        " FROM leads l WHERE l.tenant_id = $1 AND l.phone {any 2 text} ORDER BY l.phone {for_update}"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            lead_columns!(),
+            " FROM leads l WHERE l.tenant_id = $1 AND l.phone {any 2 text} ORDER BY l.phone {for_update}"
+        )
+    );
     if phones.is_empty() {
         return Ok(HashMap::new());
     }
@@ -163,12 +167,10 @@ pub async fn save(
     leads: &[&LeadView],
     now: Timestamp,
 ) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE leads SET name = r.name, time_zone = r.time_zone, attributes = r.attributes, tags = r.tags,
+    statement!(UPDATE, "UPDATE leads SET name = r.name, time_zone = r.time_zone, attributes = r.attributes, tags = r.tags,
              status = r.status, revision = leads.revision + 1, updated_at = $2
          FROM {rows 3 r: lead_id uuid, name text, time_zone text, attributes text, tags text, status text}
-         WHERE leads.tenant_id = $1 AND leads.lead_id = r.lead_id",
-    );
+         WHERE leads.tenant_id = $1 AND leads.lead_id = r.lead_id");
     if leads.is_empty() {
         return Ok(());
     }
@@ -193,13 +195,11 @@ pub async fn save_contacts(
     leads: &[(LeadId, Contact)],
     now: Timestamp,
 ) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE leads SET revision = CASE WHEN leads.status = r.status THEN leads.revision ELSE leads.revision + 1 END,
+    statement!(UPDATE, "UPDATE leads SET revision = CASE WHEN leads.status = r.status THEN leads.revision ELSE leads.revision + 1 END,
              status = r.status, last_call_id = r.last_call_id, last_call_direction = r.last_call_direction,
              last_call_state = r.last_call_state, last_call_at = r.last_call_at, updated_at = $2
          FROM {rows 3 r: lead_id uuid, status text, last_call_id uuid, last_call_direction text, last_call_state text, last_call_at bigint}
-         WHERE leads.tenant_id = $1 AND leads.lead_id = r.lead_id",
-    );
+         WHERE leads.tenant_id = $1 AND leads.lead_id = r.lead_id");
     if leads.is_empty() {
         return Ok(());
     }
@@ -229,12 +229,13 @@ pub struct NewEvent {
 
 /// Writes entries of histories.
 pub async fn log(tx: &mut Tx, tenant: &TenantId, events: &[NewEvent]) -> Result<()> {
-    static INSERT: Sql = Sql::new(
+    statement!(
+        INSERT,
         "INSERT INTO lead_events (tenant_id, lead_id, event_id, at, detail)
          SELECT $1, r.lead_id, r.event_id, r.at, r.detail
          FROM {rows 2 r: lead_id uuid, event_id uuid, at bigint, detail text}
          WHERE true
-         ON CONFLICT (tenant_id, lead_id, event_id) DO UPDATE SET detail = excluded.detail",
+         ON CONFLICT (tenant_id, lead_id, event_id) DO UPDATE SET detail = excluded.detail"
     );
     if events.is_empty() {
         return Ok(());

@@ -12,7 +12,7 @@ use crate::domain::forecast::{Facts, Group, Observed, Share, span};
 use crate::domain::run::RunSettings;
 use crate::domain::time::micros;
 use crate::domain::{Phone, TenantId, Timestamp, window};
-use crate::store::db::sql::{Row, Rows, Sql, Value, args};
+use crate::store::db::sql::{Row, Rows, Value, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::{
     Error, ForecastFacts, ForecastOf, Result, Store, TenantView, leads, runs, tenants,
@@ -166,53 +166,71 @@ async fn count(
     (now, expires_at): (Timestamp, Timestamp),
 ) -> Result<Vec<Row>> {
     // Where there is no cap the log of calls is not read at all.
-    static LEADS: Sql = Sql::new(concat!(
-        counted!("0", "$2", "leads l"),
-        "WHERE l.tenant_id = $1 ",
-        leads::list::filtered!(),
-        grouped!()
-    ));
-    static CAPPED_LEADS: Sql = Sql::new(concat!(
-        counted!(
-            "COALESCE(t.until, 0)",
-            "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)",
-            "leads l"
-        ),
-        held!("11", "12"),
-        "WHERE l.tenant_id = $1 ",
-        leads::list::filtered!(),
-        grouped!()
-    ));
-    static IDS: Sql = Sql::new(concat!(
-        counted!("0", "$2", "leads l"),
-        "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
-        grouped!()
-    ));
-    static CAPPED_IDS: Sql = Sql::new(concat!(
-        counted!(
-            "COALESCE(t.until, 0)",
-            "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)",
-            "leads l"
-        ),
-        held!("5", "6"),
-        "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
-        grouped!()
-    ));
-    static JOBS: Sql = Sql::new(concat!(
-        counted!("0", "l.eligible_at", "jobs l"),
-        "WHERE l.tenant_id = $1 AND l.run_id = $4 AND l.state = 'queued'",
-        grouped!()
-    ));
-    static CAPPED_JOBS: Sql = Sql::new(concat!(
-        counted!(
-            "COALESCE(t.until, 0)",
-            "(CASE WHEN t.until > l.eligible_at THEN t.until ELSE l.eligible_at END)",
-            "jobs l"
-        ),
-        held!("5", "6"),
-        "WHERE l.tenant_id = $1 AND l.run_id = $4 AND l.state = 'queued'",
-        grouped!()
-    ));
+    statement!(
+        LEADS,
+        concat!(
+            counted!("0", "$2", "leads l"),
+            "WHERE l.tenant_id = $1 ",
+            leads::list::filtered!(),
+            grouped!()
+        )
+    );
+    statement!(
+        CAPPED_LEADS,
+        concat!(
+            counted!(
+                "COALESCE(t.until, 0)",
+                "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)",
+                "leads l"
+            ),
+            held!("11", "12"),
+            "WHERE l.tenant_id = $1 ",
+            leads::list::filtered!(),
+            grouped!()
+        )
+    );
+    statement!(
+        IDS,
+        concat!(
+            counted!("0", "$2", "leads l"),
+            "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
+            grouped!()
+        )
+    );
+    statement!(
+        CAPPED_IDS,
+        concat!(
+            counted!(
+                "COALESCE(t.until, 0)",
+                "(CASE WHEN t.until > $2 THEN t.until ELSE $2 END)",
+                "leads l"
+            ),
+            held!("5", "6"),
+            "WHERE l.tenant_id = $1 AND l.lead_id {any 4 uuid}",
+            grouped!()
+        )
+    );
+    statement!(
+        JOBS,
+        concat!(
+            counted!("0", "l.eligible_at", "jobs l"),
+            "WHERE l.tenant_id = $1 AND l.run_id = $4 AND l.state = 'queued'",
+            grouped!()
+        )
+    );
+    statement!(
+        CAPPED_JOBS,
+        concat!(
+            counted!(
+                "COALESCE(t.until, 0)",
+                "(CASE WHEN t.until > l.eligible_at THEN t.until ELSE l.eligible_at END)",
+                "jobs l"
+            ),
+            held!("5", "6"),
+            "WHERE l.tenant_id = $1 AND l.run_id = $4 AND l.state = 'queued'",
+            grouped!()
+        )
+    );
     let mut values: Vec<Value> = args![tenant, now, expires_at];
     let (plain, capped) = match of {
         ForecastOf::Leads(filter) => {
@@ -279,23 +297,19 @@ fn sort(rows: &[Row], owner: &TenantView) -> Result<Counted> {
 
 /// The account's pace.
 async fn pace(tx: &mut Tx, tenant: &TenantId) -> Result<f64> {
-    static SELECT: Sql = Sql::new(
-        "SELECT a.calls_per_second FROM tenants t JOIN carrier_accounts a ON a.account_sid = t.account_sid
-         WHERE t.tenant_id = $1",
-    );
+    statement!(SELECT, "SELECT a.calls_per_second FROM tenants t JOIN carrier_accounts a ON a.account_sid = t.account_sid
+         WHERE t.tenant_id = $1");
     tx.fetch_one(&SELECT, args![tenant]).await?.float("calls_per_second")
 }
 
 /// How the tenant's latest calls went.
 async fn observed(tx: &mut Tx, tenant: &TenantId) -> Result<Observed> {
-    static SELECT: Sql = Sql::new(
-        "SELECT x.state, count(*) AS calls, CAST(avg(x.takes) AS BIGINT) AS takes FROM
+    statement!(SELECT, "SELECT x.state, count(*) AS calls, CAST(avg(x.takes) AS BIGINT) AS takes FROM
              (SELECT c.state, c.ended_at - c.created_at AS takes FROM call_log c
               WHERE c.tenant_id = $1 AND c.direction = 'outbound' AND c.job_id IS NOT NULL AND c.ended_at IS NOT NULL
                   AND c.state IN ('completed', 'busy', 'no_answer', 'failed')
               ORDER BY c.call_id DESC LIMIT $2) x
-         GROUP BY x.state",
-    );
+         GROUP BY x.state");
     let rows = tx.fetch(&SELECT, args![tenant, CALLS_OBSERVED]).await?;
     let mut known: BTreeMap<String, (u64, Duration)> = BTreeMap::new();
     for row in &rows {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::domain::event::Event;
 use crate::domain::run::{self, Command, RunState, WrongState};
 use crate::domain::{RunId, TenantId, Timestamp, breaker, job};
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::jobs::row::{JobRow, ReadyKey};
 use crate::store::runs::row::{RunRow, read_worker, run_columns};
@@ -236,7 +236,7 @@ fn read_view(row: &Row) -> Result<RunView> {
 
 /// The run, with its revision, from one statement.
 pub async fn view(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<RunView> {
-    static SELECT: Sql = Sql::new(concat!(run_view!(), "WHERE r.tenant_id = $1 AND r.run_id = $2"));
+    statement!(SELECT, concat!(run_view!(), "WHERE r.tenant_id = $1 AND r.run_id = $2"));
     let row =
         tx.fetch_optional(&SELECT, args![tenant, run.0]).await?.ok_or(Error::NotFound("run"))?;
     read_view(&row)
@@ -258,10 +258,13 @@ impl Store {
         states: &[RunState],
         page: Page,
     ) -> Result<Paged<RunView>> {
-        static SELECT: Sql = Sql::new(concat!(
-            run_view!(),
-            "WHERE r.tenant_id = $1 AND r.run_id < $2 AND r.state {any 3 text} ORDER BY r.run_id DESC LIMIT $4"
-        ));
+        statement!(
+            SELECT,
+            concat!(
+                run_view!(),
+                "WHERE r.tenant_id = $1 AND r.run_id < $2 AND r.state {any 3 text} ORDER BY r.run_id DESC LIMIT $4"
+            )
+        );
         let all = if states.is_empty() { RunState::ALL } else { states };
         let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
         let before = page.after.unwrap_or(Uuid::max());
@@ -275,10 +278,8 @@ impl Store {
 impl Store {
     /// Live calls of the run.
     pub async fn in_flight(&self, tenant: &TenantId, run: RunId) -> Result<InFlight> {
-        static COUNT: Sql = Sql::new(
-            "SELECT state, count(*) AS calls FROM call_log
-             WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL AND direction <> 'inbound' GROUP BY state",
-        );
+        statement!(COUNT, "SELECT state, count(*) AS calls FROM call_log
+             WHERE tenant_id = $1 AND run_id = $2 AND ended_at IS NULL AND direction <> 'inbound' GROUP BY state");
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
         let mut in_flight = InFlight::default();
         for row in tx.fetch(&COUNT, args![tenant, run.0]).await? {

@@ -12,7 +12,7 @@ use crate::domain::event::Event;
 use crate::domain::job::PRIORITY_DEFAULT;
 use crate::domain::task::TaskKind;
 use crate::domain::{RunId, TenantId, Timestamp};
-use crate::store::db::sql::{Row, Sql, args, to_json};
+use crate::store::db::sql::{Row, args, statement, to_json};
 use crate::store::db::{Scope, Tx};
 use crate::store::runs::row::RunRow;
 use crate::store::{
@@ -33,8 +33,9 @@ pub async fn begin(
     seal: bool,
     now: Timestamp,
 ) -> Result<()> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO run_populations (tenant_id, run_id, filter, seal, after_lead_id) VALUES ($1, $2, $3, $4, $5)",
+    statement!(
+        INSERT,
+        "INSERT INTO run_populations (tenant_id, run_id, filter, seal, after_lead_id) VALUES ($1, $2, $3, $4, $5)"
     );
     let until = filter.created_until.map_or(now, |until| until.min(now));
     let filter = LeadFilter { created_until: Some(until), ..filter };
@@ -164,11 +165,9 @@ impl PopulationView {
 }
 
 async fn read(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<Population> {
-    static SELECT: Sql = Sql::new(
-        "SELECT filter, seal, after_lead_id, done AS population_done, added, duplicates, suppressed AS of_added,
+    statement!(SELECT, "SELECT filter, seal, after_lead_id, done AS population_done, added, duplicates, suppressed AS of_added,
              last_error AS population_error
-         FROM run_populations WHERE tenant_id = $1 AND run_id = $2",
-    );
+         FROM run_populations WHERE tenant_id = $1 AND run_id = $2");
     let row = tx.fetch_optional(&SELECT, args![tenant, run.0]).await?;
     let row = row.ok_or(Error::NotFound("filling of the run"))?;
     let view = view(&row)?.ok_or(Error::NotFound("filling of the run"))?;
@@ -194,11 +193,9 @@ pub fn view(row: &Row) -> Result<Option<PopulationView>> {
 }
 
 async fn save(tx: &mut Tx, tenant: &TenantId, run: RunId, population: &Population) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE run_populations SET filter = $3, after_lead_id = $4, done = $5, added = $6, duplicates = $7,
+    statement!(UPDATE, "UPDATE run_populations SET filter = $3, after_lead_id = $4, done = $5, added = $6, duplicates = $7,
              suppressed = $8, last_error = NULL
-         WHERE tenant_id = $1 AND run_id = $2",
-    );
+         WHERE tenant_id = $1 AND run_id = $2");
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     let PopulationView { done, added, duplicates, suppressed, .. } = population.view;
     // What was looked for may name a person, and is of no more use.
@@ -219,16 +216,19 @@ async fn save(tx: &mut Tx, tenant: &TenantId, run: RunId, population: &Populatio
 
 /// Says what it waits for.
 async fn tell(tx: &mut Tx, tenant: &TenantId, run: RunId, why: &str) -> Result<()> {
-    static UPDATE: Sql =
-        Sql::new("UPDATE run_populations SET last_error = $3 WHERE tenant_id = $1 AND run_id = $2");
+    statement!(
+        UPDATE,
+        "UPDATE run_populations SET last_error = $3 WHERE tenant_id = $1 AND run_id = $2"
+    );
     tx.execute(&UPDATE, args![tenant, run.0, why]).await.map(drop)
 }
 
 /// Ends it before its last page.
 async fn end(tx: &mut Tx, tenant: &TenantId, run: RunId, why: &str) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
+    statement!(
+        UPDATE,
         "UPDATE run_populations SET done = $4, last_error = $3, filter = $5
-         WHERE tenant_id = $1 AND run_id = $2 AND NOT done",
+         WHERE tenant_id = $1 AND run_id = $2 AND NOT done"
     );
     // The run's lock comes first, as for a page.
     runs::row::lock_one(tx, tenant, run).await?;

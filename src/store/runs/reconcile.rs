@@ -14,7 +14,7 @@ use crate::domain::repair::{self, Recorded, Repair, RepairKind};
 use crate::domain::run::{self, RunState};
 use crate::domain::{JobId, RunId, TenantId, Timestamp};
 use crate::store::audit::{self, Maintenance};
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::jobs::row::{JobRow, ReadyKey};
 use crate::store::runs::row::{RunRow, run_columns};
@@ -30,7 +30,7 @@ const RUNS_PER_PAGE: i64 = 100;
 impl Store {
     /// Holds runs of the tenant (at most [`RECONCILE_RUNS_MAX`]; none named: all that have not
     /// ended) against their jobs and calls, and puts right what differs, each run in transactions
-    /// of its own. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`], whichever process did it
+    /// of its own. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`](crate::store::MAINTENANCE_INTERVAL), whichever process did it
     /// last.
     pub async fn reconcile_runs(&self, tenant: &TenantId, named: &[RunId]) -> Result<Reconciled> {
         if named.len() > RECONCILE_RUNS_MAX {
@@ -65,8 +65,10 @@ fn number(n: usize) -> u32 {
 
 /// Refuses runs that the tenant does not have, and a second time within the minute.
 async fn begin(store: &Store, tenant: &TenantId, named: &[Uuid]) -> Result<()> {
-    static COUNT: Sql =
-        Sql::new("SELECT count(*) AS runs FROM runs WHERE tenant_id = $1 AND run_id {any 2 uuid}");
+    statement!(
+        COUNT,
+        "SELECT count(*) AS runs FROM runs WHERE tenant_id = $1 AND run_id {any 2 uuid}"
+    );
     let mut tx = store.db.begin(Scope::Tenant(tenant)).await?;
     if tx.fetch_one(&COUNT, args![tenant, named.to_vec()]).await?.narrow::<usize>("runs")?
         < named.len()
@@ -99,16 +101,22 @@ async fn look(
     named: &[Uuid],
     after: Uuid,
 ) -> Result<(Vec<RunId>, Vec<RunId>)> {
-    static NAMED: Sql = Sql::new(concat!(
-        "SELECT ",
-        run_columns!(),
-        " FROM runs r WHERE r.tenant_id = $1 AND r.run_id {any 2 uuid} ORDER BY r.run_id"
-    ));
-    static OPEN: Sql = Sql::new(concat!(
-        "SELECT ",
-        run_columns!(),
-        " FROM runs r WHERE r.tenant_id = $1 AND r.ended_at IS NULL AND r.run_id > $2 ORDER BY r.run_id LIMIT $3"
-    ));
+    statement!(
+        NAMED,
+        concat!(
+            "SELECT ",
+            run_columns!(),
+            " FROM runs r WHERE r.tenant_id = $1 AND r.run_id {any 2 uuid} ORDER BY r.run_id"
+        )
+    );
+    statement!(
+        OPEN,
+        concat!(
+            "SELECT ",
+            run_columns!(),
+            " FROM runs r WHERE r.tenant_id = $1 AND r.ended_at IS NULL AND r.run_id > $2 ORDER BY r.run_id LIMIT $3"
+        )
+    );
     let mut tx = store.db.read(Scope::Tenant(tenant)).await?;
     let rows = if named.is_empty() {
         tx.fetch(&OPEN, args![tenant, after, RUNS_PER_PAGE]).await?

@@ -11,7 +11,7 @@ use crate::domain::repair::Facts;
 use crate::domain::{CallId, JobId, RunId, TenantId, Timestamp};
 use crate::store::calls::row::{CallRow, call_columns};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::jobs::row::{JobRow, ReadyKey, job_columns};
 use crate::store::{BATCH_MAX, Result};
 
@@ -41,9 +41,10 @@ async fn count_jobs(
     runs: &[Uuid],
     facts: &mut HashMap<RunId, Facts>,
 ) -> Result<()> {
-    static COUNT: Sql = Sql::new(
+    statement!(
+        COUNT,
         "SELECT run_id, state, outcome, count(*) AS jobs FROM jobs
-         WHERE tenant_id = $1 AND run_id {any 2 uuid} GROUP BY run_id, state, outcome",
+         WHERE tenant_id = $1 AND run_id {any 2 uuid} GROUP BY run_id, state, outcome"
     );
     for row in tx.fetch(&COUNT, args![tenant, runs.to_vec()]).await? {
         let facts = of_row(facts, &row)?;
@@ -64,13 +65,11 @@ async fn count_without_call(
     runs: &[Uuid],
     facts: &mut HashMap<RunId, Facts>,
 ) -> Result<()> {
-    static COUNT: Sql = Sql::new(
-        "SELECT j.run_id, count(c.call_id) AS ended, count(*) AS jobs FROM jobs j
+    statement!(COUNT, "SELECT j.run_id, count(c.call_id) AS ended, count(*) AS jobs FROM jobs j
          LEFT JOIN call_log c ON c.tenant_id = j.tenant_id AND c.job_id = j.job_id AND c.attempt = j.attempt
          WHERE j.tenant_id = $1 AND j.run_id {any 2 uuid} AND j.state IN ('dialing', 'in_call')
              AND (c.call_id IS NULL OR c.ended_at IS NOT NULL)
-         GROUP BY j.run_id",
-    );
+         GROUP BY j.run_id");
     for row in tx.fetch(&COUNT, args![tenant, runs.to_vec()]).await? {
         let facts = of_row(facts, &row)?;
         facts.call_ended = row.narrow("ended")?;
@@ -103,16 +102,14 @@ async fn compare_queue(
     runs: &[Uuid],
     facts: &mut HashMap<RunId, Facts>,
 ) -> Result<()> {
-    static MISSING: Sql = Sql::new(concat!(
-        "SELECT j.run_id, count(*) AS jobs ",
-        queue_missing!(),
-        "GROUP BY j.run_id"
-    ));
-    static STRAY: Sql = Sql::new(concat!(
-        "SELECT q.run_id, count(*) AS jobs ",
-        queue_stray!(),
-        "GROUP BY q.run_id"
-    ));
+    statement!(
+        MISSING,
+        concat!("SELECT j.run_id, count(*) AS jobs ", queue_missing!(), "GROUP BY j.run_id")
+    );
+    statement!(
+        STRAY,
+        concat!("SELECT q.run_id, count(*) AS jobs ", queue_stray!(), "GROUP BY q.run_id")
+    );
     for row in tx.fetch(&MISSING, args![tenant, runs.to_vec()]).await? {
         of_row(facts, &row)?.queue_missing = row.narrow("jobs")?;
     }
@@ -129,11 +126,12 @@ async fn look_at_queue(
     runs: &[Uuid],
     facts: &mut HashMap<RunId, Facts>,
 ) -> Result<()> {
-    static FIRST: Sql = Sql::new(
+    statement!(
+        FIRST,
         "SELECT q.run_id, q.priority, min(q.eligible_at) AS eligible_at FROM ready_jobs q
          JOIN jobs j ON j.tenant_id = q.tenant_id AND j.job_id = q.job_id AND j.run_id = q.run_id
              AND j.priority = q.priority AND j.eligible_at = q.eligible_at AND j.state = 'queued'
-         WHERE q.tenant_id = $1 AND q.run_id {any 2 uuid} GROUP BY q.run_id, q.priority",
+         WHERE q.tenant_id = $1 AND q.run_id {any 2 uuid} GROUP BY q.run_id, q.priority"
     );
     for row in tx.fetch(&FIRST, args![tenant, runs.to_vec()]).await? {
         let facts = of_row(facts, &row)?;
@@ -150,13 +148,16 @@ pub async fn missing_page(
     run: RunId,
     after: JobId,
 ) -> Result<Vec<JobRow>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        job_columns!(),
-        " ",
-        queue_missing!(),
-        "AND j.job_id > $3 ORDER BY j.job_id LIMIT $4"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            job_columns!(),
+            " ",
+            queue_missing!(),
+            "AND j.job_id > $3 ORDER BY j.job_id LIMIT $4"
+        )
+    );
     let rows = tx.fetch(&SELECT, args![tenant, vec![run.0], after.0, page_size()]).await?;
     rows.iter().map(JobRow::read).collect()
 }
@@ -168,12 +169,15 @@ pub async fn stray_page(
     run: RunId,
     after: ReadyKey,
 ) -> Result<Vec<ReadyKey>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT q.run_id, q.priority, q.eligible_at, q.job_id ",
-        queue_stray!(),
-        "AND (q.priority, q.eligible_at, q.job_id) > ($3, $4, $5)
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT q.run_id, q.priority, q.eligible_at, q.job_id ",
+            queue_stray!(),
+            "AND (q.priority, q.eligible_at, q.job_id) > ($3, $4, $5)
          ORDER BY q.priority, q.eligible_at, q.job_id LIMIT $6"
-    ));
+        )
+    );
     let key = |row: &Row| {
         Ok(ReadyKey {
             run_id: RunId(row.uuid("run_id")?),
@@ -196,7 +200,7 @@ pub async fn without_call_page(
     run: RunId,
     after: JobId,
 ) -> Result<Vec<(JobRow, Option<(CallId, Call)>)>> {
-    static JOBS: Sql = Sql::new(concat!(
+    statement!(JOBS, concat!(
         "SELECT ",
         job_columns!(),
         " FROM jobs j
@@ -205,7 +209,7 @@ pub async fn without_call_page(
               AND (c.call_id IS NULL OR c.ended_at IS NOT NULL) AND j.job_id > $3
           ORDER BY j.job_id LIMIT $4"
     ));
-    static CALLS: Sql = Sql::new(concat!(
+    statement!(CALLS, concat!(
         "SELECT ",
         call_columns!(),
         " FROM jobs j

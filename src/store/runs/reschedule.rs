@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::task::TaskKind;
 use crate::domain::{RunId, TenantId, Timestamp};
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::runs::opening::Openings;
 use crate::store::{BATCH_MAX, Error, Result, Store, Task, jobs, runs, tasks, tenants};
@@ -92,10 +92,11 @@ async fn step(tx: &mut Tx, tenant: &TenantId, cursor: Cursor) -> Result<Option<C
 
 /// The run of the next job that was put off.
 async fn next_run(tx: &mut Tx, tenant: &TenantId, cursor: &Cursor) -> Result<Option<RunId>> {
-    static NEXT: Sql = Sql::new(
+    statement!(
+        NEXT,
         "SELECT run_id FROM ready_jobs
          WHERE tenant_id = $1 AND (run_id, job_id) > ($2, $3) AND run_id <= $4 AND put_off
-         ORDER BY run_id, job_id LIMIT 1",
+         ORDER BY run_id, job_id LIMIT 1"
     );
     let row =
         tx.fetch_optional(&NEXT, args![tenant, cursor.run, cursor.after, cursor.last]).await?;

@@ -11,7 +11,7 @@ use crate::domain::event::Event;
 use crate::domain::job::{JobState, Outcome};
 use crate::domain::run::{RunSettings, RunState};
 use crate::domain::{LeadId, RunId, TenantId, Violation};
-use crate::store::db::sql::{Row, Sql, args, to_json};
+use crate::store::db::sql::{Row, args, statement, to_json};
 use crate::store::db::{Scope, Tx};
 use crate::store::runs::row::RunRow;
 use crate::store::{
@@ -28,10 +28,8 @@ impl Store {
         retry: NewRetry,
         key: Option<RequestKey>,
     ) -> Result<RunId> {
-        static INSERT: Sql = Sql::new(
-            "INSERT INTO run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        );
+        statement!(INSERT, "INSERT INTO run_retries (tenant_id, run_id, parent_run_id, states, outcomes, start_run, after_job_id)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)");
         let filter = Filter::read(&retry)?;
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         if let Some(id) = keys::requests::replay(&mut tx, tenant, key.as_ref()).await? {
@@ -113,11 +111,9 @@ impl Filter {
         after: Uuid,
         limit: usize,
     ) -> Result<Vec<Row>> {
-        static SELECT: Sql = Sql::new(
-            "SELECT job_id, lead_id, priority, metadata FROM jobs
+        statement!(SELECT, "SELECT job_id, lead_id, priority, metadata FROM jobs
              WHERE tenant_id = $1 AND run_id = $2 AND job_id > $3 AND state {any 4 text} AND outcome {any 5 text}
-             ORDER BY job_id LIMIT $6",
-        );
+             ORDER BY job_id LIMIT $6");
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let (states, outcomes) = (self.states.clone(), self.outcomes.clone());
         tx.fetch(&SELECT, args![tenant, parent.0, after, states, outcomes, limit]).await
@@ -181,9 +177,10 @@ fn read_job(row: &Row) -> Result<NewJob> {
 }
 
 async fn filling(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<Filling> {
-    static SELECT: Sql = Sql::new(
+    statement!(
+        SELECT,
         "SELECT parent_run_id, states, outcomes, start_run, after_job_id, filled FROM run_retries
-         WHERE tenant_id = $1 AND run_id = $2",
+         WHERE tenant_id = $1 AND run_id = $2"
     );
     let row =
         tx.fetch_optional(&SELECT, args![tenant, run.0]).await?.ok_or(Error::NotFound("retry"))?;
@@ -203,8 +200,9 @@ async fn save_filling(
     after: Uuid,
     filled: bool,
 ) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE run_retries SET after_job_id = $3, filled = $4 WHERE tenant_id = $1 AND run_id = $2",
+    statement!(
+        UPDATE,
+        "UPDATE run_retries SET after_job_id = $3, filled = $4 WHERE tenant_id = $1 AND run_id = $2"
     );
     tx.execute(&UPDATE, args![tenant, run.0, after, filled]).await?;
     Ok(())

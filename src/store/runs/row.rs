@@ -9,7 +9,7 @@ use crate::domain::run::{self, JobCounts, OutcomeCounts, RunSettings, RunState};
 use crate::domain::webhook::Told;
 use crate::domain::{OpenBreaker, RunId, TenantId, Timestamp, WorkerId};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Row, Rows, Sql, args, to_json};
+use crate::store::db::sql::{Row, Rows, args, statement, to_json};
 use crate::store::{Error, Result, RunView, WorkerView};
 
 /// A run, locked.
@@ -215,11 +215,14 @@ pub fn read_worker(row: &Row) -> Result<Option<WorkerView>> {
 
 /// Locks runs of the tenant, in the order of their ids; those that do not exist are left out.
 pub async fn lock(tx: &mut Tx, tenant: &TenantId, runs: Vec<Uuid>) -> Result<Vec<RunRow>> {
-    static LOCK: Sql = Sql::new(concat!(
-        "SELECT ",
-        run_columns!(),
-        " FROM runs r WHERE r.tenant_id = $1 AND r.run_id {any 2 uuid} ORDER BY r.run_id {for_update}"
-    ));
+    statement!(
+        LOCK,
+        concat!(
+            "SELECT ",
+            run_columns!(),
+            " FROM runs r WHERE r.tenant_id = $1 AND r.run_id {any 2 uuid} ORDER BY r.run_id {for_update}"
+        )
+    );
     tx.fetch(&LOCK, args![tenant, runs]).await?.iter().map(RunRow::read).collect()
 }
 
@@ -230,12 +233,10 @@ pub async fn lock_one(tx: &mut Tx, tenant: &TenantId, run: RunId) -> Result<RunR
 
 /// Inserts a new run; its first revision follows with [`save`].
 pub async fn insert(tx: &mut Tx, tenant: &TenantId, run: &RunRow) -> Result<()> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO runs (tenant_id, run_id, state, sealed, settings, concurrency, weight, priority, starts_at,
+    statement!(INSERT, "INSERT INTO runs (tenant_id, run_id, state, sealed, settings, concurrency, weight, priority, starts_at,
              expires_at, parent_run_id, revision, claimable_at, jobs_total, queued, dialing, in_call, completed,
              failed, canceled, skipped, expired, outcomes, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, 0, 0, 0, 0, 0, 0, 0, 0, 0, $13, $14, $14)",
-    );
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, $12, 0, 0, 0, 0, 0, 0, 0, 0, 0, $13, $14, $14)");
     let settings = &run.settings;
     tx.execute(
         &INSERT,
@@ -267,10 +268,11 @@ pub async fn save(
     runs: &mut [RunRow],
     now: Timestamp,
 ) -> Result<()> {
-    static EVENTS: Sql = Sql::new(
+    statement!(
+        EVENTS,
         "INSERT INTO run_events (tenant_id, run_id, revision, at, progress, events)
          SELECT $1, e.run_id, e.revision, $2, e.progress, e.events
-         FROM {rows 3 e: run_id uuid, revision bigint, progress text, events text}",
+         FROM {rows 3 e: run_id uuid, revision bigint, progress text, events text}"
     );
     let mut changed: Vec<&mut RunRow> = runs.iter_mut().filter(|run| run.is_changed()).collect();
     if changed.is_empty() {
@@ -301,10 +303,11 @@ pub async fn save(
 
 /// Saves a claim's hints of runs to which nothing happened, so that they cost no revision.
 pub async fn save_hints(tx: &mut Tx, tenant: &TenantId, runs: &[RunRow]) -> Result<()> {
-    static HINTS: Sql = Sql::new(
+    statement!(
+        HINTS,
         "UPDATE runs SET pass = r.pass, claimable_at = r.claimable_at
          FROM {rows 2 r: run_id uuid, pass bigint, claimable_at bigint}
-         WHERE runs.tenant_id = $1 AND runs.run_id = r.run_id",
+         WHERE runs.tenant_id = $1 AND runs.run_id = r.run_id"
     );
     let unchanged: Vec<&RunRow> = runs.iter().filter(|run| !run.is_changed()).collect();
     if unchanged.is_empty() {
@@ -319,8 +322,7 @@ pub async fn save_hints(tx: &mut Tx, tenant: &TenantId, runs: &[RunRow]) -> Resu
 }
 
 async fn update(tx: &mut Tx, tenant: &TenantId, runs: &[&mut RunRow]) -> Result<()> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE runs SET state = r.state, sealed = r.sealed, settings = r.settings, concurrency = r.concurrency,
+    statement!(UPDATE, "UPDATE runs SET state = r.state, sealed = r.sealed, settings = r.settings, concurrency = r.concurrency,
              weight = r.weight, priority = r.priority, starts_at = r.starts_at, expires_at = r.expires_at,
              last_error = r.last_error, revision = r.revision, pass = r.pass, claimable_at = r.claimable_at,
              job_priorities = r.job_priorities, jobs_total = r.jobs_total, queued = r.queued, dialing = r.dialing,
@@ -328,8 +330,7 @@ async fn update(tx: &mut Tx, tenant: &TenantId, runs: &[&mut RunRow]) -> Result<
              skipped = r.skipped, expired = r.expired, outcomes = r.outcomes, worker_id = r.worker_id,
              updated_at = r.updated_at, started_at = r.started_at, ended_at = r.ended_at
          FROM {rows 2 r: run_id uuid, state text, sealed boolean, settings text, concurrency bigint, weight bigint, priority bigint, starts_at bigint, expires_at bigint, last_error text, revision bigint, pass bigint, claimable_at bigint, job_priorities bigint, jobs_total bigint, queued bigint, dialing bigint, in_call bigint, completed bigint, failed bigint, canceled bigint, skipped bigint, expired bigint, outcomes text, worker_id text, updated_at bigint, started_at bigint, ended_at bigint}
-         WHERE runs.tenant_id = $1 AND runs.run_id = r.run_id",
-    );
+         WHERE runs.tenant_id = $1 AND runs.run_id = r.run_id");
     let settings: Vec<String> =
         runs.iter().map(|run| to_json(&run.settings)).collect::<Result<_>>()?;
     let outcomes: Vec<String> =

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::TenantId;
 use crate::store::db::Scope;
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{Registered, Sql, args};
 use crate::store::{Result, Store};
 
 /// Logs that one turn looks at, of runs and of transfers each.
@@ -52,6 +52,18 @@ macro_rules! logs {
 
 static RUNS: Logs = logs!("runs", "run_id", "run_events");
 static TRANSFERS: Logs = logs!("transfers", "transfer_id", "transfer_events");
+
+macro_rules! register {
+    ($($log:ident . $field:ident),+) => {
+        $(inventory::submit! {
+            Registered {
+                name: concat!(stringify!($log), ".", stringify!($field), " in ", module_path!()),
+                sql: &$log.$field,
+            }
+        })+
+    };
+}
+register!(RUNS.due, RUNS.delete, RUNS.mark, TRANSFERS.due, TRANSFERS.delete, TRANSFERS.mark);
 
 impl Store {
     /// Deletes a page of the logs of runs and transfers that ended longer ago than `keep`, from

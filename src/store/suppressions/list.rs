@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::domain::suppression::{SuppressionReason, SuppressionSource};
 use crate::domain::{CallId, Phone, SuppressionId, TenantId, Timestamp};
-use crate::store::db::sql::{Row, Sql, args};
+use crate::store::db::sql::{Row, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::leads::row::first_id;
 use crate::store::{Page, Paged, Result, Store, SuppressionFilter, SuppressionView};
@@ -62,9 +62,10 @@ impl Store {
 
 /// The last one that this page may look at; none if there are fewer.
 async fn edge(tx: &mut Tx, tenant: &TenantId, after: Uuid) -> Result<Option<Uuid>> {
-    static SELECT: Sql = Sql::new(
+    statement!(
+        SELECT,
         "SELECT suppression_id FROM suppressions WHERE tenant_id = $1 AND suppression_id > $2
-         ORDER BY suppression_id LIMIT 1 OFFSET $3",
+         ORDER BY suppression_id LIMIT 1 OFFSET $3"
     );
     let row = tx.fetch_optional(&SELECT, args![tenant, after, SCAN_MAX - 1]).await?;
     row.map(|row| row.uuid("suppression_id")).transpose()
@@ -92,8 +93,8 @@ async fn scan(
             )
         };
     }
-    static BY_PHONE: Sql = Sql::new(scan!("="));
-    static BY_PREFIX: Sql = Sql::new(scan!("LIKE"));
+    statement!(BY_PHONE, scan!("="));
+    statement!(BY_PREFIX, scan!("LIKE"));
     let reasons = if filter.reasons.is_empty() { SuppressionReason::ALL } else { &filter.reasons };
     let sources = if filter.sources.is_empty() { SuppressionSource::ALL } else { &filter.sources };
     let prefix = || format!("{}%", filter.phone_prefix.as_deref().unwrap_or_default());

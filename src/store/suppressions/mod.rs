@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::domain::suppression::{self, NewSuppression, SuppressionChange};
 use crate::domain::{CallId, Phone, SuppressionId, TenantId, Timestamp, Violation};
-use crate::store::db::sql::{Rows, Sql, args};
+use crate::store::db::sql::{Rows, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::leads::row::new_id;
 use crate::store::suppressions::list::{read, suppression_columns};
@@ -137,11 +137,14 @@ async fn by_phone(
     tenant: &TenantId,
     phones: Vec<String>,
 ) -> Result<HashMap<Phone, SuppressionView>> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        suppression_columns!(),
-        " FROM suppressions s WHERE s.tenant_id = $1 AND s.phone {any 2 text}"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            suppression_columns!(),
+            " FROM suppressions s WHERE s.tenant_id = $1 AND s.phone {any 2 text}"
+        )
+    );
     let rows = tx.fetch(&SELECT, args![tenant, phones]).await?;
     let views = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
     Ok(views.into_iter().map(|view| (view.phone.clone(), view)).collect())
@@ -153,10 +156,8 @@ async fn live_calls(
     tenant: &TenantId,
     phones: Vec<String>,
 ) -> Result<HashMap<Phone, CallId>> {
-    static LIVE: Sql = Sql::new(
-        "SELECT phone_to, call_id FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}",
-    );
+    statement!(LIVE, "SELECT phone_to, call_id FROM call_log
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound' AND phone_to {any 2 text}");
     let rows = tx.fetch(&LIVE, args![tenant, phones]).await?;
     rows.iter()
         .map(|row| Ok((Phone::from_stored(row.text("phone_to")?), CallId(row.uuid("call_id")?))))
@@ -164,8 +165,7 @@ async fn live_calls(
 }
 
 async fn put(tx: &mut Tx, tenant: &TenantId, views: &[&SuppressionView]) -> Result<()> {
-    static PUT: Sql = Sql::new(
-        "INSERT INTO suppressions (tenant_id, phone, suppression_id, reason, source, note, call_id, expires_at,
+    statement!(PUT, "INSERT INTO suppressions (tenant_id, phone, suppression_id, reason, source, note, call_id, expires_at,
              created_at, created_by)
          SELECT $1, r.phone, r.suppression_id, r.reason, r.source, r.note, r.call_id, r.expires_at, r.created_at,
              r.created_by
@@ -173,8 +173,7 @@ async fn put(tx: &mut Tx, tenant: &TenantId, views: &[&SuppressionView]) -> Resu
          WHERE true
          ON CONFLICT (tenant_id, phone) DO UPDATE SET suppression_id = excluded.suppression_id,
              reason = excluded.reason, source = excluded.source, note = excluded.note, call_id = excluded.call_id,
-             expires_at = excluded.expires_at, created_at = excluded.created_at, created_by = excluded.created_by",
-    );
+             expires_at = excluded.expires_at, created_at = excluded.created_at, created_by = excluded.created_by");
     if views.is_empty() {
         return Ok(());
     }
@@ -201,8 +200,9 @@ impl Store {
         phones: Vec<Phone>,
         key: Option<RequestKey>,
     ) -> Result<Vec<bool>> {
-        static DELETE: Sql = Sql::new(
-            "DELETE FROM suppressions WHERE tenant_id = $1 AND phone {any 2 text} RETURNING phone",
+        statement!(
+            DELETE,
+            "DELETE FROM suppressions WHERE tenant_id = $1 AND phone {any 2 text} RETURNING phone"
         );
         check_len(phones.len())?;
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
@@ -286,9 +286,10 @@ pub async fn among(
     phones: Vec<String>,
     now: Timestamp,
 ) -> Result<HashMap<Phone, Timestamp>> {
-    static SELECT: Sql = Sql::new(
+    statement!(
+        SELECT,
         "SELECT phone, created_at FROM suppressions
-         WHERE tenant_id = $1 AND phone {any 2 text} AND (expires_at IS NULL OR expires_at > $3)",
+         WHERE tenant_id = $1 AND phone {any 2 text} AND (expires_at IS NULL OR expires_at > $3)"
     );
     if phones.is_empty() {
         return Ok(HashMap::new());
@@ -302,8 +303,9 @@ pub async fn among(
 /// Forgets what people wrote about a phone whose lead is erased. The phone stays suppressed: that
 /// is what its owner asked for, and without the number nobody could obey.
 pub async fn forget_note(tx: &mut Tx, tenant: &TenantId, phone: &str) -> Result<()> {
-    static FORGET: Sql = Sql::new(
-        "UPDATE suppressions SET note = '' WHERE tenant_id = $1 AND phone = $2 AND note <> ''",
+    statement!(
+        FORGET,
+        "UPDATE suppressions SET note = '' WHERE tenant_id = $1 AND phone = $2 AND note <> ''"
     );
     tx.execute(&FORGET, args![tenant, phone]).await.map(drop)
 }

@@ -5,17 +5,18 @@ use crate::domain::run::RunSettings;
 use crate::domain::suppression::{NewSuppression, SuppressionReason, SuppressionSource};
 use crate::domain::{CallId, Phone, TenantId};
 use crate::store::db::Scope;
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::{Error, Result, Store, suppressions};
 
 impl Store {
     /// What the callee of `call` hears who pressed a key; if it was the opt-out's, its phone is
     /// suppressed. May be repeated.
     pub async fn opt_out(&self, tenant: &TenantId, call: CallId, pressed: bool) -> Result<OptOut> {
-        static SELECT: Sql = Sql::new(
+        statement!(
+            SELECT,
             "SELECT c.phone_to, r.settings FROM call_log c
              JOIN runs r ON r.tenant_id = $1 AND r.run_id = c.run_id
-             WHERE c.tenant_id = $1 AND c.call_id = $2 AND c.direction = 'outbound'",
+             WHERE c.tenant_id = $1 AND c.call_id = $2 AND c.direction = 'outbound'"
         );
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         let row = tx

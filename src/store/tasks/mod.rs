@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::task::{self, ATTEMPTS_MAX, Lane, TaskKind, TaskState};
 use crate::domain::{TaskId, TenantId, Timestamp, WorkerId};
-use crate::store::db::sql::{Row, Rows, Sql, args};
+use crate::store::db::sql::{Row, Rows, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::{
     Error, Page, Paged, Result, Store, Task, TaskFate, TaskView, TasksClaimed, audit,
@@ -29,10 +29,8 @@ pub struct NewTask {
 
 /// Puts a task in, in the transaction that causes it.
 pub async fn enqueue(tx: &mut Tx, tenant: &TenantId, new: NewTask, now: Timestamp) -> Result<()> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO tasks (tenant_id, task_id, kind, subject, payload, state, run_at, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $7)",
-    );
+    statement!(INSERT, "INSERT INTO tasks (tenant_id, task_id, kind, subject, payload, state, run_at, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, 'queued', $6, $7, $7)");
     let NewTask { kind, subject, payload, run_at } = new;
     let id = Uuid::now_v7();
     tx.execute(&INSERT, args![tenant, id, kind.as_str(), subject, payload, run_at, now]).await?;
@@ -50,21 +48,21 @@ impl Store {
         limit: u32,
         holds: Duration,
     ) -> Result<TasksClaimed> {
-        static DUE: Sql = Sql::new(
+        statement!(
+            DUE,
             "SELECT tenant_id, task_id, kind, subject, payload, attempts, claims FROM tasks
              WHERE state = 'queued' AND run_at <= {now} AND kind {any 1 text}
-             ORDER BY run_at LIMIT $2 {for_update_skip_locked}",
+             ORDER BY run_at LIMIT $2 {for_update_skip_locked}"
         );
-        static TAKE: Sql = Sql::new(
-            "UPDATE tasks SET attempts = tasks.attempts + 1, claims = tasks.claims + 1, run_at = {now} + $2,
+        statement!(TAKE, "UPDATE tasks SET attempts = tasks.attempts + 1, claims = tasks.claims + 1, run_at = {now} + $2,
                  claimed_by = $1, updated_at = {now}
              FROM {rows 3 r: tenant_id text, task_id uuid}
-             WHERE tasks.tenant_id = r.tenant_id AND tasks.task_id = r.task_id",
-        );
-        static BURY: Sql = Sql::new(
+             WHERE tasks.tenant_id = r.tenant_id AND tasks.task_id = r.task_id");
+        statement!(
+            BURY,
             "UPDATE tasks SET state = 'dead', last_error = $1, updated_at = {now}
              FROM {rows 2 r: tenant_id text, task_id uuid}
-             WHERE tasks.tenant_id = r.tenant_id AND tasks.task_id = r.task_id",
+             WHERE tasks.tenant_id = r.tenant_id AND tasks.task_id = r.task_id"
         );
         // A kind that only a newer version knows is left to it.
         let kinds = TaskKind::ALL.iter().filter(|kind| kind.lane() == lane);
@@ -98,8 +96,9 @@ impl Store {
 
 /// How long until something is due; none if something is. Without any task, as long as there is.
 async fn idle_for(store: &Store, kinds: Vec<String>) -> Result<Option<Duration>> {
-    static NEXT: Sql = Sql::new(
-        "SELECT min(run_at) AS run_at, {now} AS now FROM tasks WHERE state = 'queued' AND kind {any 1 text}",
+    statement!(
+        NEXT,
+        "SELECT min(run_at) AS run_at, {now} AS now FROM tasks WHERE state = 'queued' AND kind {any 1 text}"
     );
     let mut tx = store.db.read(Scope::Scheduler).await?;
     let row = tx.fetch_one(&NEXT, args![kinds]).await?;
@@ -135,8 +134,9 @@ pub fn payload(ids: &[Uuid]) -> String {
 /// Takes a task that was done off the table, in the transaction that did it. [`Error::Lapsed`] if
 /// the claim had lapsed: then the transaction must not be committed.
 pub async fn finish(tx: &mut Tx, task: &Task) -> Result<()> {
-    static DELETE: Sql = Sql::new(
-        "DELETE FROM tasks WHERE tenant_id = $1 AND task_id = $2 AND claims = $3 AND state = 'queued'",
+    statement!(
+        DELETE,
+        "DELETE FROM tasks WHERE tenant_id = $1 AND task_id = $2 AND claims = $3 AND state = 'queued'"
     );
     match tx.execute(&DELETE, args![&task.tenant, task.id.0, task.claim]).await? {
         0 => Err(Error::Lapsed),
@@ -147,9 +147,10 @@ pub async fn finish(tx: &mut Tx, task: &Task) -> Result<()> {
 /// Has a task done once more, in the transaction that did what could be done now. Its attempts
 /// begin anew.
 pub async fn repeat(tx: &mut Tx, task: &Task, after: Duration) -> Result<()> {
-    static LATER: Sql = Sql::new(
+    statement!(
+        LATER,
         "UPDATE tasks SET run_at = {now} + $4, attempts = 0, claimed_by = NULL, updated_at = {now}
-         WHERE tenant_id = $1 AND task_id = $2 AND claims = $3 AND state = 'queued'",
+         WHERE tenant_id = $1 AND task_id = $2 AND claims = $3 AND state = 'queued'"
     );
     let values = args![&task.tenant, task.id.0, task.claim, micros(after)];
     match tx.execute(&LATER, values).await? {
@@ -161,10 +162,8 @@ pub async fn repeat(tx: &mut Tx, task: &Task, after: Duration) -> Result<()> {
 impl Store {
     /// Puts a task that failed off, or gives it up. `draw` is uniform in 0.0..1.0.
     pub async fn fail_task(&self, task: &Task, error: &str, draw: f64) -> Result<TaskFate> {
-        static FAIL: Sql = Sql::new(
-            "UPDATE tasks SET state = $4, run_at = $5, claimed_by = NULL, last_error = $6, updated_at = $7
-             WHERE tenant_id = $1 AND task_id = $2 AND claims = $3 AND state = 'queued'",
-        );
+        statement!(FAIL, "UPDATE tasks SET state = $4, run_at = $5, claimed_by = NULL, last_error = $6, updated_at = $7
+             WHERE tenant_id = $1 AND task_id = $2 AND claims = $3 AND state = 'queued'");
         let mut tx = self.db.begin(Scope::Tenant(&task.tenant)).await?;
         let now = tx.now().await?;
         let again = task::again_at(task.attempt, now, draw);
@@ -194,10 +193,8 @@ impl Store {
         states: &[TaskState],
         page: Page,
     ) -> Result<Paged<TaskView>> {
-        static SELECT: Sql = Sql::new(
-            "SELECT task_id, kind, subject, state, attempts, run_at, last_error, created_at, updated_at FROM tasks
-             WHERE tenant_id = $1 AND task_id > $2 AND state {any 3 text} ORDER BY task_id LIMIT $4",
-        );
+        statement!(SELECT, "SELECT task_id, kind, subject, state, attempts, run_at, last_error, created_at, updated_at FROM tasks
+             WHERE tenant_id = $1 AND task_id > $2 AND state {any 3 text} ORDER BY task_id LIMIT $4");
         let all = if states.is_empty() { TaskState::ALL } else { states };
         let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
@@ -225,12 +222,12 @@ fn view(row: &Row) -> Result<TaskView> {
 impl Store {
     /// Has a task that was given up done after all; nothing to one that is queued.
     pub async fn retry_task(&self, tenant: &TenantId, task: TaskId) -> Result<()> {
-        static REVIVE: Sql = Sql::new(
+        statement!(
+            REVIVE,
             "UPDATE tasks SET state = 'queued', attempts = 0, run_at = {now}, updated_at = {now}
-             WHERE tenant_id = $1 AND task_id = $2 AND state = 'dead'",
+             WHERE tenant_id = $1 AND task_id = $2 AND state = 'dead'"
         );
-        static KNOWN: Sql =
-            Sql::new("SELECT task_id FROM tasks WHERE tenant_id = $1 AND task_id = $2");
+        statement!(KNOWN, "SELECT task_id FROM tasks WHERE tenant_id = $1 AND task_id = $2");
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         let revived = tx.execute(&REVIVE, args![tenant, task.0]).await? > 0;
         if !revived {

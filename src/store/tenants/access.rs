@@ -6,7 +6,7 @@ use crate::domain::run::RunSettings;
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::time::micros;
 use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace};
-use crate::store::db::sql::{Row, Sql, Value, args, to_json};
+use crate::store::db::sql::{Row, Value, args, statement, to_json};
 use crate::store::db::{Scope, Tx};
 use crate::store::{Error, Result, Store, TenantView, runs};
 
@@ -14,12 +14,13 @@ impl Store {
     /// Creates or replaces a carrier account's pace. False if an administrator changed the account:
     /// it stays.
     pub async fn put_account(&self, account: &AccountSid, calls_per_second: f64) -> Result<bool> {
-        static PUT: Sql = Sql::new(
+        statement!(
+            PUT,
             "INSERT INTO carrier_accounts (account_sid, calls_per_second, created_at, updated_at)
              VALUES ($1, $2, {now}, {now})
              ON CONFLICT (account_sid) DO UPDATE SET calls_per_second = excluded.calls_per_second,
                  updated_at = excluded.updated_at
-             WHERE NOT carrier_accounts.managed",
+             WHERE NOT carrier_accounts.managed"
         );
         pace::Meter::new(calls_per_second, Timestamp(0))?;
         let mut tx = self.db.begin(Scope::Owner).await?;
@@ -35,8 +36,9 @@ async fn set_breaker(
     account: &AccountSid,
     open_for: Option<Duration>,
 ) -> Result<()> {
-    static SET: Sql = Sql::new(
-        "UPDATE carrier_accounts SET breaker_open_until = {now} + $2 WHERE account_sid = $1",
+    statement!(
+        SET,
+        "UPDATE carrier_accounts SET breaker_open_until = {now} + $2 WHERE account_sid = $1"
     );
     let open_for = open_for.map(micros);
     let mut tx = store.db.begin(Scope::Scheduler).await?;
@@ -48,8 +50,7 @@ impl Store {
     /// Creates a tenant or replaces its settings. False if an administrator changed the tenant: it
     /// stays.
     pub async fn put_tenant(&self, tenant: &Tenant) -> Result<bool> {
-        static PUT: Sql = Sql::new(
-            "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
+        statement!(PUT, "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
                  calling_window, region, plan, greeting, created_at, updated_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, {now}, {now})
              ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name,
@@ -57,11 +58,11 @@ impl Store {
                  account_sid = excluded.account_sid, caller_ids = excluded.caller_ids, time_zone = excluded.time_zone,
                  calling_window = excluded.calling_window, region = excluded.region, plan = excluded.plan,
                  greeting = excluded.greeting, updated_at = excluded.updated_at
-             WHERE NOT tenants.managed",
-        );
-        static DISPATCH: Sql = Sql::new(
+             WHERE NOT tenants.managed");
+        statement!(
+            DISPATCH,
             "INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)
-             ON CONFLICT (tenant_id) DO UPDATE SET ready_at = 0",
+             ON CONFLICT (tenant_id) DO UPDATE SET ready_at = 0"
         );
         tenant.check()?;
         let mut tx = self.db.begin(Scope::Owner).await?;
@@ -85,8 +86,7 @@ impl Store {
 
 /// Takes the dispatch lock of the tenant, if there is such a tenant.
 pub(in crate::store) async fn lock_dispatch(tx: &mut Tx, id: &TenantId) -> Result<()> {
-    static LOCK: Sql =
-        Sql::new("SELECT tenant_id FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
+    statement!(LOCK, "SELECT tenant_id FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
     tx.fetch(&LOCK, args![id]).await.map(drop)
 }
 
@@ -146,8 +146,7 @@ pub(in crate::store) fn read_tenant(row: &Row) -> Result<TenantView> {
 
 /// The tenant as it stands, inside a transaction.
 pub async fn tenant(tx: &mut Tx, tenant: &TenantId) -> Result<TenantView> {
-    static SELECT: Sql =
-        Sql::new(concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE tenant_id = $1"));
+    statement!(SELECT, concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE tenant_id = $1"));
     let row = tx.fetch_optional(&SELECT, args![tenant]).await?.ok_or(Error::NotFound("tenant"))?;
     read_tenant(&row)
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::domain::{AccountSid, Timestamp, Violation, pace};
-use crate::store::db::sql::{Row, Sql, args, to_json};
+use crate::store::db::sql::{Row, args, statement, to_json};
 use crate::store::db::{Scope, Tx};
 use crate::store::keys::seal::{Keyring, Sealed};
 use crate::store::{
@@ -75,7 +75,7 @@ fn read(row: &Row) -> Result<AccountView> {
 }
 
 async fn row(tx: &mut Tx, account: &AccountSid) -> Result<Row> {
-    static SELECT: Sql = Sql::new(concat!(account_columns!(), "WHERE account_sid = $1"));
+    statement!(SELECT, concat!(account_columns!(), "WHERE account_sid = $1"));
     tx.fetch_optional(&SELECT, args![account.as_str()])
         .await?
         .ok_or(Error::NotFound("carrier account"))
@@ -104,11 +104,9 @@ impl Store {
         new: NewAccount,
         key: Option<RequestKey>,
     ) -> Result<AccountView> {
-        static INSERT: Sql = Sql::new(
-            "INSERT INTO carrier_accounts (account_sid, calls_per_second, base_url, managed, secrets_sealed, sealed_with,
+        statement!(INSERT, "INSERT INTO carrier_accounts (account_sid, calls_per_second, base_url, managed, secrets_sealed, sealed_with,
                  hints, created_at, updated_at)
-             VALUES ($1, $2, $3, true, $4, $5, $6, $7, $7) ON CONFLICT (account_sid) DO NOTHING",
-        );
+             VALUES ($1, $2, $3, true, $4, $5, $6, $7, $7) ON CONFLICT (account_sid) DO NOTHING");
         pace::Meter::new(new.calls_per_second, Timestamp(0))?;
         let mut tx = self.db.begin(Scope::Owner).await?;
         if let Some(sid) = keys::requests::replay_own(&mut tx, &self.actor, key.as_ref()).await? {
@@ -150,10 +148,10 @@ impl Store {
 impl Store {
     /// By SID.
     pub async fn list_accounts(&self, page: Page<String>) -> Result<Paged<AccountView, String>> {
-        static SELECT: Sql = Sql::new(concat!(
-            account_columns!(),
-            "WHERE account_sid > $1 ORDER BY account_sid LIMIT $2"
-        ));
+        statement!(
+            SELECT,
+            concat!(account_columns!(), "WHERE account_sid > $1 ORDER BY account_sid LIMIT $2")
+        );
         let mut tx = self.db.read(Scope::Owner).await?;
         let after = page.after.clone().unwrap_or_default();
         let rows = tx.fetch(&SELECT, args![after, page.limit()]).await?;
@@ -163,7 +161,7 @@ impl Store {
 }
 
 async fn lock(tx: &mut Tx, account: &AccountSid) -> Result<Row> {
-    static LOCK: Sql = Sql::new(concat!(account_columns!(), "WHERE account_sid = $1 {for_update}"));
+    statement!(LOCK, concat!(account_columns!(), "WHERE account_sid = $1 {for_update}"));
     tx.fetch_optional(&LOCK, args![account.as_str()])
         .await?
         .ok_or(Error::NotFound("carrier account"))
@@ -177,11 +175,9 @@ impl Store {
         patch: AccountPatch,
         key: Option<RequestKey>,
     ) -> Result<AccountView> {
-        static UPDATE: Sql = Sql::new(
-            "UPDATE carrier_accounts SET calls_per_second = $2, base_url = $3, managed = true, revision = revision + 1,
+        statement!(UPDATE, "UPDATE carrier_accounts SET calls_per_second = $2, base_url = $3, managed = true, revision = revision + 1,
                  updated_at = $4
-             WHERE account_sid = $1",
-        );
+             WHERE account_sid = $1");
         let mut tx = self.db.begin(Scope::Owner).await?;
         if let Some(sid) = keys::requests::replay_own(&mut tx, &self.actor, key.as_ref()).await? {
             return view(&mut tx, &sid).await;
@@ -238,8 +234,9 @@ fn changed(
 }
 
 async fn put_sealed(tx: &mut Tx, sid: &AccountSid, sealed: &Sealed, hints: &Hints) -> Result<()> {
-    static PUT: Sql = Sql::new(
-        "UPDATE carrier_accounts SET secrets_sealed = $2, sealed_with = $3, hints = $4 WHERE account_sid = $1",
+    statement!(
+        PUT,
+        "UPDATE carrier_accounts SET secrets_sealed = $2, sealed_with = $3, hints = $4 WHERE account_sid = $1"
     );
     let bytes = Some(sealed.bytes.clone());
     tx.execute(&PUT, args![sid.as_str(), bytes, sealed.key_id.as_str(), to_json(hints)?]).await?;
@@ -264,10 +261,13 @@ impl Store {
 impl Store {
     /// Seals what other master keys sealed with the current one.
     pub async fn reseal_accounts(&self) -> Result<Resealed> {
-        static PAGE: Sql = Sql::new(concat!(
-            account_columns!(),
-            "WHERE account_sid > $1 AND secrets_sealed IS NOT NULL ORDER BY account_sid LIMIT $2 {for_update}"
-        ));
+        statement!(
+            PAGE,
+            concat!(
+                account_columns!(),
+                "WHERE account_sid > $1 AND secrets_sealed IS NOT NULL ORDER BY account_sid LIMIT $2 {for_update}"
+            )
+        );
         let current = self.keyring.current().ok_or(Error::NoMasterKey)?;
         let (mut done, mut after) = (Resealed::default(), String::new());
         loop {

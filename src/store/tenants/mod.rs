@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::domain::tenant::{Tenant, TenantState};
 use crate::domain::{TenantId, Timestamp};
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::tenants::access::{lock_dispatch, read_tenant, tenant_columns, tenant_values};
 use crate::store::{
@@ -25,13 +25,10 @@ impl Store {
         key: Option<RequestKey>,
     ) -> Result<TenantView> {
         // On a conflict the row is not ours to touch: the tenant exists.
-        static INSERT: Sql = Sql::new(
-            "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
+        statement!(INSERT, "INSERT INTO tenants (tenant_id, name, max_concurrent_calls, calls_per_second, account_sid, caller_ids, time_zone,
                  calling_window, region, plan, greeting, managed, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, true, $12, $12) ON CONFLICT (tenant_id) DO NOTHING",
-        );
-        static DISPATCH: Sql =
-            Sql::new("INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)");
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, true, $12, $12) ON CONFLICT (tenant_id) DO NOTHING");
+        statement!(DISPATCH, "INSERT INTO tenant_dispatch (tenant_id, ready_at) VALUES ($1, 0)");
         tenant.check()?;
         let mut tx = self.db.begin(Scope::Owner).await?;
         if let Some(id) = keys::requests::replay_own(&mut tx, &self.actor, key.as_ref()).await? {
@@ -82,11 +79,14 @@ impl Store {
         states: &[TenantState],
         page: Page<String>,
     ) -> Result<Paged<TenantView, String>> {
-        static SELECT: Sql = Sql::new(concat!(
-            "SELECT ",
-            tenant_columns!(),
-            " FROM tenants WHERE tenant_id > $1 AND state {any 2 text} ORDER BY tenant_id LIMIT $3"
-        ));
+        statement!(
+            SELECT,
+            concat!(
+                "SELECT ",
+                tenant_columns!(),
+                " FROM tenants WHERE tenant_id > $1 AND state {any 2 text} ORDER BY tenant_id LIMIT $3"
+            )
+        );
         let all = if states.is_empty() { TenantState::ALL } else { states };
         let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
         let mut tx = self.db.read(Scope::Owner).await?;
@@ -106,12 +106,10 @@ impl Store {
         patch: TenantPatch,
         key: Option<RequestKey>,
     ) -> Result<TenantView> {
-        static UPDATE: Sql = Sql::new(
-            "UPDATE tenants SET name = $2, max_concurrent_calls = $3, calls_per_second = $4, account_sid = $5,
+        statement!(UPDATE, "UPDATE tenants SET name = $2, max_concurrent_calls = $3, calls_per_second = $4, account_sid = $5,
                  caller_ids = $6, time_zone = $7, calling_window = $8, region = $9, plan = $10, greeting = $11,
                  managed = true, revision = revision + 1, updated_at = $12
-             WHERE tenant_id = $1",
-        );
+             WHERE tenant_id = $1");
         let mut tx = self.db.begin(Scope::Owner).await?;
         if let Some(id) = keys::requests::replay_own(&mut tx, &self.actor, key.as_ref()).await? {
             return view(&mut tx, &id).await;
@@ -148,11 +146,10 @@ impl Store {
 
 /// Locks the tenant's row.
 async fn lock(tx: &mut Tx, id: &TenantId) -> Result<TenantView> {
-    static LOCK: Sql = Sql::new(concat!(
-        "SELECT ",
-        tenant_columns!(),
-        " FROM tenants WHERE tenant_id = $1 {for_update}"
-    ));
+    statement!(
+        LOCK,
+        concat!("SELECT ", tenant_columns!(), " FROM tenants WHERE tenant_id = $1 {for_update}")
+    );
     let row = tx.fetch_optional(&LOCK, args![id]).await?.ok_or(Error::NotFound("tenant"))?;
     read_tenant(&row)
 }
@@ -165,8 +162,9 @@ impl Store {
         state: TenantState,
         key: Option<RequestKey>,
     ) -> Result<TenantView> {
-        static UPDATE: Sql = Sql::new(
-            "UPDATE tenants SET state = $2, revision = revision + 1, updated_at = $3 WHERE tenant_id = $1",
+        statement!(
+            UPDATE,
+            "UPDATE tenants SET state = $2, revision = revision + 1, updated_at = $3 WHERE tenant_id = $1"
         );
         let own = self.actor.client().is_some_and(|client| client.tenant == *id);
         if own && state == TenantState::Disabled {

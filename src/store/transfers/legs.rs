@@ -8,7 +8,7 @@ use crate::domain::pace::{self, Meter};
 use crate::domain::tenant::TenantState;
 use crate::domain::transfer::{Fact, Purpose, Step, next_step};
 use crate::domain::{CallId, TenantId, Timestamp, WorkerId};
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::transfers::row::TransferRow;
 use crate::store::transfers::steps::transfer_of;
@@ -90,17 +90,14 @@ fn from(row: &TransferRow, owner: &crate::domain::tenant::Tenant) -> Result<crat
 }
 
 async fn lock_dispatch(tx: &mut Tx, tenant: &TenantId) -> Result<Timestamp> {
-    static LOCK: Sql =
-        Sql::new("SELECT next_call_at FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
+    statement!(LOCK, "SELECT next_call_at FROM tenant_dispatch WHERE tenant_id = $1 {for_update}");
     Ok(Timestamp(tx.fetch_one(&LOCK, args![tenant]).await?.int("next_call_at")?))
 }
 
 /// Whether a slot is free, and the phone.
 async fn is_free(tx: &mut Tx, tenant: &TenantId, phone: &str, slots: u32) -> Result<bool> {
-    static LIVE: Sql = Sql::new(
-        "SELECT count(*) AS live, COALESCE(sum(CASE WHEN phone_to = $2 THEN 1 ELSE 0 END), 0) AS busy FROM call_log
-         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound'",
-    );
+    statement!(LIVE, "SELECT count(*) AS live, COALESCE(sum(CASE WHEN phone_to = $2 THEN 1 ELSE 0 END), 0) AS busy FROM call_log
+         WHERE tenant_id = $1 AND ended_at IS NULL AND direction <> 'inbound'");
     let row = tx.fetch_one(&LIVE, args![tenant, phone]).await?;
     Ok(row.int("live")? < i64::from(slots) && row.int("busy")? == 0)
 }
@@ -113,11 +110,9 @@ async fn insert(
     worker: &WorkerId,
     now: Timestamp,
 ) -> Result<()> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO call_log (tenant_id, call_id, direction, transfer_id, account_sid, worker_id, state, phone_from,
+    statement!(INSERT, "INSERT INTO call_log (tenant_id, call_id, direction, transfer_id, account_sid, worker_id, state, phone_from,
              phone_to, time_limit_s, created_at, updated_at)
-         VALUES ($1, $2, 'transfer', $3, $4, $5, 'intent', $6, $7, $8, $9, $9)",
-    );
+         VALUES ($1, $2, 'transfer', $3, $4, $5, 'intent', $6, $7, $8, $9, $9)");
     let values = args![
         tenant,
         leg.call_id.0,
@@ -140,12 +135,9 @@ async fn save_meters(
     [own, account]: [Meter; 2],
     probing: Option<Timestamp>,
 ) -> Result<()> {
-    static TENANT: Sql =
-        Sql::new("UPDATE tenant_dispatch SET next_call_at = $2 WHERE tenant_id = $1");
-    static ACCOUNT: Sql = Sql::new(
-        "UPDATE carrier_accounts SET next_call_at = $2, breaker_open_until = COALESCE($3, breaker_open_until)
-         WHERE account_sid = $1",
-    );
+    statement!(TENANT, "UPDATE tenant_dispatch SET next_call_at = $2 WHERE tenant_id = $1");
+    statement!(ACCOUNT, "UPDATE carrier_accounts SET next_call_at = $2, breaker_open_until = COALESCE($3, breaker_open_until)
+         WHERE account_sid = $1");
     tx.execute(&TENANT, args![tenant, own.next]).await?;
     tx.execute(&ACCOUNT, args![leg.account.as_str(), account.next, probing]).await?;
     Ok(())

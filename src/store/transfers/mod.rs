@@ -12,7 +12,7 @@ use crate::domain::call::CallState;
 use crate::domain::transfer::{Fact, Rejection, State, Transfer};
 use crate::domain::{CallId, Phone, TenantId, Timestamp, TransferId, Violation};
 use crate::store::calls::row::{CallRow, call_columns};
-use crate::store::db::sql::{Sql, Value, args};
+use crate::store::db::sql::{Value, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::transfers::row::{TransferRow, transfer_columns};
 use crate::store::{
@@ -77,18 +77,24 @@ enum By<'a> {
 }
 
 async fn caller_call(tx: &mut Tx, tenant: &TenantId, by: By<'_>) -> Result<CallView> {
-    static BY_ID: Sql = Sql::new(concat!(
-        "SELECT ",
-        call_columns!(),
-        ", c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c
+    statement!(
+        BY_ID,
+        concat!(
+            "SELECT ",
+            call_columns!(),
+            ", c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c
          WHERE c.tenant_id = $1 AND c.call_id = $2"
-    ));
-    static BY_SID: Sql = Sql::new(concat!(
-        "SELECT ",
-        call_columns!(),
-        ", c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c
+        )
+    );
+    statement!(
+        BY_SID,
+        concat!(
+            "SELECT ",
+            call_columns!(),
+            ", c.phone_from, c.phone_to, c.created_at, c.ended_at FROM call_log c
          WHERE c.tenant_id = $1 AND c.call_sid = $2"
-    ));
+        )
+    );
     let (sql, values): (_, Vec<Value>) = match by {
         By::Id(id) => (&BY_ID, args![tenant, id.0]),
         By::Sid(sid) => (&BY_SID, args![tenant, sid]),
@@ -109,18 +115,23 @@ fn refuse_oneself(targets: &[Phone], phones: &[&Phone]) -> Result<()> {
 }
 
 async fn is_known(tx: &mut Tx, tenant: &TenantId, incident: Uuid) -> Result<bool> {
-    static KNOWN: Sql =
-        Sql::new("SELECT transfer_id FROM transfers WHERE tenant_id = $1 AND incident_id = $2");
+    statement!(
+        KNOWN,
+        "SELECT transfer_id FROM transfers WHERE tenant_id = $1 AND incident_id = $2"
+    );
     Ok(tx.fetch_optional(&KNOWN, args![tenant, incident]).await?.is_some())
 }
 
 /// The transfer, with its revision, from one statement.
 pub async fn view(tx: &mut Tx, tenant: &TenantId, id: TransferId) -> Result<TransferView> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        transfer_columns!(),
-        " FROM transfers t WHERE t.tenant_id = $1 AND t.transfer_id = $2"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            transfer_columns!(),
+            " FROM transfers t WHERE t.tenant_id = $1 AND t.transfer_id = $2"
+        )
+    );
     let row = tx.fetch_optional(&SELECT, args![tenant, id.0]).await?;
     Ok(TransferRow::read(&row.ok_or(Error::NotFound("transfer"))?)?.view)
 }
@@ -141,7 +152,7 @@ impl Store {
         states: &[State],
         page: Page,
     ) -> Result<Paged<TransferView>> {
-        static SELECT: Sql = Sql::new(concat!(
+        statement!(SELECT, concat!(
             "SELECT ",
             transfer_columns!(),
             " FROM transfers t WHERE t.tenant_id = $1 AND t.transfer_id < $2 AND t.state {any 3 text}
@@ -192,15 +203,14 @@ impl Store {
         tenant: &TenantId,
         call: &InboundCall,
     ) -> Result<Option<TransferView>> {
-        static AWAITED: Sql = Sql::new(
-            "SELECT transfer_id FROM transfers WHERE tenant_id = $1 AND caller_phone = $2 AND caller_phone IS NOT NULL
-             ORDER BY transfer_id LIMIT 1",
-        );
+        statement!(AWAITED, "SELECT transfer_id FROM transfers WHERE tenant_id = $1 AND caller_phone = $2 AND caller_phone IS NOT NULL
+             ORDER BY transfer_id LIMIT 1");
         // The carrier asks again when our answer was lost on its way.
-        static JOINED: Sql = Sql::new(
+        statement!(
+            JOINED,
             "SELECT t.transfer_id FROM call_log c
              JOIN transfers t ON t.tenant_id = $1 AND t.call_id = c.call_id AND t.ended_at IS NULL
-             WHERE c.tenant_id = $1 AND c.call_sid = $2",
+             WHERE c.tenant_id = $1 AND c.call_sid = $2"
         );
         let Some(from) = &call.from else { return Ok(None) };
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
@@ -249,15 +259,14 @@ impl Store {
         revision: i64,
         limit: u32,
     ) -> Result<LogPage<TransferCommit>> {
-        static HEAD: Sql = Sql::new(
+        statement!(
+            HEAD,
             "SELECT t.revision, t.ended_at, COALESCE((SELECT min(e.revision) FROM transfer_events e
                  WHERE e.tenant_id = $1 AND e.transfer_id = $2), t.revision + 1) AS oldest
-             FROM transfers t WHERE t.tenant_id = $1 AND t.transfer_id = $2",
+             FROM transfers t WHERE t.tenant_id = $1 AND t.transfer_id = $2"
         );
-        static TAIL: Sql = Sql::new(
-            "SELECT revision, at, state, events FROM transfer_events
-             WHERE tenant_id = $1 AND transfer_id = $2 AND revision > $3 ORDER BY revision LIMIT $4",
-        );
+        statement!(TAIL, "SELECT revision, at, state, events FROM transfer_events
+             WHERE tenant_id = $1 AND transfer_id = $2 AND revision > $3 ORDER BY revision LIMIT $4");
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
         // The head first: what is committed later than it is read may be among the commits, never the
         // reverse.

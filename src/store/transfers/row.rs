@@ -14,7 +14,7 @@ use crate::domain::webhook::Told;
 use crate::domain::{CallId, IncidentId, Phone, TenantId, Timestamp, TransferId};
 use crate::metrics::{self, StepResult};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Row, Sql, args, to_json};
+use crate::store::db::sql::{Row, args, statement, to_json};
 use crate::store::tasks::{self, NewTask};
 use crate::store::{Error, Result, Store, TransferView};
 
@@ -127,22 +127,23 @@ impl TransferRow {
 
 /// The transfer, locked.
 pub async fn lock(tx: &mut Tx, tenant: &TenantId, transfer: TransferId) -> Result<TransferRow> {
-    static LOCK: Sql = Sql::new(concat!(
-        "SELECT ",
-        transfer_columns!(),
-        " FROM transfers t WHERE t.tenant_id = $1 AND t.transfer_id = $2 {for_update}"
-    ));
+    statement!(
+        LOCK,
+        concat!(
+            "SELECT ",
+            transfer_columns!(),
+            " FROM transfers t WHERE t.tenant_id = $1 AND t.transfer_id = $2 {for_update}"
+        )
+    );
     let row = tx.fetch_optional(&LOCK, args![tenant, transfer.0]).await?;
     TransferRow::read(&row.ok_or(Error::NotFound("transfer"))?)
 }
 
 /// Inserts a new transfer. False if its caller has one, or there is such an incident.
 pub async fn insert(tx: &mut Tx, tenant: &TenantId, row: &TransferRow) -> Result<bool> {
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO transfers (tenant_id, transfer_id, incident_id, call_id, caller_phone, mode, state, settings,
+    statement!(INSERT, "INSERT INTO transfers (tenant_id, transfer_id, incident_id, call_id, caller_phone, mode, state, settings,
              progress, revision, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10) ON CONFLICT DO NOTHING",
-    );
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10) ON CONFLICT DO NOTHING");
     let TransferView { id, incident, transfer, created_at, .. } = &row.view;
     let values = args![
         tenant,
@@ -168,17 +169,17 @@ pub async fn save(
     row: &mut TransferRow,
     now: Timestamp,
 ) -> Result<()> {
-    static ACTING: Sql = Sql::new(
-        "UPDATE transfers SET acting_until = $3 WHERE tenant_id = $1 AND transfer_id = $2",
+    statement!(
+        ACTING,
+        "UPDATE transfers SET acting_until = $3 WHERE tenant_id = $1 AND transfer_id = $2"
     );
-    static SAVE: Sql = Sql::new(
-        "UPDATE transfers SET call_id = $3, caller_phone = $4, state = $5, outcome = $6, progress = $7, acting_until = $8,
+    statement!(SAVE, "UPDATE transfers SET call_id = $3, caller_phone = $4, state = $5, outcome = $6, progress = $7, acting_until = $8,
              wants_leg = $9, revision = revision + 1, updated_at = $10, ended_at = $11
-         WHERE tenant_id = $1 AND transfer_id = $2 AND ended_at IS NULL",
-    );
-    static LOG: Sql = Sql::new(
+         WHERE tenant_id = $1 AND transfer_id = $2 AND ended_at IS NULL");
+    statement!(
+        LOG,
         "INSERT INTO transfer_events (tenant_id, transfer_id, revision, at, state, events)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+         VALUES ($1, $2, $3, $4, $5, $6)"
     );
     let id = row.view.id;
     if !row.has_changed() {
@@ -232,9 +233,10 @@ pub async fn save(
 }
 
 async fn hang_up(tx: &mut Tx, tenant: &TenantId, leg: CallId, now: Timestamp) -> Result<()> {
-    static MARK: Sql = Sql::new(
+    statement!(
+        MARK,
         "UPDATE call_log SET intervention = 'hang_up_leg', updated_at = $3
-         WHERE tenant_id = $1 AND call_id = $2 AND ended_at IS NULL",
+         WHERE tenant_id = $1 AND call_id = $2 AND ended_at IS NULL"
     );
     tx.execute(&MARK, args![tenant, leg.0, now]).await?;
     Ok(())
@@ -325,8 +327,9 @@ pub async fn nudge(
     legs: Vec<TransferId>,
     now: Timestamp,
 ) -> Result<()> {
-    static OF: Sql = Sql::new(
-        "SELECT transfer_id FROM transfers WHERE tenant_id = $1 AND call_id {any 2 uuid} AND ended_at IS NULL",
+    statement!(
+        OF,
+        "SELECT transfer_id FROM transfers WHERE tenant_id = $1 AND call_id {any 2 uuid} AND ended_at IS NULL"
     );
     let mut concerned = legs;
     if !callers.is_empty() {

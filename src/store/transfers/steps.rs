@@ -2,7 +2,7 @@
 
 use crate::domain::transfer::{Action, Fact, Step, next_step, observe};
 use crate::domain::{TenantId, TransferId};
-use crate::store::db::sql::{Sql, args};
+use crate::store::db::sql::{args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::transfers::row::TransferRow;
 use crate::store::{
@@ -81,8 +81,9 @@ impl Store {
 }
 
 async fn caller(tx: &mut Tx, tenant: &TenantId, row: &TransferRow) -> Result<Option<CallerCall>> {
-    static SELECT: Sql = Sql::new(
-        "SELECT call_sid, account_sid FROM call_log WHERE tenant_id = $1 AND call_id = $2",
+    statement!(
+        SELECT,
+        "SELECT call_sid, account_sid FROM call_log WHERE tenant_id = $1 AND call_id = $2"
     );
     let Some(call) = row.view.transfer.caller else { return Ok(None) };
     let row = tx.fetch_one(&SELECT, args![tenant, call.0]).await?;

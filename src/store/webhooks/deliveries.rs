@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::webhook::{self, DeliveryState, DisabledReason, Health, WebhookState};
 use crate::domain::{DeliveryId, TenantId, Timestamp, WebhookId, task};
-use crate::store::db::sql::{Row, Rows, Sql, args};
+use crate::store::db::sql::{Row, Rows, args, statement};
 use crate::store::db::{Scope, Tx};
 use crate::store::webhooks::{self, read, target, webhook_columns};
 use crate::store::{
@@ -38,11 +38,14 @@ impl Store {
     /// What a [`DeliverWebhooks`](crate::domain::task::TaskKind::DeliverWebhooks) task is to send
     /// now; none if there is nothing, and the task was finished or put off.
     pub async fn begin_round(&self, task: &Task) -> Result<Option<Round>> {
-        static DUE: Sql = Sql::new(concat!(
-            "SELECT d.delivery_id, d.body, d.attempts ",
-            heads!(),
-            "AND d.next_at <= $3 ORDER BY d.next_at, d.delivery_id LIMIT $4"
-        ));
+        statement!(
+            DUE,
+            concat!(
+                "SELECT d.delivery_id, d.body, d.attempts ",
+                heads!(),
+                "AND d.next_at <= $3 ORDER BY d.next_at, d.delivery_id LIMIT $4"
+            )
+        );
         let (tenant, id) = (&task.tenant, WebhookId(endpoint(task)?));
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         let row = lock(&mut tx, tenant, id).await?;
@@ -86,23 +89,23 @@ fn due(row: &Row) -> Result<DueDelivery> {
 }
 
 async fn lock(tx: &mut Tx, tenant: &TenantId, id: WebhookId) -> Result<Option<Row>> {
-    static LOCK: Sql = Sql::new(concat!(
-        "SELECT ",
-        webhook_columns!(),
-        " FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2 {for_update}"
-    ));
+    statement!(
+        LOCK,
+        concat!(
+            "SELECT ",
+            webhook_columns!(),
+            " FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2 {for_update}"
+        )
+    );
     tx.fetch_optional(&LOCK, args![tenant, id.0]).await
 }
 
 /// Deletes what an endpoint that is deleted left behind, a page each time, and with the last page
 /// itself.
 async fn delete_page(tx: &mut Tx, task: &Task, id: WebhookId) -> Result<()> {
-    static PAGE: Sql = Sql::new(
-        "DELETE FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id IN
-             (SELECT delivery_id FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 LIMIT $3)",
-    );
-    static ENDPOINT: Sql =
-        Sql::new("DELETE FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2");
+    statement!(PAGE, "DELETE FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id IN
+             (SELECT delivery_id FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 LIMIT $3)");
+    statement!(ENDPOINT, "DELETE FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2");
     // The task's row first, as in `go_on`: what is added by a transaction that holds it is seen.
     tasks::repeat(tx, task, Duration::ZERO).await?;
     if tx.execute(&PAGE, args![&task.tenant, id.0, DELETED_MAX]).await? > 0 {
@@ -124,8 +127,9 @@ impl Store {
         disable_after: Duration,
         draw: f64,
     ) -> Result<RoundEnd> {
-        static QUEUED: Sql = Sql::new(
-            "SELECT count(*) AS n FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND state = 'queued'",
+        statement!(
+            QUEUED,
+            "SELECT count(*) AS n FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND state = 'queued'"
         );
         let (tenant, id) = (&task.tenant, WebhookId(endpoint(task)?));
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
@@ -167,13 +171,11 @@ async fn save(
     tried: &[DeliveryTried],
     (now, draw): (Timestamp, f64),
 ) -> Result<u32> {
-    static UPDATE: Sql = Sql::new(
-        "UPDATE webhook_deliveries SET state = r.state, attempts = r.attempts, status_code = r.status_code,
+    statement!(UPDATE, "UPDATE webhook_deliveries SET state = r.state, attempts = r.attempts, status_code = r.status_code,
              latency_ms = r.latency_ms, last_error = r.last_error, next_at = r.next_at, updated_at = $3
          FROM {rows 4 r: delivery_id uuid, state text, attempts bigint, status_code bigint, latency_ms bigint, last_error text, next_at bigint}
          WHERE webhook_deliveries.tenant_id = $1 AND webhook_deliveries.webhook_id = $2
-             AND webhook_deliveries.delivery_id = r.delivery_id",
-    );
+             AND webhook_deliveries.delivery_id = r.delivery_id");
     let fate = |tried: &DeliveryTried| {
         if tried.answer.is_success() {
             return (DeliveryState::Delivered, now);
@@ -208,13 +210,12 @@ async fn save_health(
     disabled: Option<DisabledReason>,
     now: Timestamp,
 ) -> Result<()> {
-    static HEALTH: Sql = Sql::new(
-        "UPDATE webhooks SET failing_since = $3, failures = $4, retry_at = $5 WHERE tenant_id = $1 AND webhook_id = $2",
+    statement!(
+        HEALTH,
+        "UPDATE webhooks SET failing_since = $3, failures = $4, retry_at = $5 WHERE tenant_id = $1 AND webhook_id = $2"
     );
-    static DISABLE: Sql = Sql::new(
-        "UPDATE webhooks SET state = 'disabled', disabled_reason = $3, revision = revision + 1, updated_at = $4
-         WHERE tenant_id = $1 AND webhook_id = $2",
-    );
+    statement!(DISABLE, "UPDATE webhooks SET state = 'disabled', disabled_reason = $3, revision = revision + 1, updated_at = $4
+         WHERE tenant_id = $1 AND webhook_id = $2");
     let values = args![tenant, id.0, health.failing_since, i64::from(health.failures), held];
     tx.execute(&HEALTH, values).await?;
     if let Some(reason) = disabled {
@@ -228,11 +229,9 @@ async fn save_health(
 
 /// Deletes deliveries that ended long ago; a page, so that a round stays short.
 async fn trim(tx: &mut Tx, tenant: &TenantId, id: WebhookId, now: Timestamp) -> Result<()> {
-    static TRIM: Sql = Sql::new(
-        "DELETE FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id IN
+    statement!(TRIM, "DELETE FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id IN
              (SELECT delivery_id FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2
-                 AND delivery_id < $3 AND state <> 'queued' AND updated_at < $5 ORDER BY delivery_id LIMIT $4)",
-    );
+                 AND delivery_id < $3 AND state <> 'queued' AND updated_at < $5 ORDER BY delivery_id LIMIT $4)");
     // Ids grow with time, and nothing ends before it begins.
     let oldest = leads::row::first_id(now - KEPT);
     tx.execute(&TRIM, args![tenant, id.0, oldest, DELETED_MAX, now - KEPT]).await.map(drop)
@@ -247,8 +246,7 @@ async fn go_on(
     held: Timestamp,
     now: Timestamp,
 ) -> Result<()> {
-    static NEXT: Sql =
-        Sql::new(concat!("SELECT d.next_at ", heads!(), "ORDER BY d.next_at LIMIT 1"));
+    statement!(NEXT, concat!("SELECT d.next_at ", heads!(), "ORDER BY d.next_at LIMIT 1"));
     // The task's row first: a transaction that adds a delivery holds it, too, so what it adds is
     // seen.
     tasks::repeat(tx, task, Duration::ZERO).await?;
@@ -282,12 +280,10 @@ impl Store {
         states: &[DeliveryState],
         page: Page,
     ) -> Result<Paged<DeliveryView>> {
-        static SELECT: Sql = Sql::new(
-            "SELECT delivery_id, event_type, subject, state, attempts, status_code, latency_ms, last_error, next_at, body,
+        statement!(SELECT, "SELECT delivery_id, event_type, subject, state, attempts, status_code, latency_ms, last_error, next_at, body,
                  created_at, updated_at
              FROM webhook_deliveries WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id > $3 AND state {any 4 text}
-             ORDER BY delivery_id LIMIT $5",
-        );
+             ORDER BY delivery_id LIMIT $5");
         self.webhook(tenant, id).await?;
         let all = if states.is_empty() { DeliveryState::ALL } else { states };
         let states: Vec<String> = all.iter().map(|state| state.as_str().to_owned()).collect();
@@ -327,10 +323,8 @@ impl Store {
         id: WebhookId,
         delivery: DeliveryId,
     ) -> Result<()> {
-        static AGAIN: Sql = Sql::new(
-            "UPDATE webhook_deliveries SET state = 'queued', attempts = 0, next_at = $4, updated_at = $4
-             WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id = $3",
-        );
+        statement!(AGAIN, "UPDATE webhook_deliveries SET state = 'queued', attempts = 0, next_at = $4, updated_at = $4
+             WHERE tenant_id = $1 AND webhook_id = $2 AND delivery_id = $3");
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         let endpoint = lock(&mut tx, tenant, id).await?.ok_or(Error::NotFound("webhook"))?;
         if read(&endpoint)?.state == WebhookState::Deleted {

@@ -8,20 +8,19 @@ use crate::domain::task::TaskKind;
 use crate::domain::webhook::{self, Told};
 use crate::domain::{TenantId, Timestamp};
 use crate::store::db::Tx;
-use crate::store::db::sql::{Rows, Sql, args};
+use crate::store::db::sql::{Rows, args, statement};
 use crate::store::{Result, tasks};
 
 /// Writes a delivery for each endpoint and each event that it asked for.
 pub async fn write(tx: &mut Tx, tenant: &TenantId, told: Vec<Told>) -> Result<()> {
-    static ENDPOINTS: Sql = Sql::new(
-        "SELECT webhook_id, event_types FROM webhooks WHERE tenant_id = $1 AND state = 'enabled' ORDER BY webhook_id",
+    statement!(
+        ENDPOINTS,
+        "SELECT webhook_id, event_types FROM webhooks WHERE tenant_id = $1 AND state = 'enabled' ORDER BY webhook_id"
     );
-    static INSERT: Sql = Sql::new(
-        "INSERT INTO webhook_deliveries (tenant_id, webhook_id, delivery_id, subject, position, event_type, body, state,
+    statement!(INSERT, "INSERT INTO webhook_deliveries (tenant_id, webhook_id, delivery_id, subject, position, event_type, body, state,
              next_at, created_at, updated_at)
          SELECT $1, r.webhook_id, r.delivery_id, r.subject, r.position, r.event_type, r.body, 'queued', $2, $2, $2
-         FROM {rows 3 r: webhook_id uuid, delivery_id uuid, subject text, position bigint, event_type text, body text}",
-    );
+         FROM {rows 3 r: webhook_id uuid, delivery_id uuid, subject text, position bigint, event_type text, body text}");
     let endpoints = tx.fetch(&ENDPOINTS, args![tenant]).await?;
     if endpoints.is_empty() {
         return Ok(());
@@ -56,8 +55,9 @@ pub async fn write(tx: &mut Tx, tenant: &TenantId, told: Vec<Told>) -> Result<()
 
 /// Whether the tenant has an endpoint that is told anything.
 pub async fn is_heard(tx: &mut Tx, tenant: &TenantId) -> Result<bool> {
-    static ANY: Sql = Sql::new(
-        "SELECT webhook_id FROM webhooks WHERE tenant_id = $1 AND state = 'enabled' LIMIT 1",
+    statement!(
+        ANY,
+        "SELECT webhook_id FROM webhooks WHERE tenant_id = $1 AND state = 'enabled' LIMIT 1"
     );
     Ok(tx.fetch_optional(&ANY, args![tenant]).await?.is_some())
 }
@@ -71,8 +71,7 @@ pub async fn wake(
     endpoints: &[Uuid],
     now: Timestamp,
 ) -> Result<()> {
-    static WAKE: Sql = Sql::new(
-        "INSERT INTO tasks (tenant_id, task_id, kind, subject, payload, state, run_at, created_at, updated_at)
+    statement!(WAKE, "INSERT INTO tasks (tenant_id, task_id, kind, subject, payload, state, run_at, created_at, updated_at)
          SELECT $1, r.task_id, $2, r.subject, r.payload, 'queued', $3, $3, $3
          FROM {rows 4 r: task_id uuid, subject text, payload text}
          WHERE true
@@ -80,8 +79,7 @@ pub async fn wake(
              attempts = CASE WHEN tasks.state = 'dead' THEN 0 ELSE tasks.attempts END,
              run_at = CASE WHEN tasks.claimed_by IS NULL AND tasks.run_at > excluded.run_at THEN excluded.run_at
                  ELSE tasks.run_at END,
-             updated_at = excluded.updated_at",
-    );
+             updated_at = excluded.updated_at");
     let rows = Rows::new()
         .uuids(endpoints.iter().copied())
         .texts(endpoints.iter().map(|id| format!("webhook {id}")))

@@ -17,7 +17,7 @@ use crate::domain::webhook::{
     self, DisabledReason, ENDPOINTS_MAX, EventType, WebhookField, WebhookState,
 };
 use crate::domain::{TenantId, Timestamp, Violation, WebhookId};
-use crate::store::db::sql::{Row, Sql, args, to_json};
+use crate::store::db::sql::{Row, args, statement, to_json};
 use crate::store::db::{Scope, Tx};
 use crate::store::keys::seal::{Keyring, Sealed};
 use crate::store::{
@@ -106,20 +106,26 @@ pub(in crate::store) fn target(
 }
 
 async fn find(tx: &mut Tx, tenant: &TenantId, id: WebhookId) -> Result<Row> {
-    static SELECT: Sql = Sql::new(concat!(
-        "SELECT ",
-        webhook_columns!(),
-        " FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2 AND state <> 'deleted'"
-    ));
+    statement!(
+        SELECT,
+        concat!(
+            "SELECT ",
+            webhook_columns!(),
+            " FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2 AND state <> 'deleted'"
+        )
+    );
     tx.fetch_optional(&SELECT, args![tenant, id.0]).await?.ok_or(Error::NotFound("webhook"))
 }
 
 async fn lock(tx: &mut Tx, tenant: &TenantId, id: WebhookId) -> Result<Row> {
-    static LOCK: Sql = Sql::new(concat!(
-        "SELECT ",
-        webhook_columns!(),
-        " FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2 AND state <> 'deleted' {for_update}"
-    ));
+    statement!(
+        LOCK,
+        concat!(
+            "SELECT ",
+            webhook_columns!(),
+            " FROM webhooks WHERE tenant_id = $1 AND webhook_id = $2 AND state <> 'deleted' {for_update}"
+        )
+    );
     tx.fetch_optional(&LOCK, args![tenant, id.0]).await?.ok_or(Error::NotFound("webhook"))
 }
 
@@ -144,14 +150,13 @@ impl Store {
         secret: SecretString,
         key: Option<RequestKey>,
     ) -> Result<WebhookWithSecret> {
-        static COUNT: Sql = Sql::new(
-            "SELECT count(*) AS n FROM webhooks WHERE tenant_id = $1 AND state <> 'deleted'",
+        statement!(
+            COUNT,
+            "SELECT count(*) AS n FROM webhooks WHERE tenant_id = $1 AND state <> 'deleted'"
         );
-        static INSERT: Sql = Sql::new(
-            "INSERT INTO webhooks (tenant_id, webhook_id, url, event_types, description, state, secret_sealed, sealed_with,
+        statement!(INSERT, "INSERT INTO webhooks (tenant_id, webhook_id, url, event_types, description, state, secret_sealed, sealed_with,
                  created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, 'enabled', $6, $7, $8, $8)",
-        );
+             VALUES ($1, $2, $3, $4, $5, 'enabled', $6, $7, $8, $8)");
         check(&settings)?;
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         if let Some(id) = keys::requests::replay::<WebhookId>(&mut tx, tenant, key.as_ref()).await?
@@ -203,11 +208,14 @@ impl Store {
 impl Store {
     /// In order of creation.
     pub async fn list_webhooks(&self, tenant: &TenantId, page: Page) -> Result<Paged<WebhookView>> {
-        static SELECT: Sql = Sql::new(concat!(
-            "SELECT ",
-            webhook_columns!(),
-            " FROM webhooks WHERE tenant_id = $1 AND webhook_id > $2 AND state <> 'deleted' ORDER BY webhook_id LIMIT $3"
-        ));
+        statement!(
+            SELECT,
+            concat!(
+                "SELECT ",
+                webhook_columns!(),
+                " FROM webhooks WHERE tenant_id = $1 AND webhook_id > $2 AND state <> 'deleted' ORDER BY webhook_id LIMIT $3"
+            )
+        );
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
         let rows = tx
             .fetch(&SELECT, args![tenant, page.after.unwrap_or(Uuid::nil()), page.limit()])
@@ -226,11 +234,9 @@ impl Store {
         patch: WebhookPatch,
         key: Option<RequestKey>,
     ) -> Result<WebhookView> {
-        static UPDATE: Sql = Sql::new(
-            "UPDATE webhooks SET url = $3, event_types = $4, description = $5, state = $6, disabled_reason = $7,
+        statement!(UPDATE, "UPDATE webhooks SET url = $3, event_types = $4, description = $5, state = $6, disabled_reason = $7,
                  failing_since = $8, failures = 0, retry_at = 0, revision = revision + 1, updated_at = $9
-             WHERE tenant_id = $1 AND webhook_id = $2",
-        );
+             WHERE tenant_id = $1 AND webhook_id = $2");
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         if let Some(id) = keys::requests::replay(&mut tx, tenant, key.as_ref()).await? {
             return read(&find(&mut tx, tenant, id).await?);
@@ -292,9 +298,10 @@ impl Store {
         id: WebhookId,
         key: Option<RequestKey>,
     ) -> Result<()> {
-        static DELETE: Sql = Sql::new(
+        statement!(
+            DELETE,
             "UPDATE webhooks SET state = 'deleted', disabled_reason = NULL, updated_at = $3
-             WHERE tenant_id = $1 AND webhook_id = $2",
+             WHERE tenant_id = $1 AND webhook_id = $2"
         );
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         if keys::requests::replay::<WebhookId>(&mut tx, tenant, key.as_ref()).await?.is_some() {
@@ -322,11 +329,9 @@ impl Store {
         keep: Duration,
         key: Option<RequestKey>,
     ) -> Result<WebhookWithSecret> {
-        static ROTATE: Sql = Sql::new(
-            "UPDATE webhooks SET secret_sealed = $3, sealed_with = $4, previous_until = $5, revision = revision + 1,
+        statement!(ROTATE, "UPDATE webhooks SET secret_sealed = $3, sealed_with = $4, previous_until = $5, revision = revision + 1,
                  updated_at = $6
-             WHERE tenant_id = $1 AND webhook_id = $2",
-        );
+             WHERE tenant_id = $1 AND webhook_id = $2");
         let mut tx = self.db.begin(Scope::Tenant(tenant)).await?;
         if let Some(id) = keys::requests::replay::<WebhookId>(&mut tx, tenant, key.as_ref()).await?
         {
@@ -371,13 +376,17 @@ impl Store {
 /// Seals what other master keys sealed with the current one, of all tenants; see
 /// [`Store::reseal_accounts`].
 pub async fn reseal(store: &Store, done: &mut Resealed) -> Result<()> {
-    static PAGE: Sql = Sql::new(concat!(
-        "SELECT tenant_id, ",
-        webhook_columns!(),
-        " FROM webhooks WHERE (tenant_id, webhook_id) > ($1, $2) ORDER BY tenant_id, webhook_id LIMIT $3 {for_update}"
-    ));
-    static PUT: Sql = Sql::new(
-        "UPDATE webhooks SET secret_sealed = $3, sealed_with = $4 WHERE tenant_id = $1 AND webhook_id = $2",
+    statement!(
+        PAGE,
+        concat!(
+            "SELECT tenant_id, ",
+            webhook_columns!(),
+            " FROM webhooks WHERE (tenant_id, webhook_id) > ($1, $2) ORDER BY tenant_id, webhook_id LIMIT $3 {for_update}"
+        )
+    );
+    statement!(
+        PUT,
+        "UPDATE webhooks SET secret_sealed = $3, sealed_with = $4 WHERE tenant_id = $1 AND webhook_id = $2"
     );
     let current = store.keyring.current().ok_or(Error::NoMasterKey)?;
     let mut after = (String::new(), Uuid::nil());

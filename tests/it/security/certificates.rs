@@ -168,7 +168,7 @@ async fn a_certificate_stands_for_a_key() {
     assert_eq!(queue.get_run(with("two", get.clone())).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(queue.get_run(with("nobody", get)).await.unwrap_err().code(), Code::Unauthenticated);
     let store = &server.test.store;
-    let gone = crate::support::make_tenant(&store, "gone", 3, 1.0).await;
+    let gone = crate::support::make_tenant(store, "gone", 3, 1.0).await;
     store.set_tenant_state(&gone, TenantState::Disabled, None).await.unwrap();
     for (what, identity) in [
         ("a disabled tenant", for_tenant(&ca, "gone")),

@@ -9,6 +9,7 @@ mod news;
 mod people;
 mod reschedule;
 mod runs;
+mod statements;
 mod suppressions;
 mod tasks;
 mod transfers;
