@@ -199,6 +199,7 @@ fn error(error: sqlx::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::db::sql::Sql;
 
     /// One row for each step of the plan.
     async fn plan(db: &Sqlite, template: &'static str) -> String {
