@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 /// No file is longer.
 const LINES_MAX: usize = 520;
 
@@ -290,6 +292,30 @@ fn both_stores_have_the_same_migrations() {
         files(below, "sql").iter().map(|path| path.file_name().unwrap().to_owned()).collect()
     };
     assert_eq!(names("migrations/sqlite"), names("migrations/postgres"));
+}
+
+/// What has landed has run somewhere: a schema changes by a new migration. See
+/// `docs/dev/add-a-migration.md`.
+#[test]
+fn a_landed_migration_never_changes() {
+    const LANDED: [(&str, &str); 2] = [
+        (
+            "migrations/postgres/0001_init.sql",
+            "0e13bdfd703efb43407da2795c3f8ad16a13db6647647575ab6df88dbd6acefe",
+        ),
+        (
+            "migrations/sqlite/0001_init.sql",
+            "3a6aa86a9b16e5afce875f90a4c1ad077428f0a41e00cb3911ccb16cad879cc0",
+        ),
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (file, landed) in LANDED {
+        let now = hex::encode(Sha256::digest(fs::read(root.join(file)).unwrap()));
+        assert_eq!(
+            now, landed,
+            "{file} has landed; put the change into a migration of a new number"
+        );
+    }
 }
 
 /// The rules above would hold in an empty reader, too.
