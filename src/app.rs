@@ -22,7 +22,7 @@ use crate::grpc::tls::Tls;
 use crate::metrics;
 use crate::progress::Hub;
 use crate::store::{
-    self, AccountAccess, AccountBook, CarrierApiKey, CarrierSecrets, Keyring, Recorder, Store,
+    self, AccountAccess, AccountCache, CarrierApiKey, CarrierSecrets, Keyring, Recorder, Store,
 };
 use crate::tasks;
 use crate::webhooks;
@@ -47,7 +47,7 @@ const ADMIN: &str = "admin";
 const CERTIFICATES_RELOAD_EVERY: Duration = Duration::from_secs(10);
 
 /// A scrape waits this long for the store; Prometheus' own default is 10 s.
-const CENSUS_MAX: Duration = Duration::from_secs(3);
+const TOTALS_MAX: Duration = Duration::from_secs(3);
 
 /// Why the server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +195,7 @@ impl App {
     ) -> Result<(), Error> {
         let Self { config, store, carrier, grpc: grpc_config, hooks, recorded, .. } = self;
         let accounts =
-            AccountBook::new(store.clone(), config.account.sid.clone(), access(&config.account));
+            AccountCache::new(store.clone(), config.account.sid.clone(), access(&config.account));
         let recorder = Recorder::new(store.clone());
         let dialing = shutdown.child_token();
         // Callbacks and answers are taken until the last call under way is recorded.
@@ -305,8 +305,8 @@ async fn grpc_config(config: &Serve) -> Result<grpc::Config, Error> {
 /// Sets the gauges to what there is.
 fn count(store: Store) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        match tokio::time::timeout(CENSUS_MAX, store.census()).await {
-            Ok(Ok(census)) => metrics::census(&census),
+        match tokio::time::timeout(TOTALS_MAX, store.totals()).await {
+            Ok(Ok(totals)) => metrics::set_totals(&totals),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot count what there is");
                 metrics::store_is_down();

@@ -5,7 +5,7 @@
 //! everything that is wrong at once. No other module reads the environment.
 
 mod check;
-mod guard;
+mod protection;
 mod sections;
 mod source;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use check::{Account, ApiKey, Endpoint, Pool, Roles, Serve};
-pub use guard::{ClientTls, ServerTls};
+pub use protection::{ClientTls, ServerTls};
 pub use sections::{
     Client, Dialer, Grpc, Hooks, Limits, Log, LogFormat, Metrics, PlanLimits, Retention, Sealing,
     Tenant, Tls, Twilio, Webhooks, Window,

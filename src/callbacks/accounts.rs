@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::carrier::callback::StatusCallback;
 use crate::domain::script::Script;
 use crate::domain::{AccountSid, Phone, TenantId};
-use crate::store::{AccountBook, Error, Result, Store};
+use crate::store::{AccountCache, Error, Result, Store};
 
 /// How long a tenant's account is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(5);
@@ -19,7 +19,7 @@ const REMEMBERED_MAX: usize = 10_000;
 /// Accounts by tenant, and their tokens.
 pub struct Accounts {
     store: Store,
-    book: AccountBook,
+    book: AccountCache,
     remembered: Mutex<HashMap<TenantId, (Instant, AccountSid)>>,
     numbers: Mutex<HashMap<Number, (Instant, Option<Called>)>>,
 }
@@ -38,7 +38,7 @@ pub struct Called {
 
 impl Accounts {
     /// Looks tenants up in `store`, and their accounts in `book`.
-    pub fn new(store: Store, book: AccountBook) -> Self {
+    pub fn new(store: Store, book: AccountCache) -> Self {
         Self { store, book, remembered: Mutex::default(), numbers: Mutex::default() }
     }
 

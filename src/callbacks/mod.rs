@@ -23,7 +23,7 @@ use url::Url;
 
 pub use accounts::Accounts;
 
-use crate::store::{AccountBook, Recorder, Store};
+use crate::store::{AccountCache, Recorder, Store};
 
 /// The largest callback: Twilio's have about 2 KiB.
 const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -49,7 +49,7 @@ pub async fn serve(
     listener: TcpListener,
     store: Store,
     recorder: Recorder,
-    book: AccountBook,
+    book: AccountCache,
     public_url: &Url,
     shutdown: CancellationToken,
 ) -> io::Result<()> {

@@ -10,7 +10,7 @@ use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::run::pair;
 use super::tenant::{PAGE_SIZE, administer};
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb;
 
 /// The largest file of a secret, in bytes.
@@ -164,7 +164,7 @@ async fn list(client: &Client, output: Output) -> Result<(), Error> {
     }
     let value: Value = accounts.iter().map(account_json).collect();
     let rows = accounts.iter().map(|account| {
-        let changed = words::time(account.secrets_time.as_ref());
+        let changed = display::time(account.secrets_time.as_ref());
         let rate = account.calls_per_second.to_string();
         vec![account.account_sid.clone(), rate, account.sealed_with.clone(), changed]
     });
@@ -196,7 +196,7 @@ fn account_json(account: &pb::CarrierAccount) -> Value {
         "previous_auth_token_hint": account.previous_auth_token_hint,
         "api_key_sid": account.api_key_sid,
         "api_key_secret_hint": account.api_key_secret_hint,
-        "secrets_time": words::time(account.secrets_time.as_ref()),
+        "secrets_time": display::time(account.secrets_time.as_ref()),
         "etag": account.etag,
     })
 }
@@ -214,7 +214,7 @@ fn show(output: Output, account: &pb::CarrierAccount) -> Result<(), Error> {
         pair("previous auth token", &hint(&account.previous_auth_token_hint)),
         pair("API key", &account.api_key_sid),
         pair("API key's secret", &hint(&account.api_key_secret_hint)),
-        pair("credentials changed", &words::time(account.secrets_time.as_ref())),
+        pair("credentials changed", &display::time(account.secrets_time.as_ref())),
     ];
     rows.retain(|row| row.iter().all(|cell| !cell.is_empty()));
     Ok(output.show(&account_json(account), &["", ""], rows)?)

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::client::{self, Client};
 use super::output::Output;
 use super::tenant::{PAGE_SIZE, administer};
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb;
 
 /// Shows who changed what of a tenant, newest first. Needs a key with the scope admin.
@@ -49,13 +49,13 @@ pub async fn execute(client: &Client, args: Args, output: Output) -> Result<(), 
             break;
         }
     }
-    let detail = |event: &pb::AuditEvent| event.detail.as_ref().map(words::struct_json);
+    let detail = |event: &pb::AuditEvent| event.detail.as_ref().map(display::struct_json);
     let value: Value = events
         .iter()
         .map(|event| {
             json!({
                 "audit_id": event.audit_id,
-                "time": words::time(event.time.as_ref()),
+                "time": display::time(event.time.as_ref()),
                 "actor": event.actor,
                 "actor_tenant_id": event.actor_tenant_id,
                 "peer": event.peer,
@@ -66,7 +66,7 @@ pub async fn execute(client: &Client, args: Args, output: Output) -> Result<(), 
         })
         .collect();
     let rows = events.iter().map(|event| {
-        let time = words::time(event.time.as_ref());
+        let time = display::time(event.time.as_ref());
         let told = detail(event).map(|detail| detail.to_string()).unwrap_or_default();
         let [actor, peer, method, subject] =
             [&event.actor, &event.peer, &event.method, &event.subject].map(String::clone);

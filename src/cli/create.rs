@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::run::{self, ask};
-use super::{Error, csv, import, lead, window, words};
+use super::{Error, csv, display, import, lead, window};
 use crate::domain::cap::{self, Span};
 use crate::domain::retry::ATTEMPTS_MAX;
 use crate::domain::rule::Rule;
@@ -238,8 +238,8 @@ pub(super) fn settings(args: Args) -> RunSettings {
         rules: args.rules.into_iter().map(i32::from).collect(),
         opt_out: args.opt_out.map(|digit| OptOut { digit, ..OptOut::default() }),
         caller_id: args.caller_id.unwrap_or_default(),
-        starts_at: args.starts_at.map(words::timestamp),
-        expires_at: args.expires_at.map(words::timestamp),
+        starts_at: args.starts_at.map(display::timestamp),
+        expires_at: args.expires_at.map(display::timestamp),
         ..RunSettings::default()
     }
 }

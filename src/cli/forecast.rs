@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::client::{self, Client};
 use super::output::Output;
-use super::{Error, create, words};
+use super::{Error, create, display};
 use crate::grpc::pb::forecast_run_request::Of;
 use crate::grpc::pb::{
     ExclusionReason, ForecastLimit, ForecastRunRequest, ForecastRunResponse, RunSettings,
@@ -46,13 +46,14 @@ async fn carry_out(
 }
 
 fn show(output: Output, told: &ForecastRunResponse) -> Result<(), Error> {
-    let reason = |reason: ExclusionReason| words::lower(reason.as_str_name(), "EXCLUSION_REASON_");
+    let reason =
+        |reason: ExclusionReason| display::lower(reason.as_str_name(), "EXCLUSION_REASON_");
     let limit = match told.limit() {
         ForecastLimit::Unspecified => String::new(),
-        limit => words::lower(limit.as_str_name(), "FORECAST_LIMIT_"),
+        limit => display::lower(limit.as_str_name(), "FORECAST_LIMIT_"),
     };
     let times = [&told.first_call_time, &told.last_call_time, &told.end_time];
-    let [first, last, end] = times.map(|at| words::time(at.as_ref()));
+    let [first, last, end] = times.map(|at| display::time(at.as_ref()));
     let excluded: serde_json::Map<_, _> =
         told.exclusions.iter().map(|one| (reason(one.reason()), json!(one.count))).collect();
     let observed = told.observed.unwrap_or_default();

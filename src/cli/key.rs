@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::tenant::{PAGE_SIZE, administer};
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb;
 
 /// Administers API keys. Needs a key with the scope admin.
@@ -56,7 +56,7 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
     let request_id = request_id();
     match command {
         Command::Create { tenant: tenant_id, scopes, name, expires } => {
-            let expire_time = expires.map(words::timestamp);
+            let expire_time = expires.map(display::timestamp);
             let request =
                 pb::CreateApiKeyRequest { request_id, tenant_id, name, scopes, expire_time };
             created(administer!(client, create_api_key, request)?, output)
@@ -67,7 +67,7 @@ pub async fn execute(client: &Client, command: Command, output: Output) -> Resul
             show(output, administer!(client, revoke_api_key, request)?.key.into_iter().collect())
         }
         Command::Expire { tenant: tenant_id, key_id, at } => {
-            let expire_time = Some(words::timestamp(at));
+            let expire_time = Some(display::timestamp(at));
             let request = pb::ExpireApiKeyRequest { request_id, tenant_id, key_id, expire_time };
             show(output, administer!(client, expire_api_key, request)?.key.into_iter().collect())
         }
@@ -110,10 +110,10 @@ fn key_json(key: &pb::ApiKey) -> Value {
         "tenant_id": key.tenant_id,
         "name": key.name,
         "scopes": key.scopes,
-        "create_time": words::time(key.create_time.as_ref()),
-        "expire_time": words::time(key.expire_time.as_ref()),
-        "revoke_time": words::time(key.revoke_time.as_ref()),
-        "last_use_time": words::time(key.last_use_time.as_ref()),
+        "create_time": display::time(key.create_time.as_ref()),
+        "expire_time": display::time(key.expire_time.as_ref()),
+        "revoke_time": display::time(key.revoke_time.as_ref()),
+        "last_use_time": display::time(key.last_use_time.as_ref()),
     })
 }
 
@@ -122,7 +122,7 @@ fn show(output: Output, keys: Vec<pb::ApiKey>) -> Result<(), Error> {
     let rows = keys.into_iter().map(|key| {
         let [created, expires, revoked, used] =
             [&key.create_time, &key.expire_time, &key.revoke_time, &key.last_use_time]
-                .map(|at| words::time(at.as_ref()));
+                .map(|at| display::time(at.as_ref()));
         vec![key.key_id, key.name, key.scopes.join(" "), created, expires, revoked, used]
     });
     let header = ["key", "name", "scopes", "created", "expires", "revoked", "last used"];

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::run::{ask, pair, show};
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb::{self, JobState, Outcome};
 
 /// Which jobs of an ended run are retried, and how.
@@ -55,7 +55,7 @@ pub(super) async fn reconcile(
     let repairs = |run: &pb::reconcile_runs_response::RepairedRun| -> Vec<String> {
         run.reasons
             .iter()
-            .map(|one| format!("{} {}", words::repair(one.kind()), one.count))
+            .map(|one| format!("{} {}", display::repair(one.kind()), one.count))
             .collect()
     };
     let runs: Vec<Value> = answer
@@ -64,13 +64,13 @@ pub(super) async fn reconcile(
         .map(|run| {
             json!({
                 "run_id": run.run_id,
-                "old_state": words::run_state(run.old_state()),
-                "new_state": words::run_state(run.new_state()),
+                "old_state": display::run_state(run.old_state()),
+                "new_state": display::run_state(run.new_state()),
                 "repairs": run.reasons.iter().map(|one| json!({
-                    "kind": words::repair(one.kind()), "count": one.count,
+                    "kind": display::repair(one.kind()), "count": one.count,
                 })).collect::<Vec<_>>(),
-                "before": run.counts_before.as_ref().map(words::counts),
-                "after": run.counts_after.as_ref().map(words::counts),
+                "before": run.counts_before.as_ref().map(display::counts),
+                "after": run.counts_after.as_ref().map(display::counts),
             })
         })
         .collect();
@@ -83,11 +83,11 @@ pub(super) async fn reconcile(
                 run.run_id.clone(),
                 format!(
                     "{} → {}",
-                    words::run_state(run.old_state()),
-                    words::run_state(run.new_state())
+                    display::run_state(run.old_state()),
+                    display::run_state(run.new_state())
                 ),
                 repairs(run).join(", "),
-                run.counts_after.as_ref().map(words::counts).unwrap_or_default(),
+                run.counts_after.as_ref().map(display::counts).unwrap_or_default(),
             ]
         })
         .collect();
@@ -139,23 +139,23 @@ pub(super) async fn explain(client: &Client, job_id: String, output: Output) -> 
     let value = json!({
         "job_id": job.job_id,
         "run_id": job.run_id,
-        "state": words::job_state(job.state()),
-        "rule": words::job_reason(answer.rule()),
+        "state": display::job_state(job.state()),
+        "rule": display::job_reason(answer.rule()),
         "reasons": answer.reasons.iter().map(reason_json).collect::<Vec<_>>(),
-        "next_eligible_time": words::time(answer.next_eligible_time.as_ref()),
-        "expire_time": words::time(answer.expire_time.as_ref()),
+        "next_eligible_time": display::time(answer.next_eligible_time.as_ref()),
+        "expire_time": display::time(answer.expire_time.as_ref()),
         "call_ids": answer.call_ids,
     });
     let mut rows = vec![
         pair("job", &job.job_id),
         pair("run", &job.run_id),
-        pair("state", &words::job_state(job.state())),
+        pair("state", &display::job_state(job.state())),
     ];
     rows.extend(
-        answer.reasons.iter().map(|one| pair(&words::job_reason(one.kind()), &reason_line(one))),
+        answer.reasons.iter().map(|one| pair(&display::job_reason(one.kind()), &reason_line(one))),
     );
-    rows.push(pair("next eligible", &words::time(answer.next_eligible_time.as_ref())));
-    rows.push(pair("expires", &words::time(answer.expire_time.as_ref())));
+    rows.push(pair("next eligible", &display::time(answer.next_eligible_time.as_ref())));
+    rows.push(pair("expires", &display::time(answer.expire_time.as_ref())));
     rows.push(pair("calls", &answer.call_ids.join("\n")));
     rows.retain(|row| row.iter().all(|cell| !cell.is_empty()));
     Ok(output.show(&value, &["", ""], rows)?)
@@ -163,9 +163,9 @@ pub(super) async fn explain(client: &Client, job_id: String, output: Output) -> 
 
 fn reason_json(reason: &pb::JobReason) -> Value {
     json!({
-        "kind": words::job_reason(reason.kind()),
+        "kind": display::job_reason(reason.kind()),
         "text": reason.text,
-        "time": words::time(reason.time.as_ref()),
+        "time": display::time(reason.time.as_ref()),
         "count": reason.count,
         "limit": reason.limit,
         "call_id": reason.call_id,
@@ -182,10 +182,10 @@ fn reason_line(reason: &pb::JobReason) -> String {
         let _ = write!(line, ": {}", reason.count);
     }
     if reason.outcome() != Outcome::Unspecified {
-        let _ = write!(line, ": {}", words::outcome(reason.outcome()));
+        let _ = write!(line, ": {}", display::outcome(reason.outcome()));
     }
     if reason.call_state() != pb::CallState::Unspecified {
-        let _ = write!(line, ": {} {}", reason.call_id, words::call_state(reason.call_state()));
+        let _ = write!(line, ": {} {}", reason.call_id, display::call_state(reason.call_state()));
     } else if !reason.call_id.is_empty() {
         let _ = write!(line, ": {}", reason.call_id);
     }
@@ -193,7 +193,7 @@ fn reason_line(reason: &pb::JobReason) -> String {
         let _ = write!(line, " [{}]", reason.error_code);
     }
     if reason.time.is_some() {
-        let _ = write!(line, " ({})", words::time(reason.time.as_ref()));
+        let _ = write!(line, " ({})", display::time(reason.time.as_ref()));
     }
     line
 }

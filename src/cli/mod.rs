@@ -6,6 +6,7 @@ pub mod client;
 mod create;
 pub mod csv;
 pub mod demo;
+mod display;
 mod error;
 mod forecast;
 mod import;
@@ -27,7 +28,6 @@ mod transfer;
 pub mod watch;
 mod webhook;
 pub mod window;
-mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

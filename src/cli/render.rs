@@ -7,8 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use prost_types::Timestamp;
 use tonic::Status;
 
+use super::display;
 use super::watch::Summary;
-use super::words;
 use crate::grpc::pb::RunEvent;
 
 /// Between two lines of counts at least this much time passes.
@@ -85,12 +85,12 @@ impl Bar {
         // Counts are never negative.
         self.bar.set_length(u64::try_from(seen.counts.total).unwrap_or(0));
         self.bar.set_position(u64::try_from(seen.ended_jobs()).unwrap_or(0));
-        self.bar.set_prefix(words::run_state(seen.state));
+        self.bar.set_prefix(display::run_state(seen.state));
         let live = format!(
             "{} queued, {} dialing, {} in call",
             seen.counts.queued, seen.counts.dialing, seen.counts.in_call
         );
-        let outcomes = words::outcomes(seen);
+        let outcomes = display::outcomes(seen);
         let gap = if outcomes.is_empty() { "" } else { "  |  " };
         self.bar.set_message(format!("{live}{gap}{outcomes}"));
     }
@@ -106,8 +106,8 @@ impl Renderer for Bar {
         if self.events {
             self.bar.println(format!(
                 "{revision:>6} {} {}",
-                words::time(at),
-                words::event_line(event)
+                display::time(at),
+                display::event_line(event)
             ));
         }
         Ok(())
@@ -145,17 +145,17 @@ impl<W: Write + Send> Lines<W> {
 
     fn print(&mut self, seen: Summary) -> io::Result<()> {
         if self.json {
-            writeln!(self.out, "{}", words::summary_json(&seen))?;
+            writeln!(self.out, "{}", display::summary_json(&seen))?;
         } else {
-            let outcomes = words::outcomes(&seen);
+            let outcomes = display::outcomes(&seen);
             let gap = if outcomes.is_empty() { "" } else { "; " };
-            let state = words::run_state(seen.state);
+            let state = display::run_state(seen.state);
             writeln!(
                 self.out,
                 "{state}: {}/{} jobs ended; {}{gap}{outcomes}",
                 seen.ended_jobs(),
                 seen.counts.total,
-                words::counts(&seen.counts)
+                display::counts(&seen.counts)
             )?;
         }
         self.out.flush()?;
@@ -193,13 +193,13 @@ impl<W: Write + Send> Renderer for Lines<W> {
             return writeln!(
                 self.out,
                 "{revision:>6} {} {}",
-                words::time(at),
-                words::event_line(event)
+                display::time(at),
+                display::event_line(event)
             );
         }
-        let mut value = words::event_json(event);
+        let mut value = display::event_json(event);
         value["revision"] = revision.into();
-        value["time"] = words::time(at).into();
+        value["time"] = display::time(at).into();
         writeln!(self.out, "{value}")
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{self, Client, request_id};
 use super::output::Output;
-use super::{Error, create, forecast, maintain, render, watch, words};
+use super::{Error, create, display, forecast, maintain, render, watch};
 use crate::grpc::pb::dialing_blocked::Reason as Blocked;
 use crate::grpc::pb::{self, InFlight, Run, RunState, WatchView};
 
@@ -173,27 +173,27 @@ pub(super) fn show(
     in_flight: Option<&InFlight>,
 ) -> Result<(), Error> {
     let run = run.ok_or_else(|| Error::Runtime("the server's answer holds no run".into()))?;
-    let mut value = words::run_json(run);
+    let mut value = display::run_json(run);
     if let Some(live) = in_flight {
         value["in_flight"] = json!({
             "intent": live.intent, "unknown": live.unknown, "ringing": live.ringing, "answered": live.answered,
         });
     }
-    let summary = words::summary(run);
+    let summary = display::summary(run);
     let name = run.settings.as_ref().map(|settings| settings.name.clone()).unwrap_or_default();
     let sealed = if run.sealed { "yes" } else { "no" };
     let mut rows = vec![
         pair("run", &run.run_id),
         pair("name", &name),
-        pair("state", &words::run_state(summary.state)),
+        pair("state", &display::run_state(summary.state)),
         pair("sealed", sealed),
-        pair("jobs", &format!("{} ({})", summary.counts.total, words::counts(&summary.counts))),
-        pair("outcomes", &words::outcomes(&summary)),
-        pair("expires", &words::time(run.expire_time.as_ref())),
+        pair("jobs", &format!("{} ({})", summary.counts.total, display::counts(&summary.counts))),
+        pair("outcomes", &display::outcomes(&summary)),
+        pair("expires", &display::time(run.expire_time.as_ref())),
         pair("last error", &run.last_error),
     ];
     if let Some(population) = &run.population {
-        rows.push(pair("made of leads", &words::population(population)));
+        rows.push(pair("made of leads", &display::population(population)));
     }
     if let Some(worker) = &run.locked_by_worker {
         rows.push(pair("worker", &worker.worker_id));
@@ -204,7 +204,7 @@ pub(super) fn show(
             Blocked::CarrierFailing | Blocked::Unspecified => {
                 format!(
                     "the carrier fails; not before {}",
-                    words::time(blocked.until_time.as_ref())
+                    display::time(blocked.until_time.as_ref())
                 )
             }
         };
@@ -244,20 +244,20 @@ async fn list(
             break;
         }
     }
-    let value: Value = runs.iter().map(words::run_json).collect();
+    let value: Value = runs.iter().map(display::run_json).collect();
     let rows = runs.iter().map(row).collect();
     Ok(output.show(&value, &["run", "name", "state", "jobs", "ended", "created"], rows)?)
 }
 
 fn row(run: &Run) -> Vec<String> {
-    let summary = words::summary(run);
+    let summary = display::summary(run);
     vec![
         run.run_id.clone(),
         run.settings.as_ref().map(|settings| settings.name.clone()).unwrap_or_default(),
-        words::run_state(summary.state),
+        display::run_state(summary.state),
         summary.counts.total.to_string(),
         summary.ended_jobs().to_string(),
-        words::time(run.create_time.as_ref()),
+        display::time(run.create_time.as_ref()),
     ]
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::client::{self, Client};
 use super::output::Output;
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb::{self, AddSuppressionsRequest, NewSuppression, RemoveSuppressionsRequest};
 
 /// Works with suppressions: phones that must not be dialed.
@@ -151,7 +151,7 @@ async fn add(
         default_region: region.clone().unwrap_or_default(),
         reason: why.reason.to_wire().into(),
         note: why.note.clone(),
-        expire_time: why.expires.map(words::timestamp),
+        expire_time: why.expires.map(display::timestamp),
     };
     let request = AddSuppressionsRequest {
         request_id: client::request_id(),
@@ -168,7 +168,7 @@ async fn add(
         .zip(&answer.results)
         .map(|(phone, result)| {
             let what = if result.error.is_empty() {
-                words::suppression_change(result.change())
+                display::suppression_change(result.change())
             } else {
                 result.error.clone()
             };

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::client::{self, Client};
 use super::output::Output;
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb::{ListTasksRequest, RetryTaskRequest, TaskState};
 
 /// The page size of a listing.
@@ -63,16 +63,16 @@ async fn list(client: &Client, dead: bool, output: Output) -> Result<(), Error> 
         .map(|task| {
             json!({
                 "task_id": task.task_id, "kind": task.kind, "subject": task.subject,
-                "state": words::task_state(task.state()), "attempts": task.attempts,
-                "run_time": words::time(task.run_time.as_ref()), "last_error": task.last_error,
+                "state": display::task_state(task.state()), "attempts": task.attempts,
+                "run_time": display::time(task.run_time.as_ref()), "last_error": task.last_error,
             })
         })
         .collect();
     let rows = tasks
         .into_iter()
         .map(|task| {
-            let (state, attempts) = (words::task_state(task.state()), task.attempts.to_string());
-            let next = words::time(task.run_time.as_ref());
+            let (state, attempts) = (display::task_state(task.state()), task.attempts.to_string());
+            let next = display::time(task.run_time.as_ref());
             vec![task.task_id, task.kind, task.subject, state, attempts, next, task.last_error]
         })
         .collect();

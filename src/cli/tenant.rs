@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::run::pair;
-use super::{Error, window, words};
+use super::{Error, display, window};
 use crate::grpc::pb::{self, TenantState};
 
 /// The page size of a listing.
@@ -202,7 +202,7 @@ async fn list(client: &Client, state: Option<TenantState>, output: Output) -> Re
         let settings = tenant.settings.clone().unwrap_or_default();
         vec![
             tenant.tenant_id.clone(),
-            words::tenant_state(tenant.state()),
+            display::tenant_state(tenant.state()),
             settings.name,
             settings.max_concurrent_calls.to_string(),
             settings.calls_per_second.to_string(),
@@ -219,7 +219,7 @@ fn tenant_json(tenant: &pb::Tenant) -> Value {
     let settings = tenant.settings.clone().unwrap_or_default();
     json!({
         "tenant_id": tenant.tenant_id,
-        "state": words::tenant_state(tenant.state()),
+        "state": display::tenant_state(tenant.state()),
         "name": settings.name,
         "account_sid": settings.account_sid,
         "max_concurrent_calls": settings.max_concurrent_calls,
@@ -230,8 +230,8 @@ fn tenant_json(tenant: &pb::Tenant) -> Value {
         "region": settings.region,
         "plan": settings.plan,
         "etag": tenant.etag,
-        "create_time": words::time(tenant.create_time.as_ref()),
-        "update_time": words::time(tenant.update_time.as_ref()),
+        "create_time": display::time(tenant.create_time.as_ref()),
+        "update_time": display::time(tenant.update_time.as_ref()),
     })
 }
 
@@ -239,7 +239,7 @@ fn show(output: Output, tenant: &pb::Tenant) -> Result<(), Error> {
     let settings = tenant.settings.clone().unwrap_or_default();
     let rows = vec![
         pair("tenant", &tenant.tenant_id),
-        pair("state", &words::tenant_state(tenant.state())),
+        pair("state", &display::tenant_state(tenant.state())),
         pair("name", &settings.name),
         pair("account", &settings.account_sid),
         pair("caller ids", &settings.caller_ids.join(", ")),
@@ -249,7 +249,7 @@ fn show(output: Output, tenant: &pb::Tenant) -> Result<(), Error> {
         pair("time zone", &settings.time_zone),
         pair("region", &settings.region),
         pair("plan", &settings.plan),
-        pair("created", &words::time(tenant.create_time.as_ref())),
+        pair("created", &display::time(tenant.create_time.as_ref())),
     ];
     Ok(output.show(&tenant_json(tenant), &["", ""], rows)?)
 }

@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 
 use super::client::{self, Queue};
 use super::render::Renderer;
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb::run_event::Kind as EventKind;
 use crate::grpc::pb::watch_run_response::Kind;
 use crate::grpc::pb::{
@@ -224,7 +224,7 @@ pub fn verdict(summary: &Summary) -> Result<(), Error> {
             if summary.reason.is_empty() { String::new() } else { format!(": {}", summary.reason) };
         return Err(Error::Runtime(format!(
             "the run {}{because}",
-            words::run_state(summary.state)
+            display::run_state(summary.state)
         )));
     }
     Ok(())

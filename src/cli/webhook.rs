@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{self, Client, request_id};
 use super::output::Output;
 use super::tenant::PAGE_SIZE;
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb;
 
 /// Works with endpoints for webhooks.
@@ -216,7 +216,7 @@ fn secret(output: Output, webhook: pb::Webhook, secret: String) -> Result<(), Er
 }
 
 fn test(output: Output, answer: &pb::TestWebhookResponse) -> Result<(), Error> {
-    let latency_ms = words::millis(answer.latency.as_ref());
+    let latency_ms = display::millis(answer.latency.as_ref());
     if output.json {
         let value = json!({ "status_code": answer.status_code, "latency_ms": latency_ms, "error": answer.error });
         return Ok(output.show(&value, &[], Vec::new())?);
@@ -234,13 +234,13 @@ fn webhook_json(webhook: &pb::Webhook) -> Value {
         "url": settings.url,
         "event_types": settings.event_types,
         "description": settings.description,
-        "state": words::webhook_state(webhook.state()),
-        "disabled_reason": words::webhook_disabled_reason(webhook.disabled_reason()),
-        "failing_since_time": words::time(webhook.failing_since_time.as_ref()),
-        "old_secret_expire_time": words::time(webhook.old_secret_expire_time.as_ref()),
+        "state": display::webhook_state(webhook.state()),
+        "disabled_reason": display::webhook_disabled_reason(webhook.disabled_reason()),
+        "failing_since_time": display::time(webhook.failing_since_time.as_ref()),
+        "old_secret_expire_time": display::time(webhook.old_secret_expire_time.as_ref()),
         "etag": webhook.etag,
-        "create_time": words::time(webhook.create_time.as_ref()),
-        "update_time": words::time(webhook.update_time.as_ref()),
+        "create_time": display::time(webhook.create_time.as_ref()),
+        "update_time": display::time(webhook.update_time.as_ref()),
     })
 }
 
@@ -254,10 +254,10 @@ fn show(output: Output, webhooks: Vec<pb::Webhook>) -> Result<(), Error> {
             settings.event_types.join(" ")
         };
         let (state, reason) = (
-            words::webhook_state(webhook.state()),
-            words::webhook_disabled_reason(webhook.disabled_reason()),
+            display::webhook_state(webhook.state()),
+            display::webhook_disabled_reason(webhook.disabled_reason()),
         );
-        let failing = words::time(webhook.failing_since_time.as_ref());
+        let failing = display::time(webhook.failing_since_time.as_ref());
         vec![webhook.webhook_id, state, reason, failing, settings.url, events, settings.description]
     });
     let header = ["webhook", "state", "why", "failing since", "url", "events", "description"];
@@ -288,18 +288,18 @@ async fn deliveries(
         .map(|delivery| {
             json!({
                 "delivery_id": delivery.delivery_id, "event_type": delivery.event_type,
-                "subject": delivery.subject, "state": words::webhook_delivery_state(delivery.state()),
+                "subject": delivery.subject, "state": display::webhook_delivery_state(delivery.state()),
                 "attempts": delivery.attempts, "status_code": delivery.status_code,
-                "latency_ms": words::millis(delivery.latency.as_ref()), "last_error": delivery.last_error,
-                "next_attempt_time": words::time(delivery.next_attempt_time.as_ref()), "body": delivery.body,
-                "create_time": words::time(delivery.create_time.as_ref()),
+                "latency_ms": display::millis(delivery.latency.as_ref()), "last_error": delivery.last_error,
+                "next_attempt_time": display::time(delivery.next_attempt_time.as_ref()), "body": delivery.body,
+                "create_time": display::time(delivery.create_time.as_ref()),
             })
         })
         .collect();
     let rows = found.into_iter().map(|delivery| {
-        let state = words::webhook_delivery_state(delivery.state());
+        let state = display::webhook_delivery_state(delivery.state());
         let (attempts, status) = (delivery.attempts.to_string(), delivery.status_code.to_string());
-        let next = words::time(delivery.next_attempt_time.as_ref());
+        let next = display::time(delivery.next_attempt_time.as_ref());
         let pb::WebhookDelivery { delivery_id, event_type, subject, last_error, .. } = delivery;
         vec![delivery_id, event_type, subject, state, attempts, status, next, last_error]
     });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::guard::{ClientTls, ServerTls};
+use super::protection::{ClientTls, ServerTls};
 use super::{Config, Error, Problem};
 use crate::domain::access::Exposure;
 use crate::domain::script::Script;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::carrier::{self, Account, Client};
 use crate::domain::{AccountSid, WorkerId};
 use crate::gateway::Gateway;
-use crate::store::{AccountBook, Recorder, Store};
+use crate::store::{AccountCache, Recorder, Store};
 
 /// What the worker runs on.
 pub struct Config {
@@ -27,7 +27,7 @@ pub struct Config {
     /// Where the carrier reaches our webhooks.
     pub public_url: Url,
     /// The accounts dialed through.
-    pub accounts: AccountBook,
+    pub accounts: AccountCache,
     /// How they are reached.
     pub carrier: carrier::Config,
     /// How long the log of a run or transfer is kept after its end.

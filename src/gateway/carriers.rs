@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::carrier::{self, Account, Client, Credential};
 use crate::domain::AccountSid;
-use crate::store::{self, AccountAccess, AccountBook};
+use crate::store::{self, AccountAccess, AccountCache};
 
 /// Clients kept, one for each base URL; beyond it all are dropped, which costs new connections.
 const CLIENTS_MAX: usize = 64;
@@ -29,21 +29,21 @@ pub enum Error {
 
 /// Accounts, and clients to reach them with.
 pub struct Carriers {
-    book: AccountBook,
+    accounts: AccountCache,
     /// For accounts that name no base URL; how the others are reached besides.
     config: carrier::Config,
     clients: Mutex<HashMap<Url, Client>>,
 }
 
 impl Carriers {
-    /// Reaches the accounts of `book`, those without a base URL of their own as `config` says.
-    pub fn new(book: AccountBook, config: carrier::Config) -> Self {
-        Self { book, config, clients: Mutex::default() }
+    /// Reaches these accounts, those without a base URL of their own as `config` says.
+    pub fn new(accounts: AccountCache, config: carrier::Config) -> Self {
+        Self { accounts, config, clients: Mutex::default() }
     }
 
     /// The account and its client; none if nobody has its credentials.
     pub async fn get(&self, sid: &AccountSid) -> Result<Option<(Client, Account)>, Error> {
-        let Some(access) = self.book.access(sid).await? else { return Ok(None) };
+        let Some(access) = self.accounts.access(sid).await? else { return Ok(None) };
         let base_url = match &access.base_url {
             Some(text) => Url::parse(text).map_err(|_| Error::BaseUrl)?,
             None => self.config.base_url.clone(),

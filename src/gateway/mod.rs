@@ -12,7 +12,7 @@ pub use lease::BootInstant;
 pub use send::{Intent, Reached, record, send};
 
 use crate::carrier;
-use crate::store::AccountBook;
+use crate::store::AccountCache;
 
 /// Accounts and their breakers.
 pub struct Gateway {
@@ -23,8 +23,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Reaches the accounts of `book`, those without a base URL of their own as `config` says.
-    pub fn new(book: AccountBook, config: carrier::Config) -> Self {
-        Self { carriers: Carriers::new(book, config), breakers: Breakers::default() }
+    /// Reaches these accounts, those without a base URL of their own as `config` says.
+    pub fn new(accounts: AccountCache, config: carrier::Config) -> Self {
+        Self { carriers: Carriers::new(accounts, config), breakers: Breakers::default() }
     }
 }

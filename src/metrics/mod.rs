@@ -5,11 +5,11 @@
 
 mod calls;
 mod catalog;
-mod census;
-mod door;
+mod requests;
 mod server;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod transfers;
 mod work;
 
@@ -22,9 +22,9 @@ pub use calls::{
     unknown_resolved,
 };
 pub use catalog::{CATALOG, Kind, Metric};
-pub use census::{BreakerState, Census, census, store_is_down};
-pub use door::{Heard, HeardOf, callback, grpc_ended, grpc_limited};
+pub use requests::{Heard, HeardOf, callback, grpc_ended, grpc_limited};
 pub use server::serve;
+pub use totals::{BreakerState, Totals, set_totals, store_is_down};
 pub use transfers::{
     StepResult, transfer_bridged, transfer_ended, transfer_started, transfer_step,
 };

@@ -30,7 +30,7 @@ fn everything() -> String {
         transfer_step("redirect", StepResult::Done);
         transfer_bridged("redirect", took);
         store_is_down();
-        census(&Census { breakers: vec![(account, BreakerState::Open)], ..Census::default() });
+        set_totals(&Totals { breakers: vec![(account, BreakerState::Open)], ..Totals::default() });
     });
     recorded.render()
 }

@@ -18,13 +18,13 @@ use crate::carrier::wire::{e164, parse_iso};
 use crate::domain::call::CarrierStatus;
 use crate::domain::{CallSid, Phone, Timestamp};
 
-use super::book::Taken;
 use super::config::SimAccount;
 use super::ledger::Entry;
 use super::listener::Line;
 use super::plan::CreateFault;
 use super::request::{NewCall, Params, Refusal, Source};
-use super::trouble::{Request, RequestKind};
+use super::request_faults::{Request, RequestKind};
+use super::switchboard::Taken;
 use super::{Core, conferences, control, life, queues, resource};
 
 /// The largest request body, in bytes.
@@ -75,25 +75,25 @@ async fn create(
     let (account, request) = match read {
         Ok(read) => read,
         Err(refusal) => {
-            core.book().refuse(refusal.code.to_string());
+            core.switchboard().refuse(refusal.code.to_string());
             return refusal.into_response();
         }
     };
     // Bound, so that the lock is not held while the arms run.
-    let taken = core.book().take(&core.config, account, request);
+    let taken = core.switchboard().take(&core.config, account, request);
     let (answer, index, fault, slow) = match taken {
         Taken::TooMany => return Refusal::TOO_MANY.into_response(),
         Taken::Fault(fault, slow) => (Refusal::INTERNAL.into_response(), None, Some(fault), slow),
         Taken::Call(new) => {
             let (index, fault, slow) = (new.index, new.plan.fault, new.plan.slow_answer);
-            let answer = core.book().entry(index).map(resource::call);
+            let answer = core.switchboard().entry(index).map(resource::call);
             life::start(&core, account, *new);
             ((StatusCode::CREATED, Json(answer)).into_response(), Some(index), fault, slow)
         }
     };
     core.hold_back(slow).await;
     if let Some(index) = index.filter(|_| fault != Some(CreateFault::Lost)) {
-        core.book().answer(index);
+        core.switchboard().answer(index);
     }
     match fault {
         None => answer,
@@ -112,11 +112,11 @@ async fn create(
 pub(crate) fn find(core: &Core, account: &SimAccount, call: &str) -> Result<usize, Refusal> {
     let sid: CallSid =
         call.strip_suffix(".json").and_then(|sid| sid.parse().ok()).ok_or(Refusal::NOT_FOUND)?;
-    core.book().find(&account.sid, &sid).ok_or(Refusal::NOT_FOUND)
+    core.switchboard().find(&account.sid, &sid).ok_or(Refusal::NOT_FOUND)
 }
 
 fn show(core: &Core, index: usize) -> Result<Response, Refusal> {
-    let call = core.book().entry(index).map(resource::call);
+    let call = core.switchboard().entry(index).map(resource::call);
     call.map(|call| Json(call).into_response()).ok_or(Refusal::NOT_FOUND)
 }
 
@@ -151,7 +151,7 @@ async fn update(
 /// <https://www.twilio.com/docs/voice/api/call-resource#update-a-call-resource>
 fn change(core: &Core, index: usize, params: &Params) -> Result<(), Refusal> {
     // Bound, so that the lock is not held while the call is changed.
-    let status = core.book().entry(index).map(|entry| entry.status);
+    let status = core.switchboard().entry(index).map(|entry| entry.status);
     let status = status.ok_or(Refusal::NOT_FOUND)?;
     if status.is_final() {
         return Err(Refusal::STATE);
@@ -176,7 +176,7 @@ fn change(core: &Core, index: usize, params: &Params) -> Result<(), Refusal> {
         return Err(Refusal::STATE);
     }
     let commands =
-        core.book().live(index).map(|live| live.commands.clone()).ok_or(Refusal::STATE)?;
+        core.switchboard().live(index).map(|live| live.commands.clone()).ok_or(Refusal::STATE)?;
     commands.try_send(source).map_err(|error| match error {
         tokio::sync::mpsc::error::TrySendError::Full(_) => Refusal::TOO_MANY,
         tokio::sync::mpsc::error::TrySendError::Closed(_) => Refusal::STATE,
@@ -257,10 +257,10 @@ fn page(core: &Core, account: &SimAccount, params: &Params) -> Result<serde_json
         }
     };
     let filter = Filter::read(params)?;
-    let book = core.book();
-    let mut fitting = book
+    let switchboard = core.switchboard();
+    let mut fitting = switchboard
         .newest(filter.to.as_ref(), before)
-        .filter_map(|index| Some((index, book.entry(index)?)))
+        .filter_map(|index| Some((index, switchboard.entry(index)?)))
         .filter(|(_, entry)| entry.account_sid == account.sid && filter.fits(entry));
     let found: Vec<_> = fitting.by_ref().take(size).collect();
     let more = fitting.next().is_some();

@@ -148,16 +148,16 @@ async fn send(core: &Core, token: &SecretString, outgoing: &Outgoing, plan: Call
         tokio::time::sleep(plan.delay).await;
     }
     if plan.lost {
-        core.book().ledger.callbacks_lost += 1;
+        core.switchboard().ledger.callbacks_lost += 1;
         return;
     }
     for _ in 0..(1 + u32::from(plan.duplicated)) {
         let answered = post(core, token, outgoing).await;
-        let mut book = core.book();
+        let mut switchboard = core.switchboard();
         if answered {
-            book.ledger.callbacks_sent += 1;
+            switchboard.ledger.callbacks_sent += 1;
         } else {
-            book.ledger.callbacks_failed += 1;
+            switchboard.ledger.callbacks_failed += 1;
         }
     }
 }
@@ -261,7 +261,7 @@ impl Override {
 
 impl Core {
     fn callback_plan(&self, seed: u64, sequence: Option<u32>) -> CallbackPlan {
-        let faults = self.book().faults;
+        let faults = self.switchboard().faults;
         sequence
             .map_or(CallbackPlan::NOTHING, |sequence| plan::draw_callback(&faults, seed, sequence))
     }

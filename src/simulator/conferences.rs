@@ -16,7 +16,7 @@ use super::api::{authorize, find};
 use super::listener::Line;
 use super::queues::page;
 use super::request::{Params, Refusal};
-use super::trouble::{Request, RequestKind};
+use super::request_faults::{Request, RequestKind};
 
 pub(crate) fn router() -> Router<Arc<Core>> {
     const CONFERENCES: &str = "/2010-04-01/Accounts/{account}/Conferences";
@@ -36,8 +36,8 @@ async fn list(
         let account = authorize(&core, &account, &headers)?;
         let params = Params::decode(query.as_deref().unwrap_or_default().as_bytes());
         let wanted = params.get("FriendlyName");
-        let book = core.book();
-        let found: Vec<Value> = book
+        let switchboard = core.switchboard();
+        let found: Vec<Value> = switchboard
             .rooms(&account.sid)
             .filter(|(name, ..)| wanted.is_none_or(|wanted| wanted == *name))
             .map(|(name, sid, begun)| {
@@ -60,8 +60,8 @@ async fn participant(
     let work = || {
         let account = authorize(&core, &account, &headers)?;
         let index = find(&core, account, &call)?;
-        let book = core.book();
-        let entry = book.entry(index).filter(|_| book.is_in_room(&conference, index));
+        let switchboard = core.switchboard();
+        let entry = switchboard.entry(index).filter(|_| switchboard.is_in_room(&conference, index));
         let sid = &entry.ok_or(Refusal::NOT_FOUND)?.sid;
         let shown =
             json!({ "account_sid": account.sid, "call_sid": sid, "conference_sid": conference });

@@ -26,8 +26,8 @@ pub(crate) fn router() -> Router<Arc<Core>> {
 }
 
 async fn health(State(core): State<Arc<Core>>) -> Response {
-    let book = core.book();
-    let (creates, live) = (book.created(), book.live_count());
+    let switchboard = core.switchboard();
+    let (creates, live) = (switchboard.created(), switchboard.live_count());
     Json(serde_json::json!({ "status": "serving", "creates": creates, "live": live }))
         .into_response()
 }
@@ -37,7 +37,7 @@ async fn ledger(State(core): State<Arc<Core>>) -> Response {
 }
 
 async fn faults(State(core): State<Arc<Core>>) -> Response {
-    Json(core.book().faults).into_response()
+    Json(core.switchboard().faults).into_response()
 }
 
 async fn set_faults(State(core): State<Arc<Core>>, Json(faults): Json<Faults>) -> Response {
@@ -101,9 +101,9 @@ async fn inbound(State(core): State<Arc<Core>>, Json(request): Json<InboundReque
         Err(why) => return refuse(why),
     };
     // Bound, so that the lock is not held while the call starts.
-    let placed = core.book().place(account, call, plan);
+    let placed = core.switchboard().place(account, call, plan);
     let Some(new) = placed else { return refuse("as many calls as are remembered") };
-    let answer = core.book().entry(new.index).map(resource::call);
+    let answer = core.switchboard().entry(new.index).map(resource::call);
     life::start(&core, account, new);
     (StatusCode::CREATED, Json(answer)).into_response()
 }

@@ -10,7 +10,7 @@ use crate::domain::call::{AnsweredBy, CarrierStatus};
 use crate::domain::{AccountSid, CallSid, Phone, Timestamp};
 
 use super::plan::CreateFault;
-use super::trouble::RequestKind;
+use super::request_faults::RequestKind;
 
 /// Calls that are remembered; more are refused with 20429. As many bridges and requests are.
 pub const ENTRIES_MAX: usize = 1_000_000;

@@ -14,7 +14,6 @@
 //! - `POST /simulator/spoil`: how the next requests of a kind go wrong.
 
 mod api;
-mod book;
 mod callbacks;
 mod conferences;
 mod config;
@@ -26,8 +25,9 @@ mod listener;
 mod plan;
 mod queues;
 mod request;
+mod request_faults;
 mod resource;
-mod trouble;
+mod switchboard;
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,9 +46,9 @@ pub use config::{
 };
 pub use ledger::{Asked, Bridge, Entry, Ledger, PaceViolation, Step, Via};
 pub use plan::{CreateFault, Outcome, Press, Scripted};
-pub use trouble::{RequestFault, RequestKind};
+pub use request_faults::{RequestFault, RequestKind};
 
-use book::{Book, Clock};
+use switchboard::{Clock, Switchboard};
 
 /// Webhooks under way at once.
 const POSTS_MAX: usize = 512;
@@ -76,15 +76,15 @@ struct Core {
     config: Config,
     poster: Poster,
     posting: Semaphore,
-    book: Mutex<Book>,
+    switchboard: Mutex<Switchboard>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Core {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        // Every change under the lock leaves the book whole; a panic elsewhere does not spoil it.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn switchboard(&self) -> MutexGuard<'_, Switchboard> {
+        // Every change under the lock leaves the switchboard whole; a panic elsewhere does not spoil it.
+        self.switchboard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn account(&self, sid: &AccountSid) -> Option<&SimAccount> {
@@ -136,7 +136,7 @@ impl Simulator {
         let core = Core {
             poster: Poster::new().map_err(io::Error::other)?,
             posting: Semaphore::new(POSTS_MAX),
-            book: Mutex::new(Book::new(config.faults, Clock::start())),
+            switchboard: Mutex::new(Switchboard::new(config.faults, Clock::start())),
             tasks,
             stop: CancellationToken::new(),
             config,
@@ -170,12 +170,12 @@ impl Simulator {
 
     /// Everything seen so far.
     pub fn ledger(&self) -> Ledger {
-        self.core.book().ledger()
+        self.core.switchboard().ledger()
     }
 
     /// Calls that are live now.
     pub fn live_calls(&self) -> usize {
-        self.core.book().live_count()
+        self.core.switchboard().live_count()
     }
 
     /// Waits until no call is live and every callback was sent, lost or given up.
@@ -189,7 +189,7 @@ impl Simulator {
     /// A [`Violation`] when a probability or a range does not fit.
     pub fn set_faults(&self, faults: Faults) -> Result<(), Violation> {
         faults.check()?;
-        self.core.book().faults = faults;
+        self.core.switchboard().faults = faults;
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Simulator {
     /// A [`Violation`] when the fault does not fit, or too many are waiting.
     pub fn spoil(&self, fault: RequestFault) -> Result<(), Violation> {
         fault.check()?;
-        if self.core.book().trouble.add(fault) {
+        if self.core.switchboard().request_faults.add(fault) {
             Ok(())
         } else {
             Err(Violation::new("on", "too many faults wait for their requests"))
@@ -214,15 +214,15 @@ impl Simulator {
         if !plan::are_keys(digits) {
             return Err(Violation::new("digits", "must be keys of a telephone"));
         }
-        let book = self.core.book();
-        let live = book.named(call).and_then(|index| book.live(index));
+        let switchboard = self.core.switchboard();
+        let live = switchboard.named(call).and_then(|index| switchboard.live(index));
         live.inspect(|live| live.keys.press(digits));
         Ok(live.is_some())
     }
 
     /// Whoever holds the phone hangs up; false when there is no such live call.
     pub fn hang_up(&self, call: &CallSid) -> bool {
-        let index = self.core.book().named(call);
+        let index = self.core.switchboard().named(call);
         index.is_some_and(|index| self.core.end(index))
     }
 
@@ -237,7 +237,7 @@ impl Simulator {
                 "must be keys, pressed after 0 to 86400 seconds",
             ));
         }
-        if self.core.book().script(script) {
+        if self.core.switchboard().script(script) {
             Ok(())
         } else {
             Err(Violation::new("script", "too many scripts wait for their calls"))

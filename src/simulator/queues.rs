@@ -17,11 +17,11 @@ use crate::carrier::wire::format_rfc2822;
 
 use super::Core;
 use super::api::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, authorize};
-use super::book::{Book, QUEUE_SIZE_DEFAULT, Queue};
 use super::config::SimAccount;
 use super::listener::Line;
 use super::request::{Params, Refusal, Source};
-use super::trouble::{Request, RequestKind};
+use super::request_faults::{Request, RequestKind};
+use super::switchboard::{QUEUE_SIZE_DEFAULT, Queue, Switchboard};
 
 /// Twilio's largest queue, and its longest name.
 const SIZE_MAX: u32 = 5_000;
@@ -47,7 +47,7 @@ async fn list(
 ) -> Response {
     let work = || {
         let account = authorize(&core, &account, &headers)?;
-        let queues: Vec<Value> = core.book().queues(&account.sid).map(show).collect();
+        let queues: Vec<Value> = core.switchboard().queues(&account.sid).map(show).collect();
         let path = format!("/2010-04-01/Accounts/{}/Queues.json", account.sid);
         page("queues", &path, &queues, query.as_deref())
     };
@@ -72,11 +72,11 @@ async fn create(
             .map(|text| text.parse().map_err(|_| Refusal::PARAMETER))
             .transpose()?;
         let size = size.unwrap_or(QUEUE_SIZE_DEFAULT).min(SIZE_MAX);
-        let mut book = core.book();
-        if book.queues(&account.sid).any(|queue| queue.name == name) {
+        let mut switchboard = core.switchboard();
+        if switchboard.queues(&account.sid).any(|queue| queue.name == name) {
             return Err(EXISTS);
         }
-        let queue = book.queue(&account.sid, name, size).ok_or(Refusal::TOO_MANY)?;
+        let queue = switchboard.queue(&account.sid, name, size).ok_or(Refusal::TOO_MANY)?;
         Ok((StatusCode::CREATED, Json(show(queue))).into_response())
     };
     made().unwrap_or_else(IntoResponse::into_response)
@@ -91,8 +91,8 @@ async fn fetch(
     let work = || {
         let account = authorize(&core, &account, &headers)?;
         let sid = queue.strip_suffix(".json").ok_or(Refusal::NOT_FOUND)?;
-        let book = core.book();
-        Ok(Json(show(find(&book, account, sid)?)).into_response())
+        let switchboard = core.switchboard();
+        Ok(Json(show(find(&switchboard, account, sid)?)).into_response())
     };
     core.carry_out(&line, Request::to_read(RequestKind::Queues), work).await
 }
@@ -109,11 +109,11 @@ async fn close(
     let work = || {
         let account = authorize(&core, &account, &headers)?;
         let sid = queue.strip_suffix(".json").ok_or(Refusal::NOT_FOUND)?;
-        let mut book = core.book();
-        if !find(&book, account, sid)?.members.is_empty() {
+        let mut switchboard = core.switchboard();
+        if !find(&switchboard, account, sid)?.members.is_empty() {
             return Err(NOT_EMPTY);
         }
-        book.close_queue(sid);
+        switchboard.close_queue(sid);
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     core.carry_out(&line, Request::to_read(RequestKind::Queues), work).await
@@ -128,10 +128,10 @@ async fn members(
 ) -> Response {
     let work = || {
         let account = authorize(&core, &account, &headers)?;
-        let book = core.book();
-        let queue = find(&book, account, &queue)?;
+        let switchboard = core.switchboard();
+        let queue = find(&switchboard, account, &queue)?;
         let members: Vec<Value> = (0..queue.members.len())
-            .filter_map(|at| show_member(&core, &book, queue, at))
+            .filter_map(|at| show_member(&core, &switchboard, queue, at))
             .collect();
         let path = format!("{}/Members.json", uri(queue));
         page("queue_members", &path, &members, query.as_deref())
@@ -147,10 +147,10 @@ async fn member(
 ) -> Response {
     let work = || {
         let account = authorize(&core, &account, &headers)?;
-        let book = core.book();
-        let queue = find(&book, account, &queue)?;
+        let switchboard = core.switchboard();
+        let queue = find(&switchboard, account, &queue)?;
         let at = position(queue, &member)?;
-        let member = show_member(&core, &book, queue, at).ok_or(Refusal::NOT_QUEUED)?;
+        let member = show_member(&core, &switchboard, queue, at).ok_or(Refusal::NOT_QUEUED)?;
         Ok(Json(member).into_response())
     };
     core.carry_out(&line, Request::to_read(RequestKind::Queues), work).await
@@ -170,12 +170,12 @@ async fn dequeue(
         let Some(source @ Source::Fetched(_)) = Source::read(&params)? else {
             return Err(Refusal::PARAMETER);
         };
-        let mut book = core.book();
-        let queue = find(&book, account, &queue)?;
+        let mut switchboard = core.switchboard();
+        let queue = find(&switchboard, account, &queue)?;
         let at = position(queue, &member)?;
-        let shown = show_member(&core, &book, queue, at).ok_or(Refusal::NOT_QUEUED)?;
+        let shown = show_member(&core, &switchboard, queue, at).ok_or(Refusal::NOT_QUEUED)?;
         let sid = queue.sid.clone();
-        if !book.send_away(&sid, at, source) {
+        if !switchboard.send_away(&sid, at, source) {
             return Err(Refusal::NOT_QUEUED);
         }
         Ok(Json(shown).into_response())
@@ -183,8 +183,15 @@ async fn dequeue(
     core.carry_out(&line, request, work).await
 }
 
-fn find<'a>(book: &'a Book, account: &SimAccount, sid: &str) -> Result<&'a Queue, Refusal> {
-    book.queues(&account.sid).find(|queue| queue.sid.as_str() == sid).ok_or(Refusal::NOT_FOUND)
+fn find<'a>(
+    switchboard: &'a Switchboard,
+    account: &SimAccount,
+    sid: &str,
+) -> Result<&'a Queue, Refusal> {
+    switchboard
+        .queues(&account.sid)
+        .find(|queue| queue.sid.as_str() == sid)
+        .ok_or(Refusal::NOT_FOUND)
 }
 
 /// Where the call that a path names stands in the queue, from 0.
@@ -217,9 +224,9 @@ fn show(queue: &Queue) -> Value {
     })
 }
 
-fn show_member(core: &Core, book: &Book, queue: &Queue, at: usize) -> Option<Value> {
+fn show_member(core: &Core, switchboard: &Switchboard, queue: &Queue, at: usize) -> Option<Value> {
     let member = queue.members.get(at)?;
-    let since_us = book.now().monotonic_us.saturating_sub(member.since.monotonic_us);
+    let since_us = switchboard.now().monotonic_us.saturating_sub(member.since.monotonic_us);
     let waited_s = core.simulated(Duration::from_micros(since_us));
     Some(json!({
         "call_sid": member.sid,

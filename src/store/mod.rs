@@ -53,7 +53,7 @@ pub use suppressions::model::{
     ForecastFacts, ForecastOf, SuppressionAdded, SuppressionFilter, SuppressionView,
 };
 pub use tasks::model::{Task, TaskFate, TaskView, TasksClaimed};
-pub use tenants::account_cache::AccountBook;
+pub use tenants::account_cache::AccountCache;
 pub use tenants::model::{
     AccountAccess, AccountPatch, AccountView, Actor, ApiKey, AuditEvent, AuditFilter,
     CarrierApiKey, CarrierSecrets, Client, Hints, KeyCreated, KeyView, KnownKey, NewAccount,

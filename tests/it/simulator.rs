@@ -5,8 +5,8 @@ mod callbacks;
 mod dial;
 mod gather;
 mod queues;
+mod request_faults;
 mod rooms;
-mod trouble;
 mod world;
 
 use std::time::Duration;

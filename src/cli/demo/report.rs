@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use comfy_table::Table;
 
+use crate::cli::display;
 use crate::cli::watch::Summary;
-use crate::cli::words;
 use crate::simulator::Ledger;
 
 /// How much earlier than its turn a create may arrive: threads and sockets bunch what was sent on
@@ -50,7 +50,7 @@ impl Report {
             outcomes: summary
                 .outcomes
                 .iter()
-                .map(|(outcome, count)| (words::outcome(*outcome).to_owned(), *count))
+                .map(|(outcome, count)| (display::outcome(*outcome).to_owned(), *count))
                 .collect(),
             total: summary.counts.total,
             ended: summary.ended_jobs(),

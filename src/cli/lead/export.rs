@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::Filter;
 use crate::cli::client::{self, Client};
 use crate::cli::output::Output;
-use crate::cli::{Error, words};
+use crate::cli::{Error, display};
 use crate::grpc::pb::{ExportLeadsRequest, Lead};
 
 /// The columns. The first five are read by `lead import`, the rest become attributes there.
@@ -86,16 +86,17 @@ fn broken(error: ::csv::Error) -> Error {
 }
 
 fn record(lead: &Lead) -> [String; 9] {
-    let attributes = lead.attributes.as_ref().map(|object| words::struct_json(object).to_string());
+    let attributes =
+        lead.attributes.as_ref().map(|object| display::struct_json(object).to_string());
     [
         lead.phone.clone(),
         safe(&lead.name),
         lead.time_zone.clone(),
         safe(&lead.tags.join("|")),
         attributes.unwrap_or_default(),
-        words::lead_status(lead.status()),
-        words::lead_source(lead.source()),
-        words::time(lead.create_time.as_ref()),
+        display::lead_status(lead.status()),
+        display::lead_source(lead.source()),
+        display::time(lead.create_time.as_ref()),
         lead.lead_id.clone(),
     ]
 }

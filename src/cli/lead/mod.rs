@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::client::{self, Client};
 use super::output::Output;
-use super::{Error, words};
+use super::{Error, display};
 use crate::grpc::pb::{self, LeadFilter, ListLeadsRequest};
 
 pub(super) use export::safe;
@@ -114,8 +114,8 @@ impl Filter {
             tag: self.tag.clone().unwrap_or_default(),
             phone_prefix: self.phone_prefix.clone().unwrap_or_default(),
             text: self.text.clone().unwrap_or_default(),
-            created_from: self.created_from.map(words::timestamp),
-            created_until: self.created_until.map(words::timestamp),
+            created_from: self.created_from.map(display::timestamp),
+            created_until: self.created_until.map(display::timestamp),
         }
     }
 }
@@ -157,12 +157,12 @@ async fn list(
             break;
         }
     }
-    let value = leads.iter().map(words::lead_json).collect();
+    let value = leads.iter().map(display::lead_json).collect();
     let rows = leads
         .into_iter()
         .map(|lead| {
             let (status, created) =
-                (words::lead_status(lead.status()), words::time(lead.create_time.as_ref()));
+                (display::lead_status(lead.status()), display::time(lead.create_time.as_ref()));
             vec![
                 lead.lead_id,
                 lead.phone,
@@ -196,7 +196,7 @@ async fn events(client: &Client, lead_id: String, output: Output) -> Result<(), 
     }
     let lines: Vec<_> = events
         .iter()
-        .map(|event| vec![words::time(event.time.as_ref()), words::lead_event(event)])
+        .map(|event| vec![display::time(event.time.as_ref()), display::lead_event(event)])
         .collect();
     let value = lines.iter().map(|line| json!({ "time": line[0], "event": line[1] })).collect();
     Ok(output.show(&value, &["time", "event"], lines)?)

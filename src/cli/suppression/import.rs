@@ -9,7 +9,7 @@ use crate::cli::client::{self, Client};
 use crate::cli::csv::{self, Leads, Map};
 use crate::cli::import::{self, Import, show_rejections};
 use crate::cli::output::Output;
-use crate::cli::{Error, words};
+use crate::cli::{Error, display};
 use crate::grpc::pb::import_suppressions_request::{Batch, Header, Part};
 use crate::grpc::pb::{
     ImportSuppressionsRequest, ImportSuppressionsResponse, LeadFacts, NewSuppression,
@@ -79,11 +79,11 @@ fn suppression(facts: &LeadFacts) -> Result<NewSuppression, String> {
     };
     let reason = match column("reason") {
         None => SuppressionReason::Unspecified,
-        Some(word) => words::suppression_reason_of(word)
+        Some(word) => display::suppression_reason_of(word)
             .ok_or("reason: must be asked, registry, complaint, wrong_number, legal or other")?,
     };
     let expires = column("expires").map(|text| {
-        let at = text.parse::<jiff::Timestamp>().map(words::timestamp);
+        let at = text.parse::<jiff::Timestamp>().map(display::timestamp);
         at.map_err(
             |_| "expires: must be a date and time with an offset, for example 2027-01-01T00:00:00Z",
         )

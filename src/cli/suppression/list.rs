@@ -10,7 +10,7 @@ use super::Filter;
 use crate::cli::client::{self, Client};
 use crate::cli::lead::safe;
 use crate::cli::output::Output;
-use crate::cli::{Error, words};
+use crate::cli::{Error, display};
 use crate::grpc::pb::{ListSuppressionsRequest, Suppression};
 
 /// The page size of a listing.
@@ -73,9 +73,9 @@ pub(super) async fn list(
     let value = found.iter().map(object).collect();
     let row = |s: &Suppression| {
         let (reason, source) =
-            (words::suppression_reason(s.reason()), words::suppression_source(s.source()));
+            (display::suppression_reason(s.reason()), display::suppression_source(s.source()));
         let (created, expires) =
-            (words::time(s.create_time.as_ref()), words::time(s.expire_time.as_ref()));
+            (display::time(s.create_time.as_ref()), display::time(s.expire_time.as_ref()));
         vec![
             s.phone.clone(),
             reason,
@@ -92,9 +92,9 @@ pub(super) async fn list(
 
 fn object(s: &Suppression) -> Value {
     json!({
-        "suppression_id": s.suppression_id, "phone": s.phone, "reason": words::suppression_reason(s.reason()),
-        "source": words::suppression_source(s.source()), "note": s.note, "call_id": s.call_id,
-        "expire_time": words::time(s.expire_time.as_ref()), "create_time": words::time(s.create_time.as_ref()),
+        "suppression_id": s.suppression_id, "phone": s.phone, "reason": display::suppression_reason(s.reason()),
+        "source": display::suppression_source(s.source()), "note": s.note, "call_id": s.call_id,
+        "expire_time": display::time(s.expire_time.as_ref()), "create_time": display::time(s.create_time.as_ref()),
         "created_by": s.created_by,
     })
 }
@@ -119,11 +119,11 @@ async fn write_all(client: &Client, filter: &Filter, to: impl Write) -> Result<u
         for s in page(client, &mut request).await? {
             let record = [
                 s.phone.clone(),
-                words::suppression_reason(s.reason()),
+                display::suppression_reason(s.reason()),
                 safe(&s.note),
-                words::time(s.expire_time.as_ref()),
-                words::suppression_source(s.source()),
-                words::time(s.create_time.as_ref()),
+                display::time(s.expire_time.as_ref()),
+                display::suppression_source(s.source()),
+                display::time(s.create_time.as_ref()),
                 s.created_by.clone(),
             ];
             csv.write_record(record).map_err(broken)?;

@@ -8,7 +8,7 @@
 mod decide;
 mod event;
 mod settings;
-mod words;
+mod states;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub use settings::{
     FACTS_MAX_CHARS, OnFailure, QUEUE_NAME_MAX_CHARS, RING_TIMEOUT_DEFAULT_S, Settings, TARGETS_MAX,
 };
 
-pub use words::{Action, Method, Miss, Mode, Outcome, Phase, Purpose, State};
+pub use states::{Action, Method, Miss, Mode, Outcome, Phase, Purpose, State};
 
 use super::{CallId, Timestamp};
 

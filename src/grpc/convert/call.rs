@@ -1,17 +1,17 @@
 //! Calls.
 
-use super::{time, twins};
+use super::{enum_pairs, time};
 use crate::domain::call::{AnsweredBy, CallState, Direction};
 use crate::grpc::pb;
 use crate::store::{CallView, InFlight};
 
-twins!(state, state_of: CallState => pb::CallState {
+enum_pairs!(state, state_of: CallState => pb::CallState {
     Intent, Unknown, Submitted, Ringing, Answered, Completed, Busy, NoAnswer, Failed, Canceled,
 });
-twins!(answered_by, answered_by_of: AnsweredBy => pb::AnsweredBy {
+enum_pairs!(answered_by, answered_by_of: AnsweredBy => pb::AnsweredBy {
     Human, MachineStart, MachineEndBeep, MachineEndSilence, MachineEndOther, Fax, Unknown,
 });
-twins!(direction, direction_of: Direction => pb::CallDirection { Outbound, Inbound, Transfer });
+enum_pairs!(direction, direction_of: Direction => pb::CallDirection { Outbound, Inbound, Transfer });
 
 /// A call for the wire: with its numbers, because it is for its owner.
 pub(in crate::grpc) fn write(view: CallView) -> pb::Call {

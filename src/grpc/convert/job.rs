@@ -1,15 +1,15 @@
 //! Jobs.
 
-use super::{id, json, lead, required, time, twins};
+use super::{enum_pairs, id, json, lead, required, time};
 use crate::domain::job::{self, JobState, Outcome};
 use crate::domain::{LeadId, Violation};
 use crate::grpc::pb;
 use crate::store::{JobAdded, JobView, JobsCanceled, NewJob, Who};
 
-twins!(state, state_of: JobState => pb::JobState {
+enum_pairs!(state, state_of: JobState => pb::JobState {
     Queued, Dialing, InCall, Completed, Failed, Canceled, Skipped, Expired,
 });
-twins!(outcome, outcome_of: Outcome => pb::Outcome {
+enum_pairs!(outcome, outcome_of: Outcome => pb::Outcome {
     Answered, Machine, Busy, NoAnswer, Failed, LeadDead, PolicyBlock, Unknown, Canceled, Expired,
     Suppressed,
 });

@@ -2,7 +2,7 @@
 
 use serde_json::Map;
 
-use super::{call, each, json, non_empty, time, twins};
+use super::{call, each, enum_pairs, json, non_empty, time};
 use crate::domain::lead::{
     ATTRIBUTES_MAX_BYTES, LeadChange, LeadFacts, LeadField, LeadSource, LeadStatus, tag_of, tags,
 };
@@ -16,8 +16,8 @@ const TEXT_MAX_CHARS: usize = 100;
 /// changes so many.
 const PATHS_MAX: usize = 100;
 
-twins!(status, status_of: LeadStatus => pb::LeadStatus { New, Attempted, Contacted, Converted, Lost });
-twins!(source, source_of: LeadSource => pb::LeadSource { Api, Import, Run, Call });
+enum_pairs!(status, status_of: LeadStatus => pb::LeadStatus { New, Attempted, Contacted, Converted, Lost });
+enum_pairs!(source, source_of: LeadSource => pb::LeadSource { Api, Import, Run, Call });
 
 /// A person from the wire; fields are named from the person on. `region` is for a phone that names
 /// none.

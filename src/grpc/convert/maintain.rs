@@ -1,14 +1,14 @@
 //! Repairs and explanations.
 
-use super::{call, job, run, time, twins};
+use super::{call, enum_pairs, job, run, time};
 use crate::domain::explain::Reason;
 use crate::domain::repair::{Repair, RepairKind};
 use crate::domain::task::TaskState;
 use crate::grpc::pb::{self, JobReason, JobReasonKind as Kind};
 use crate::store::{CleanedUp, JobExplained, Reconciled, RunRepaired, TaskView};
 
-twins!(task_state, task_state_of: TaskState => pb::TaskState { Queued, Dead });
-twins!(repair_kind, repair_kind_of: RepairKind => pb::RepairKind {
+enum_pairs!(task_state, task_state_of: TaskState => pb::TaskState { Queued, Dead });
+enum_pairs!(repair_kind, repair_kind_of: RepairKind => pb::RepairKind {
     Counts, Outcomes, CallEnded, CallMissing, QueueMissing, QueueStray, Hints, Settled,
 });
 

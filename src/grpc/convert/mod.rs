@@ -81,7 +81,7 @@ pub(super) fn each<T>(
 }
 
 /// Maps a domain enum to its proto twin and back, each way exhaustive over the domain's values.
-macro_rules! twins {
+macro_rules! enum_pairs {
     ($to:ident, $from:ident: $domain:path => $proto:path { $($value:ident),+ $(,)? }) => {
         /// The wire's word for it.
         pub(in crate::grpc) fn $to(value: $domain) -> i32 {
@@ -102,4 +102,4 @@ macro_rules! twins {
         }
     };
 }
-pub(super) use twins;
+pub(super) use enum_pairs;

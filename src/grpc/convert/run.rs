@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 
-use super::{amd, cap, non_empty, script, time, twins};
+use super::{amd, cap, enum_pairs, non_empty, script, time};
 use crate::domain::event::Progress;
 use crate::domain::retry::{DELAY_MAX_S, RetryOn, RetryPolicy};
 use crate::domain::rule::Rule;
@@ -15,11 +15,11 @@ use crate::grpc::pb;
 use crate::grpc::pb::dialing_blocked::Reason as Blocked;
 use crate::store::{RunPatch, RunView};
 
-twins!(state, state_of: RunState => pb::RunState {
+enum_pairs!(state, state_of: RunState => pb::RunState {
     Draft, Pending, Running, Paused, Canceling, Stopping, Completed, Canceled, Stopped, Failed, Expired,
 });
-twins!(rule, rule_of: Rule => pb::CallingRule { France2023, UsTsr, UsRegulationF });
-twins!(retry_on, retry_on_of: RetryOn => pb::RetryOn { Busy, NoAnswer, Failed, Machine, Unknown });
+enum_pairs!(rule, rule_of: Rule => pb::CallingRule { France2023, UsTsr, UsRegulationF });
+enum_pairs!(retry_on, retry_on_of: RetryOn => pb::RetryOn { Busy, NoAnswer, Failed, Machine, Unknown });
 
 /// The longest duration that a setting may name before the domain says what it allows: 30 days.
 const DURATION_MAX_S: u32 = DELAY_MAX_S;

@@ -1,6 +1,6 @@
 //! Suppressions.
 
-use super::{each, lead, non_empty, time, twins};
+use super::{each, enum_pairs, lead, non_empty, time};
 use crate::domain::suppression::{
     NewSuppression, SuppressionChange, SuppressionReason, SuppressionSource,
 };
@@ -9,11 +9,11 @@ use crate::grpc::pb;
 use crate::grpc::pb::add_suppressions_response::Result as Added;
 use crate::store::{SuppressionAdded, SuppressionFilter, SuppressionView};
 
-twins!(reason, reason_of: SuppressionReason => pb::SuppressionReason {
+enum_pairs!(reason, reason_of: SuppressionReason => pb::SuppressionReason {
     Asked, Registry, Complaint, WrongNumber, Legal, Other,
 });
-twins!(source, source_of: SuppressionSource => pb::SuppressionSource { Api, Operator, Import, OptOut });
-twins!(change, change_of: SuppressionChange => pb::SuppressionChange { Added, Extended, Unchanged });
+enum_pairs!(source, source_of: SuppressionSource => pb::SuppressionSource { Api, Operator, Import, OptOut });
+enum_pairs!(change, change_of: SuppressionChange => pb::SuppressionChange { Added, Extended, Unchanged });
 
 /// A suppression from the wire; fields are named from it on. `region` is for a phone that names
 /// none.

@@ -1,6 +1,6 @@
 //! Tenants and their settings.
 
-use super::{non_empty, run, script, time, twins};
+use super::{enum_pairs, non_empty, run, script, time};
 use crate::domain::tenant::{
     CALLER_IDS_MAX, DEFAULT_CALLS_PER_SECOND, DEFAULT_MAX_CONCURRENT_CALLS, DEFAULT_PLAN, Tenant,
     TenantField, TenantState,
@@ -10,7 +10,7 @@ use crate::domain::{AccountSid, Phone, TenantId, Violation};
 use crate::grpc::pb;
 use crate::store::{TenantPatch, TenantView};
 
-twins!(state, state_of: TenantState => pb::TenantState { Active, Disabled });
+enum_pairs!(state, state_of: TenantState => pb::TenantState { Active, Disabled });
 
 /// A tenant from the wire, with the documented default for what is absent.
 pub(in crate::grpc) fn read(

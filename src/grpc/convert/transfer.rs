@@ -1,6 +1,6 @@
 //! Transfers.
 
-use super::{non_empty, required, time, twins};
+use super::{enum_pairs, non_empty, required, time};
 use crate::domain::transfer::{
     Event, Method, Miss, Mode, OnFailure, Outcome, RING_TIMEOUT_DEFAULT_S, Settings, State,
     TARGETS_MAX,
@@ -13,15 +13,15 @@ use crate::grpc::pb::watch_transfer_response as watch;
 use crate::progress::transfer::{TransferNews, TransferUpdate};
 use crate::store::TransferView;
 
-twins!(mode, mode_of: Mode => pb::TransferMode { Direct, Warm });
-twins!(method, method_of: Method => pb::TransferMethod { Redirect, Dequeue, Conference });
-twins!(state, state_of: State => pb::TransferState {
+enum_pairs!(mode, mode_of: Mode => pb::TransferMode { Direct, Warm });
+enum_pairs!(method, method_of: Method => pb::TransferMethod { Redirect, Dequeue, Conference });
+enum_pairs!(state, state_of: State => pb::TransferState {
     Requested, Redirecting, Dequeuing, Ringing, Bridged, Returned, Failed, CallerGone, Canceled,
 });
-twins!(outcome, outcome_of: Outcome => pb::TransferOutcome {
+enum_pairs!(outcome, outcome_of: Outcome => pb::TransferOutcome {
     Bridged, Busy, NoAnswer, Declined, TargetFailed, CallerGone, Returned, Canceled,
 });
-twins!(miss, miss_of: Miss => pb::TargetMiss { Busy, NoAnswer, Machine, NoKey, Declined, Failed });
+enum_pairs!(miss, miss_of: Miss => pb::TargetMiss { Busy, NoAnswer, Machine, NoKey, Declined, Failed });
 
 /// Settings from the wire, every range checked; a violation names the field under `settings`.
 pub(in crate::grpc) fn read(settings: Option<pb::TransferSettings>) -> Result<Settings, Violation> {

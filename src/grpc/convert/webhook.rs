@@ -54,13 +54,13 @@ fn state(state: crate::domain::webhook::WebhookState) -> i32 {
     }
 }
 
-super::twins! {
+super::enum_pairs! {
     reason, reason_of: crate::domain::webhook::DisabledReason => pb::WebhookDisabledReason {
         Client, Failing, Gone, Overflow
     }
 }
 
-super::twins! {
+super::enum_pairs! {
     delivery_state, delivery_state_of: crate::domain::webhook::DeliveryState => pb::WebhookDeliveryState {
         Queued, Delivered, Dead
     }

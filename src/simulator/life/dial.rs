@@ -7,9 +7,9 @@ use crate::carrier::twiml::{Dial, Method, Noun, Number};
 use crate::domain::CallSid;
 use crate::domain::call::CarrierStatus;
 use crate::simulator::Core;
-use crate::simulator::book::NewLife;
 use crate::simulator::ledger::Via;
 use crate::simulator::request::{NewCall, Source, TIME_LIMIT_DEFAULT_S, TIMEOUT_MAX_S};
+use crate::simulator::switchboard::NewLife;
 
 use super::follow::{Next, Params, pair};
 use super::{Cut, Dialed, End, Flow, Life};
@@ -94,7 +94,7 @@ impl Life {
         if events.is_empty() {
             events.push("completed".into());
         }
-        let mut book = self.core.book();
+        let mut switchboard = self.core.switchboard();
         let request = NewCall {
             to: number.number.clone(),
             from,
@@ -106,9 +106,9 @@ impl Life {
             time_limit_s: TIME_LIMIT_DEFAULT_S,
             detection: None,
             inbound: false,
-            parent: Some(book.entry(self.index)?.sid.clone()),
+            parent: Some(switchboard.entry(self.index)?.sid.clone()),
         };
-        book.dial(&self.core.config, &self.account, request)
+        switchboard.dial(&self.core.config, &self.account, request)
     }
 
     async fn talk_with(
@@ -152,7 +152,7 @@ impl Life {
             Ok(_) => End::Over,
             Err(Cut::End(end)) => end,
             Err(Cut::Sent(source)) => {
-                self.core.book().part(self.index);
+                self.core.switchboard().part(self.index);
                 self.follow(Next::At(source)).await
             }
         }
@@ -172,10 +172,10 @@ impl Life {
             return Ok(false);
         }
         // Bound, so that the lock is not held while they talk.
-        let bridge = self.core.book().bridge(dialing, self.index, via, name);
+        let bridge = self.core.switchboard().bridge(dialing, self.index, via, name);
         let Some(over) = bridge else { return Ok(false) };
         if ready.send(over.clone()).is_err() {
-            self.core.book().part(self.index);
+            self.core.switchboard().part(self.index);
             return Ok(false);
         }
         self.until(seconds, over.cancelled()).await?;
@@ -187,8 +187,8 @@ impl Core {
     /// What a `<Dial>` says of the call that it made: its status in the words for it, its SID, and
     /// how long it lasted.
     fn leg_told(&self, leg: usize) -> (&'static str, Option<CallSid>, u32) {
-        let book = self.book();
-        let Some(entry) = book.entry(leg) else { return ("failed", None, 0) };
+        let switchboard = self.switchboard();
+        let Some(entry) = switchboard.entry(leg) else { return ("failed", None, 0) };
         let status = match entry.status {
             CarrierStatus::Busy => "busy",
             CarrierStatus::NoAnswer => "no-answer",

@@ -51,7 +51,7 @@ impl Life {
                 Ok(Some(source)) => Next::At(source),
                 Err(Cut::Sent(source)) => {
                     // Whoever talked to it stays behind.
-                    self.core.book().part(self.index);
+                    self.core.switchboard().part(self.index);
                     Next::At(source)
                 }
                 Err(Cut::End(end)) => return end,
@@ -214,7 +214,7 @@ impl Life {
 
     /// What every webhook says of this call.
     pub(super) fn common(&self) -> Params {
-        self.core.book().entry(self.index).map(callbacks::common).unwrap_or_default()
+        self.core.switchboard().entry(self.index).map(callbacks::common).unwrap_or_default()
     }
 
     /// Tells an `action` URL how something ended for a call that goes on elsewhere; what it answers

@@ -21,12 +21,12 @@ use crate::carrier::AmdMode;
 use crate::carrier::twiml::Verb;
 use crate::domain::call::{AnsweredBy, CarrierStatus};
 
-use super::book::{Change, NewLife};
 use super::callbacks::{self, Outgoing};
 use super::config::SimAccount;
 use super::keys::Keys;
 use super::plan::{Outcome, Plan, Press};
 use super::request::{NewCall, Source};
+use super::switchboard::{Change, NewLife};
 use super::{Core, config};
 
 use follow::Next;
@@ -204,7 +204,7 @@ impl Life {
             (End::Broken, false) => (CarrierStatus::Failed, 500),
         };
         let duration_s = self.answered.then_some(self.talked_s);
-        self.core.book().change(self.index, Change { status, duration_s, sip });
+        self.core.switchboard().change(self.index, Change { status, duration_s, sip });
     }
 
     /// Answers an inbound call that was not answered yet.
@@ -213,7 +213,7 @@ impl Life {
             return Ok(());
         }
         let change = Change { status: CarrierStatus::InProgress, duration_s: None, sip: 200 };
-        if !self.core.book().change(self.index, change) {
+        if !self.core.switchboard().change(self.index, change) {
             return Err(Cut::End(End::Gone));
         }
         self.answered = true;
@@ -230,7 +230,8 @@ impl Life {
             _ = self.commands.recv() => true,
             () = pass(pause) => false,
         };
-        !ended && self.core.book().change(self.index, Change { status, duration_s: None, sip })
+        !ended
+            && self.core.switchboard().change(self.index, Change { status, duration_s: None, sip })
     }
 
     /// Waits within the time limit.
@@ -315,7 +316,8 @@ impl Life {
         let (core, index) = (self.core.clone(), self.index);
         self.core.spawn(async move {
             pass(core.real(took_s)).await;
-            let outgoing = core.book().detected(index, answered_by, (took_s * 1_000.0) as u32);
+            let outgoing =
+                core.switchboard().detected(index, answered_by, (took_s * 1_000.0) as u32);
             if let Some(outgoing) = outgoing {
                 let _ = outbox.send(outgoing).await;
             }
@@ -351,11 +353,11 @@ async fn pass(pause: std::time::Duration) {
 impl Core {
     /// Ends a live call as a client or a person asked; what it had lasted is read off the clock.
     pub(super) fn hang_up(&self, index: usize, status: CarrierStatus) -> bool {
-        let mut book = self.book();
+        let mut switchboard = self.switchboard();
         let scale =
             if self.config.is_instant() { config::INSTANT_SPEED } else { self.config.speed };
-        let duration_s = book.answered_for_s(index).map(|s| s * scale);
-        book.change(
+        let duration_s = switchboard.answered_for_s(index).map(|s| s * scale);
+        switchboard.change(
             index,
             Change { status, duration_s, sip: if duration_s.is_some() { 200 } else { 487 } },
         )
@@ -363,7 +365,7 @@ impl Core {
 
     /// Ends a live call, whether it was answered or not.
     pub(super) fn end(&self, index: usize) -> bool {
-        let answered = self.book().answered_for_s(index).is_some();
+        let answered = self.switchboard().answered_for_s(index).is_some();
         self.hang_up(
             index,
             if answered { CarrierStatus::Completed } else { CarrierStatus::Canceled },

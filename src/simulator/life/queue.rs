@@ -4,9 +4,9 @@ use tokio::sync::oneshot;
 
 use crate::carrier::twiml::{Dial, Method, Queue};
 use crate::domain::{CallSid, QueueSid};
-use crate::simulator::book::{Departure, Front, Pickup};
 use crate::simulator::ledger::Via;
 use crate::simulator::request::Source;
+use crate::simulator::switchboard::{Departure, Front, Pickup};
 
 use super::dial::{TIMEOUT_DEFAULT_S, Told};
 use super::follow::{Params, pair};
@@ -31,7 +31,7 @@ impl Life {
         wait_url: Option<String>,
     ) -> Flow<Option<Source>> {
         // Bound, so that the lock is not held while the call waits.
-        let joined = self.core.book().join(&self.account.sid, name, self.index);
+        let joined = self.core.switchboard().join(&self.account.sid, name, self.index);
         let Some((queue, mut departure)) = joined else {
             let full = vec![pair("QueueResult", "queue-full")];
             return Ok(action.map(|(url, method)| self.link(&url, method, full)));
@@ -47,7 +47,7 @@ impl Life {
             held = self.hold(wait) => held.map(|()| None),
         };
         self.settle();
-        self.core.book().leave(self.index);
+        self.core.switchboard().leave(self.index);
         self.base = base;
         match departed {
             Ok(Some(Departure::Taken(taken))) => self.come(taken, &stay).await,
@@ -72,8 +72,11 @@ impl Life {
         let Pickup { by, url, ready } = taken;
         if let Some(url) = url {
             let mut params = self.told(stay, "bridging-in-process");
-            let by =
-                self.core.book().entry(by).map(|entry| pair("DequeingCallSid", entry.sid.as_str()));
+            let by = self
+                .core
+                .switchboard()
+                .entry(by)
+                .map(|entry| pair("DequeingCallSid", entry.sid.as_str()));
             params.extend(by);
             let base = self.base.clone();
             let source = self.link(&url, Method::Post, params);
@@ -126,7 +129,7 @@ impl Life {
             let (ready, joined) = oneshot::channel();
             let taken = Pickup { by: self.index, url: url.clone(), ready };
             // Bound, so that the lock is not held while somebody is waited for.
-            let front = self.core.book().take_front(&self.account.sid, &queue.name, taken);
+            let front = self.core.switchboard().take_front(&self.account.sid, &queue.name, taken);
             let before = self.left_s;
             match front {
                 Front::Unknown => return Ok(Told::unreached("failed")),
@@ -161,7 +164,7 @@ impl Life {
             if talk_s <= limit_s {
                 return Err(OVER);
             }
-            self.core.book().part(self.index);
+            self.core.switchboard().part(self.index);
         }
         let talked_s = (before - self.left_s).round() as u32;
         Ok(Told { status: "completed", sid: Some(sid), talked_s: Some(talked_s) })

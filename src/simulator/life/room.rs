@@ -1,8 +1,8 @@
 //! `<Dial><Conference>`: a room where everybody hears everybody.
 
 use crate::carrier::twiml::{Conference, Dial, Method};
-use crate::simulator::book::Place;
 use crate::simulator::callbacks;
+use crate::simulator::switchboard::Place;
 
 use super::dial::Told;
 use super::follow::pair;
@@ -17,13 +17,13 @@ impl Life {
     ) -> Flow<Told> {
         self.pick_up()?;
         // Bound, so that the lock is not held while the conference lasts.
-        let place = self.core.book().enter(&self.account.sid, conference, self.index);
+        let place = self.core.switchboard().enter(&self.account.sid, conference, self.index);
         self.report(conference, &place.sid, &place.events);
         let base = self.base.clone();
         let stayed = self.stay(dial, conference, &place).await;
         self.settle();
         self.base = base;
-        let events = self.core.book().exit(&self.account.sid, &conference.name, self.index);
+        let events = self.core.switchboard().exit(&self.account.sid, &conference.name, self.index);
         self.report(conference, &place.sid, &events);
         let talked_s = stayed?;
         // Twilio's word for a conference.

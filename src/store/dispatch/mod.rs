@@ -1,9 +1,9 @@
 //! What the dialer takes from the store and gives to it.
 
-pub(super) mod census;
 pub(super) mod claim;
 pub(super) mod sweep;
 pub(super) mod takeover;
+pub(super) mod totals;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,7 +18,7 @@ type Found = Option<Arc<AccountAccess>>;
 
 /// The accounts; cheap to clone.
 #[derive(Clone)]
-pub struct AccountBook {
+pub struct AccountCache {
     inner: Arc<Inner>,
 }
 
@@ -29,7 +29,7 @@ struct Inner {
     remembered: Mutex<HashMap<AccountSid, (Instant, Found)>>,
 }
 
-impl AccountBook {
+impl AccountCache {
     /// The accounts of `store`, and the one that settings name.
     pub fn new(store: Store, sid: AccountSid, access: AccountAccess) -> Self {
         let of_settings = (sid, Arc::new(access));

@@ -7,7 +7,7 @@ mod crash;
 mod direct;
 mod lost;
 mod page;
-mod trouble;
+mod refusals;
 mod warm;
 
 use reqwest::StatusCode;

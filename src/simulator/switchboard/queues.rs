@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::{AccountSid, CallSid, QueueSid};
 use crate::simulator::request::Source;
 
-use super::{Book, Moment, unique};
+use super::{Moment, Switchboard, unique};
 
 /// Twilio's default. <https://www.twilio.com/docs/voice/api/queue-resource#queue-properties>
 pub const SIZE_DEFAULT: u32 = 1_000;
@@ -70,7 +70,7 @@ pub(crate) enum Front {
     Called(CallSid),
 }
 
-impl Book {
+impl Switchboard {
     /// The queue of this name, opened if need be; none when there are too many.
     pub fn queue(&mut self, account: &AccountSid, name: &str, size_max: u32) -> Option<&Queue> {
         self.queue_index(account, name, size_max).and_then(|at| self.queues.all.get(at))

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::call::CarrierStatus;
 use crate::simulator::ledger::{Bridge, ENTRIES_MAX, Via};
 
-use super::{Book, Change};
+use super::{Change, Switchboard};
 
 /// A bridge that stands.
 pub(super) struct Open {
@@ -15,7 +15,7 @@ pub(super) struct Open {
     over: CancellationToken,
 }
 
-impl Book {
+impl Switchboard {
     /// Lets two calls hear each other, and gives what is canceled when they do not any more; none
     /// when one of them has ended. A caller that heard it ring until now is answered by this.
     pub fn bridge(

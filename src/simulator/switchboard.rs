@@ -19,7 +19,7 @@ use super::keys::Keys;
 use super::ledger::{Asked, ENTRIES_MAX, Entry, Ledger, Step};
 use super::plan::{self, CreateFault, Plan, Scripted};
 use super::request::{NewCall, Source};
-use super::trouble::Waiting;
+use super::request_faults::Waiting;
 
 pub(crate) use queues::{Departure, Front, Pickup, Queue, SIZE_DEFAULT as QUEUE_SIZE_DEFAULT};
 pub(crate) use rooms::Place;
@@ -101,11 +101,11 @@ pub(crate) struct Change {
 }
 
 /// The state behind the lock.
-pub(crate) struct Book {
+pub(crate) struct Switchboard {
     /// Its lists of calls are empty: they are made from `calls` when somebody asks.
     pub ledger: Ledger,
     pub faults: Faults,
-    pub trouble: Waiting,
+    pub request_faults: Waiting,
     calls: Vec<Entry>,
     /// How many of `calls`, and how many of those that live, were made by a `<Dial>`.
     legs: usize,
@@ -123,12 +123,12 @@ pub(crate) struct Book {
     clock: Clock,
 }
 
-impl Book {
+impl Switchboard {
     pub fn new(faults: Faults, clock: Clock) -> Self {
         Self {
             ledger: Ledger::default(),
             faults,
-            trouble: Waiting::default(),
+            request_faults: Waiting::default(),
             calls: Vec::new(),
             legs: 0,
             legs_live: 0,

@@ -24,7 +24,7 @@ pub enum BreakerState {
 
 /// How much there is, of all tenants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct Totals {
     /// Jobs that wait to be dialed.
     pub queued_jobs: i64,
     /// Runs that have not ended; a state that is absent has none.
@@ -44,22 +44,22 @@ pub struct Census {
     clippy::cast_precision_loss,
     reason = "a gauge is a float; counts beyond 2^53 do not occur"
 )]
-pub fn census(census: &Census) {
+pub fn set_totals(totals: &Totals) {
     gauge!(catalog::STORE_UP).set(1);
-    gauge!(catalog::QUEUED_JOBS).set(census.queued_jobs as f64);
+    gauge!(catalog::QUEUED_JOBS).set(totals.queued_jobs as f64);
     // A state that has none any more must say so.
     for state in RunState::ALL.iter().filter(|state| !state.is_ended()) {
-        gauge!(catalog::OPEN_RUNS, "state" => state.as_str()).set(count(&census.open_runs, *state));
+        gauge!(catalog::OPEN_RUNS, "state" => state.as_str()).set(count(&totals.open_runs, *state));
     }
     for state in CallState::ALL.iter().filter(|state| state.is_live()) {
         gauge!(catalog::LIVE_CALLS, "state" => state.as_str())
-            .set(count(&census.live_calls, *state));
+            .set(count(&totals.live_calls, *state));
     }
     for state in TaskState::ALL {
-        gauge!(catalog::TASKS_KEPT, "state" => state.as_str()).set(count(&census.tasks, *state));
+        gauge!(catalog::TASKS_KEPT, "state" => state.as_str()).set(count(&totals.tasks, *state));
     }
-    gauge!(catalog::TASKS_LATE).set(census.tasks_late.as_secs_f64());
-    for (account, state) in &census.breakers {
+    gauge!(catalog::TASKS_LATE).set(totals.tasks_late.as_secs_f64());
+    for (account, state) in &totals.breakers {
         let value = match state {
             BreakerState::Closed => 0,
             BreakerState::Probing => 1,

@@ -8,7 +8,7 @@ use crate::carrier::twiml::Conference;
 use crate::domain::AccountSid;
 use crate::simulator::ledger::Via;
 
-use super::{Book, unique};
+use super::{Switchboard, unique};
 
 type Name = (AccountSid, String);
 
@@ -53,7 +53,7 @@ impl Room {
     }
 }
 
-impl Book {
+impl Switchboard {
     /// Lets a call into a room; it hears everybody there once two are in, one of whom may start it.
     pub fn enter(&mut self, account: &AccountSid, conference: &Conference, call: usize) -> Place {
         let rooms = &mut self.rooms;

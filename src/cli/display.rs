@@ -1,4 +1,4 @@
-//! The wire's enums, times and numbers in the words that people and scripts read.
+//! The wire's enums, times and numbers in words that people and scripts read.
 
 use prost_types::{Duration, Timestamp};
 use serde_json::{Map, Value, json};

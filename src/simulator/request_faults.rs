@@ -189,7 +189,7 @@ impl Core {
     ) -> Response {
         let text = request.document.as_deref().or(request.status.as_deref()).unwrap_or_default();
         // Bound, so that the lock is not held while the work is done.
-        let met = self.book().trouble.meet(request.kind, text);
+        let met = self.switchboard().request_faults.meet(request.kind, text);
         let fault = met.unwrap_or_else(|| RequestFault::new(request.kind));
         let result = if fault.spoils() { Err(Refusal::INTERNAL) } else { work() };
         let done = result.is_ok();
@@ -198,9 +198,9 @@ impl Core {
             (None, Ok(answer)) => answer,
         };
         if request.changes {
-            let mut book = self.book();
-            let now = book.now();
-            book.note(Asked {
+            let mut switchboard = self.switchboard();
+            let now = switchboard.now();
+            switchboard.note(Asked {
                 kind: request.kind,
                 call_sid: request.call_sid,
                 document: request.document,

@@ -5,14 +5,14 @@ use std::time::Duration;
 use crate::domain::call::CallState;
 use crate::domain::run::RunState;
 use crate::domain::task::TaskState;
-use crate::metrics::{BreakerState, Census};
+use crate::metrics::{BreakerState, Totals};
 use crate::store::db::Scope;
 use crate::store::db::sql::statement;
 use crate::store::{Error, Result, Store};
 
 impl Store {
     /// How much there is, of all tenants, for the metrics.
-    pub async fn census(&self) -> Result<Census> {
+    pub async fn totals(&self) -> Result<Totals> {
         statement!(COUNT, "SELECT 'queued' AS what, '' AS word, CAST(COALESCE(sum(queued), 0) AS BIGINT) AS n FROM runs
                  WHERE ended_at IS NULL
              UNION ALL SELECT 'run', state, count(*) FROM runs WHERE ended_at IS NULL GROUP BY state
@@ -23,20 +23,20 @@ impl Store {
              UNION ALL SELECT 'breaker', account_sid, CASE WHEN breaker_open_until > {now} THEN 2
                  WHEN breaker_open_until IS NOT NULL THEN 1 ELSE 0 END FROM carrier_accounts");
         let mut tx = self.db.read(Scope::Scheduler).await?;
-        let mut census = Census::default();
+        let mut totals = Totals::default();
         for row in tx.fetch(&COUNT, Vec::new()).await? {
             let (word, n) = (row.text("word")?, row.int("n")?);
             match row.text("what")?.as_str() {
-                "queued" => census.queued_jobs = n,
-                "run" => census.open_runs.push((row.word("word", RunState::from_word)?, n)),
-                "call" => census.live_calls.push((row.word("word", CallState::from_word)?, n)),
-                "task" => census.tasks.push((row.word("word", TaskState::from_word)?, n)),
-                "late" => census.tasks_late = Duration::from_micros(u64::try_from(n).unwrap_or(0)),
-                "breaker" => census.breakers.push((word.parse()?, breaker(n))),
-                other => return Err(Error::Internal(format!("a census of {other}"))),
+                "queued" => totals.queued_jobs = n,
+                "run" => totals.open_runs.push((row.word("word", RunState::from_word)?, n)),
+                "call" => totals.live_calls.push((row.word("word", CallState::from_word)?, n)),
+                "task" => totals.tasks.push((row.word("word", TaskState::from_word)?, n)),
+                "late" => totals.tasks_late = Duration::from_micros(u64::try_from(n).unwrap_or(0)),
+                "breaker" => totals.breakers.push((word.parse()?, breaker(n))),
+                other => return Err(Error::Internal(format!("a totals of {other}"))),
             }
         }
-        Ok(census)
+        Ok(totals)
     }
 }
 
