@@ -83,7 +83,8 @@ struct Core {
 
 impl Core {
     fn switchboard(&self) -> MutexGuard<'_, Switchboard> {
-        // Every change under the lock leaves the switchboard whole; a panic elsewhere does not spoil it.
+        // Every change under the lock leaves the switchboard whole; a panic elsewhere does not
+        // spoil it.
         self.switchboard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,4 +1,5 @@
-//! Where everything durable lives. [`Store`] is one struct of use cases: one method, one transaction.
+//! Where everything durable lives. [`Store`] is one struct of use cases: one method, one
+//! transaction.
 //!
 //! Each room holds a subject: its rows, its statements, and its methods in `impl Store` blocks
 //! beside them. They are written once, over SQL that both databases understand; `db` supplies

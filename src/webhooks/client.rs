@@ -172,8 +172,8 @@ pub fn sign(message: &Message<'_>, unix_s: i64) -> String {
     message.secrets.iter().map(signature).collect::<Vec<_>>().join(" ")
 }
 
-/// Looks names up for the connector and refuses what the destinations does: the connection goes to the
-/// very addresses that were checked, so a name that changes its mind in between gains nothing.
+/// Looks names up for the connector and refuses what the destinations does: the connection goes to
+/// the very addresses that were checked, so a name that changes its mind in between gains nothing.
 struct Resolver {
     destinations: Arc<Destinations>,
     look_ups: Arc<Semaphore>,

@@ -77,8 +77,8 @@ pub struct Destinations {
 }
 
 impl Destinations {
-    /// A destinations with the exceptions of `text`: addresses, networks in CIDR notation and host names,
-    /// separated by commas. What is named may be called over plain http as well.
+    /// A destinations with the exceptions of `text`: addresses, networks in CIDR notation and host
+    /// names, separated by commas. What is named may be called over plain http as well.
     ///
     /// # Errors
     /// What is wrong with it.

@@ -110,8 +110,8 @@ impl Store {
              WHERE tenant_id = $1 AND run_id = $2 AND revision > $3 ORDER BY revision LIMIT $4"
         );
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
-        // The head first: what is committed later than it is read may be among the commits, never the
-        // reverse.
+        // The head first: what is committed later than it is read may be among the commits, never
+        // the reverse.
         let head =
             tx.fetch_optional(&HEAD, args![tenant, run.0]).await?.ok_or(Error::NotFound("run"))?;
         let rows = tx.fetch(&TAIL, args![tenant, run.0, revision, i64::from(limit)]).await?;

@@ -114,7 +114,8 @@ impl Store {
         scopes: &[&str],
         admin: &str,
     ) -> Result<Option<SecretString>> {
-        // Processes that start at the same time make one key, not two: the second waits for the first.
+        // Processes that start at the same time make one key, not two: the second waits for the
+        // first.
         statement!(LOCK, "SELECT tenant_id FROM tenants WHERE tenant_id = $1 {for_update}");
         statement!(
             COUNT,

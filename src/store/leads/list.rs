@@ -24,8 +24,8 @@ macro_rules! filtered {
 pub(in crate::store) use filtered;
 
 impl Store {
-    /// In order of creation. A page of a filtered list may be short, even empty, and have a next
-    /// one.
+    /// In order of creation, to the millisecond. A page of a filtered list may be short, even
+    /// empty, and have a next one.
     pub async fn list_leads(
         &self,
         tenant: &TenantId,

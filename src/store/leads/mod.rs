@@ -277,7 +277,8 @@ impl Store {
         let rows = tx.fetch(&SELECT, args![tenant, id.0, after, page.limit()]).await?;
         let mut items = rows.iter().map(read_event).collect::<Result<Vec<_>>>()?;
         if page.after.is_none() {
-            // Told by the lead itself, so that an import of a million leads writes no million entries.
+            // Told by the lead itself, so that an import of a million leads writes no million
+            // entries.
             let change = LeadChange::Created { source: lead.source };
             items.insert(0, LeadEventView { id: Uuid::nil(), at: lead.created_at, change });
         }

@@ -30,8 +30,8 @@ const RUNS_PER_PAGE: i64 = 100;
 impl Store {
     /// Holds runs of the tenant (at most [`RECONCILE_RUNS_MAX`]; none named: all that have not
     /// ended) against their jobs and calls, and puts right what differs, each run in transactions
-    /// of its own. [`Error::TooSoon`] within [`MAINTENANCE_INTERVAL`](crate::store::MAINTENANCE_INTERVAL), whichever process did it
-    /// last.
+    /// of its own. [`Error::TooSoon`] within
+    /// [`MAINTENANCE_INTERVAL`](crate::store::MAINTENANCE_INTERVAL), whichever process did it last.
     pub async fn reconcile_runs(&self, tenant: &TenantId, named: &[RunId]) -> Result<Reconciled> {
         if named.len() > RECONCILE_RUNS_MAX {
             return Err(Error::Invalid(crate::domain::Violation::new(

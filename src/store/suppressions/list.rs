@@ -9,7 +9,7 @@ use crate::store::db::{Scope, Tx};
 use crate::store::leads::row::first_id;
 use crate::store::{Page, Paged, Result, Store, SuppressionFilter, SuppressionView};
 
-/// Suppressions that one page looks at: see [`super::lead_list`].
+/// Suppressions that one page looks at: see [`crate::store::leads::list`].
 const SCAN_MAX: i64 = 20_000;
 
 macro_rules! suppression_columns {
@@ -35,8 +35,8 @@ pub fn read(row: &Row) -> Result<SuppressionView> {
 }
 
 impl Store {
-    /// In order of creation. A page of a filtered list may be short, even empty, and have a next
-    /// one.
+    /// In order of creation, to the millisecond. A page of a filtered list may be short, even
+    /// empty, and have a next one.
     pub async fn list_suppressions(
         &self,
         tenant: &TenantId,

@@ -268,8 +268,8 @@ impl Store {
         statement!(TAIL, "SELECT revision, at, state, events FROM transfer_events
              WHERE tenant_id = $1 AND transfer_id = $2 AND revision > $3 ORDER BY revision LIMIT $4");
         let mut tx = self.db.read(Scope::Tenant(tenant)).await?;
-        // The head first: what is committed later than it is read may be among the commits, never the
-        // reverse.
+        // The head first: what is committed later than it is read may be among the commits, never
+        // the reverse.
         let head = tx
             .fetch_optional(&HEAD, args![tenant, id.0])
             .await?

@@ -41,7 +41,8 @@ impl Store {
             row.take(fact, now)?;
         }
         let calls = transfers::calls_of(&mut tx, tenant, &row.view.transfer).await?;
-        // What one fact changes may make another one matter, and each changes something or is the last.
+        // What one fact changes may make another one matter, and each changes something or is the
+        // last.
         loop {
             let transfer = row.view.transfer.clone();
             let leg =

@@ -17,7 +17,9 @@ use trunkline::store::{
 };
 
 use super::{FAST, PATIENCE, all_jobs, assert_nothing_lost, claim_n, finish, next_task};
-use crate::support::{TestStore, make_tenant, new_run, on_both_stores, phone, settings};
+use crate::support::{
+    TestStore, make_tenant, new_run, next_millisecond, on_both_stores, phone, settings,
+};
 
 on_both_stores!(
     a_run_takes_the_leads_that_there_are,
@@ -81,7 +83,7 @@ async fn a_run_takes_the_leads_that_there_are(test: TestStore) {
     // One of them by hand as well.
     let new = NewRun { start: false, ..new_run(settings(), 5..6) };
     let run = begin(store, &tenant, new, "a").await;
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    next_millisecond(store).await;
     people(store, &tenant, 5_000..5_003, "a").await;
     page(store).await;
     let known = store.run(&tenant, run).await.unwrap();

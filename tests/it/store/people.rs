@@ -13,7 +13,7 @@ use trunkline::store::{
 
 use super::{FAST, assert_nothing_lost, claim_n, finish, status};
 use crate::support::{
-    TestStore, job, make_tenant, new_run, on_both_stores, phone, settings, worker,
+    TestStore, job, make_tenant, new_run, next_millisecond, on_both_stores, phone, settings, worker,
 };
 
 on_both_stores!(
@@ -124,7 +124,7 @@ async fn filters_hold_and_walk_everything_once(test: TestStore) {
         ..named(n, &format!("Person {n}%"))
     };
     let first = create(store, &tenant, (0..20).map(|n| tagged(n, &["a_b"])).collect()).await;
-    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    next_millisecond(store).await;
     let second = create(store, &tenant, (20..30).map(|n| tagged(n, &["axb", "c"])).collect()).await;
     let lost = patch(&[LeadField::Status], LeadFacts::of(phone(0)));
     store.update_lead(&tenant, first[3].id, lost, None).await.unwrap();

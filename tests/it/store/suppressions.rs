@@ -21,7 +21,9 @@ use trunkline::store::{
 };
 
 use super::{FAST, assert_claims_nothing, assert_nothing_lost, claim, claim_n, finish};
-use crate::support::{TestStore, job, make_tenant, new_run, on_both_stores, phone, settings};
+use crate::support::{
+    TestStore, job, make_tenant, new_run, next_millisecond, on_both_stores, phone, settings,
+};
 
 on_both_stores!(
     a_suppressed_phone_is_not_dialed,
@@ -220,9 +222,10 @@ async fn a_list_is_filtered_and_walked_once(test: TestStore) {
     let legal = |n| NewSuppression { reason: SuppressionReason::Legal, ..asked(n) };
     let imported = |n| NewSuppression { source: SuppressionSource::Import, ..asked(n) };
     store.add_suppressions(&tenant, (0..20).map(asked).collect(), None).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    next_millisecond(store).await;
     let middle = store.now().await.unwrap();
     store.add_suppressions(&tenant, (10_000..10_005).map(legal).collect(), None).await.unwrap();
+    next_millisecond(store).await;
     store.add_suppressions(&tenant, (20..23).map(imported).collect(), None).await.unwrap();
     let all = SuppressionFilter::default;
     let (mut seen, mut page) = (Vec::new(), Page { size: 7, after: None });

@@ -150,6 +150,16 @@ pub fn new_run(settings: RunSettings, jobs: std::ops::Range<usize>) -> NewRun {
     NewRun { settings, jobs: jobs.map(job).collect(), start: true, seal: true, parent: None }
 }
 
+/// Until the store's clock shows a later millisecond: lists in order of creation are so to the
+/// millisecond, and two transactions may share one.
+pub async fn next_millisecond(store: &Store) {
+    let millis = async || store.now().await.unwrap().micros() / 1_000;
+    let before = millis().await;
+    while millis().await <= before {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
 /// The store on behalf of a key of another tenant's administrator, with one request.
 pub fn by(store: &Store, key_id: &str, method: &'static str) -> Store {
     let tenant = tenant_id("operator");
