@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn refuses_what_names_no_call() {
         for (name, value) in [
-            ("CallSid", "CA1"),
+            ("CallSid", "CA 1"),
             ("AccountSid", "AC!"),
             ("CallStatus", "exploded"),
             ("SequenceNumber", "-1"),

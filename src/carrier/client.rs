@@ -23,7 +23,8 @@ const TWILIO: &str = "https://api.twilio.com";
 /// How the carrier is reached.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The API's origin: Twilio, one of its edges, a compatible carrier, or the simulator.
+    /// Where the API is: Twilio, one of its edges, a compatible carrier, or the simulator. May have
+    /// a path, below which everything is then.
     pub base_url: Url,
     /// How long connecting may take, TLS included. Default 5 s.
     pub connect_timeout: Duration,
@@ -170,15 +171,24 @@ impl Client {
     }
 
     /// Where the page of `list` is. It carries our credential, so it must stay with that list at
-    /// the carrier.
+    /// the carrier: only its query is taken. Its path may be at the host, as Twilio documents it,
+    /// or below the base URL's, and the ending `.json` may be missing.
     fn page_url(&self, account: &Account, list: &str, page: &str) -> Result<Url, Error> {
         let away =
             || Error::Protocol { reason: "the next page leads away from the carrier".into() };
-        let url = self.inner.base_url.join(page).map_err(|_| away())?;
-        let here = self.account_url(account, &[list]);
+        let mut here = self.account_url(account, &[list]);
+        let url = here.join(page).map_err(|_| away())?;
         let stays =
             url.origin() == here.origin() && url.username().is_empty() && url.password().is_none();
-        if stays && url.path() == here.path() { Ok(url) } else { Err(away()) }
+        let base = self.inner.base_url.path().trim_end_matches('/');
+        let whole = |path: &str| path.strip_suffix(".json").unwrap_or(path).to_owned();
+        let (given, expected) = (whole(url.path()), whole(here.path()));
+        let same = given == expected || expected.strip_prefix(base) == Some(given.as_str());
+        if !stays || !same {
+            return Err(away());
+        }
+        here.set_query(url.query());
+        Ok(here)
     }
 }
 
@@ -353,6 +363,30 @@ mod tests {
             "http://[",
         ] {
             assert!(client.page_url(&account, "Calls.json", away).is_err(), "{away}");
+        }
+    }
+
+    #[test]
+    fn everything_is_below_the_base_urls_path() {
+        for base in ["https://a.example.com/api/laml", "https://a.example.com/api/laml/"] {
+            let config = Config { base_url: base.parse().unwrap(), ..Config::default() };
+            let (client, account) = (Client::new(config).unwrap(), account());
+            let list = format!("/2010-04-01/Accounts/{}/Calls", account.sid);
+            let here = format!("https://a.example.com/api/laml{list}.json");
+            assert_eq!(client.account_url(&account, &["Calls.json"]).as_str(), here);
+            for page in [
+                format!("/api/laml{list}.json?Page=1"),
+                format!("/api/laml{list}?Page=1"),
+                format!("https://a.example.com/api/laml{list}.json?Page=1"),
+                format!("{list}.json?Page=1"),
+                "?Page=1".to_owned(),
+            ] {
+                let url = client.page_url(&account, "Calls.json", &page).unwrap();
+                assert_eq!(url.as_str(), format!("{here}?Page=1"), "{page}");
+            }
+            for away in [format!("/api{list}.json?Page=1"), format!("/other{list}.json?Page=1")] {
+                assert!(client.page_url(&account, "Calls.json", &away).is_err(), "{away}");
+            }
         }
     }
 

@@ -14,7 +14,9 @@ use super::{Config, Error, Problem};
 use crate::domain::access::Exposure;
 use crate::domain::script::Script;
 use crate::domain::window::{ALL_DAYS, CallingWindow};
-use crate::domain::{AccountSid, Phone, TenantId, Timestamp, pace, plan, tenant};
+use crate::domain::{
+    AccountSid, CARRIER_ID_RULE, Phone, TenantId, Timestamp, is_carrier_id, pace, plan, tenant,
+};
 
 /// Requests to the carrier at a time.
 const PERMITS: RangeInclusive<u32> = 1..=1_000;
@@ -120,10 +122,10 @@ pub struct Account {
     pub calls_per_second: f64,
 }
 
-/// A Twilio API key.
+/// An API key of the carrier's.
 #[derive(Debug, Clone)]
 pub struct ApiKey {
-    /// `SK` and 32 hexadecimal digits.
+    /// Its id: at Twilio `SK` and 32 hexadecimal digits.
     pub sid: String,
     /// Its secret.
     pub secret: SecretString,
@@ -448,9 +450,7 @@ fn token_like(token: &SecretString) -> Result<SecretString, &'static str> {
 }
 
 fn api_key_sid(text: &str) -> Result<String, &'static str> {
-    let digits = text.strip_prefix("SK").unwrap_or_default();
-    let fits = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if fits { Ok(text.to_owned()) } else { Err("must be SK and 32 hexadecimal digits") }
+    if is_carrier_id(text) { Ok(text.to_owned()) } else { Err(CARRIER_ID_RULE) }
 }
 
 /// `HH:MM` as a minute of the day, 0 to 1440.

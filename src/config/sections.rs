@@ -109,9 +109,9 @@ impl Default for Webhooks {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct Twilio {
-    /// Twilio's API, an edge of it, a compatible carrier, or the simulator.
+    /// Twilio's API, an edge of it, a compatible carrier, or the simulator; may have a path.
     pub base_url: String,
-    /// `AC` and 32 hexadecimal digits.
+    /// The account's id at the carrier: at Twilio `AC` and 32 hexadecimal digits.
     pub account_sid: Option<String>,
     /// The account's auth token; signs webhooks, and REST requests unless an API key is given.
     #[serde(deserialize_with = "optional_secret")]
@@ -119,7 +119,7 @@ pub struct Twilio {
     /// The auth token before a rotation; webhooks signed with it are still accepted.
     #[serde(deserialize_with = "optional_secret")]
     pub previous_auth_token: Option<SecretString>,
-    /// A REST API key, `SK` and 32 hexadecimal digits.
+    /// A REST API key: at Twilio `SK` and 32 hexadecimal digits.
     pub api_key_sid: Option<String>,
     /// The API key's secret.
     #[serde(deserialize_with = "optional_secret")]

@@ -167,6 +167,10 @@ fn serve_takes_a_complete_configuration() {
     assert!(serve_with("TRUNKLINE_PUBLIC_URL", "http://127.0.0.1:8080").is_ok());
     assert!(serve_with("TRUNKLINE_PUBLIC_URL", "http://localhost:8080/hooks").is_ok());
     assert!(serve_with("TRUNKLINE_TWILIO__BASE_URL", "http://[::1]:4010").is_ok());
+    let below_a_path = "https://example.signalwire.com/api/laml/";
+    assert!(serve_with("TRUNKLINE_TWILIO__BASE_URL", below_a_path).is_ok());
+    let uuid = "b3877c40-da60-4998-90ad-b792e98472af";
+    assert!(serve_with("TRUNKLINE_TWILIO__ACCOUNT_SID", uuid).is_ok());
 }
 
 #[test]
@@ -181,7 +185,10 @@ fn serve_refuses_each_bad_value_by_name() {
         ("TRUNKLINE_PUBLIC_URL", "https://user:pw@calls.example.com", "public_url"),
         ("TRUNKLINE_PUBLIC_URL", "https://calls.example.com/?a=b", "public_url"),
         ("TRUNKLINE_TWILIO__BASE_URL", "http://api.twilio.com", "twilio.base_url"),
-        ("TRUNKLINE_TWILIO__ACCOUNT_SID", "AC123", "twilio.account_sid"),
+        ("TRUNKLINE_TWILIO__BASE_URL", "https://a.example.com/laml?a=b", "twilio.base_url"),
+        ("TRUNKLINE_TWILIO__BASE_URL", "https://a.example.com/laml#a", "twilio.base_url"),
+        ("TRUNKLINE_TWILIO__BASE_URL", "https://u:p@a.example.com/laml", "twilio.base_url"),
+        ("TRUNKLINE_TWILIO__ACCOUNT_SID", "AC 123", "twilio.account_sid"),
         ("TRUNKLINE_TWILIO__AUTH_TOKEN", "a b", "twilio.auth_token"),
         ("TRUNKLINE_TWILIO__PREVIOUS_AUTH_TOKEN", "a b", "twilio.previous_auth_token"),
         ("TRUNKLINE_TWILIO__API_KEY_SID", "SK1", "twilio.api_key_secret"),

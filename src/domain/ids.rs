@@ -133,15 +133,30 @@ impl fmt::Display for WorkerId {
     }
 }
 
-macro_rules! sid {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $field:literal) => {
+/// The longest id that a carrier gives, in characters. Twilio's have 34 and UUIDs 36; twice that
+/// leaves room, and still bounds what a stranger's callback can make us store and log.
+pub const CARRIER_ID_MAX_LEN: usize = 64;
+
+/// What is said of a text that is no id of a carrier's.
+pub const CARRIER_ID_RULE: &str = "must be 1 to 64 letters, digits, - and _ of ASCII; \
+                                   copy it unchanged from the carrier";
+
+/// Whether a carrier may have given this id. Carriers differ in how theirs look, so nothing is read
+/// out of one; these characters are safe in a URL's path, in SQL and in a log line.
+pub fn is_carrier_id(text: &str) -> bool {
+    (1..=CARRIER_ID_MAX_LEN).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+macro_rules! carrier_id {
+    ($(#[$doc:meta])* $name:ident, $field:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(String);
 
         impl $name {
-            /// The SID as text.
+            /// The id as the carrier wrote it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -163,26 +178,71 @@ macro_rules! sid {
             type Err = Violation;
 
             fn from_str(text: &str) -> Result<Self, Violation> {
-                let digits = text.strip_prefix($prefix).unwrap_or_default();
-                if digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+                if is_carrier_id(text) {
                     Ok(Self(text.to_owned()))
                 } else {
-                    Err(Violation::new($field, concat!("must be ", $prefix, " and 32 hexadecimal digits")))
+                    Err(Violation::new($field, CARRIER_ID_RULE))
                 }
             }
         }
     };
 }
 
-sid!(
-    /// A Twilio call SID: `CA` and 32 hexadecimal digits.
-    CallSid, "CA", "call_sid"
+carrier_id!(
+    /// A call's id at the carrier, opaque: at Twilio `CA` and 32 hexadecimal digits, elsewhere a
+    /// UUID.
+    CallSid, "call_sid"
 );
-sid!(
-    /// A Twilio queue SID: `QU` and 32 hexadecimal digits.
-    QueueSid, "QU", "queue_sid"
+carrier_id!(
+    /// A queue's id at the carrier, opaque.
+    QueueSid, "queue_sid"
 );
-sid!(
-    /// A Twilio account SID: `AC` and 32 hexadecimal digits.
-    AccountSid, "AC", "account_sid"
+carrier_id!(
+    /// An account's id at the carrier, opaque: at Twilio `AC` and 32 hexadecimal digits, elsewhere a
+    /// UUID.
+    AccountSid, "account_sid"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_carriers_ids_are_opaque() {
+        for good in [
+            "CA0123456789abcdef0123456789abcdef",
+            "b3877c40-da60-4998-90ad-b792e98472af",
+            "A_b-9",
+            &"x".repeat(CARRIER_ID_MAX_LEN),
+        ] {
+            assert_eq!(good.parse::<CallSid>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<AccountSid>().unwrap().to_string(), good);
+            assert_eq!(good.parse::<QueueSid>().unwrap().as_str(), good);
+        }
+    }
+
+    #[test]
+    fn what_is_unsafe_in_a_path_is_no_id_of_a_carriers() {
+        let long = "x".repeat(CARRIER_ID_MAX_LEN + 1);
+        for bad in ["", " ", "a b", "..", "a/b", "a.json", "a%2Fb", "a?b", "a\nb", "é", &long] {
+            let error = bad.parse::<CallSid>().unwrap_err();
+            assert_eq!(
+                (error.field.as_ref(), error.reason.as_ref()),
+                ("call_sid", CARRIER_ID_RULE)
+            );
+        }
+        assert!(CARRIER_ID_RULE.contains(&CARRIER_ID_MAX_LEN.to_string()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_carriers_id_is_one_segment_of_a_path(text in "\\PC{0,70}") {
+            if let Ok(sid) = text.parse::<CallSid>() {
+                let mut url = url::Url::parse("https://a.test/b").unwrap();
+                url.path_segments_mut().unwrap().push(sid.as_str());
+                prop_assert_eq!(url.path(), format!("/b/{text}"));
+            }
+        }
+    }
+}

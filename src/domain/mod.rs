@@ -74,8 +74,8 @@ pub mod window;
 
 pub use breaker::OpenBreaker;
 pub use ids::{
-    AccountSid, CallId, CallSid, DeliveryId, IncidentId, JobId, LeadId, QueueSid, RunId,
-    SuppressionId, TaskId, TenantId, TransferId, WebhookId, WorkerId,
+    AccountSid, CARRIER_ID_RULE, CallId, CallSid, DeliveryId, IncidentId, JobId, LeadId, QueueSid,
+    RunId, SuppressionId, TaskId, TenantId, TransferId, WebhookId, WorkerId, is_carrier_id,
 };
 pub use phone::Phone;
 pub use time::Timestamp;

@@ -432,8 +432,8 @@ fn next_script(scripted: &mut HashMap<Phone, VecDeque<Scripted>>, to: &Phone) ->
 /// Unique across simulators too, so that a store that outlives this one never sees a SID again.
 fn call_sid(started_at: Timestamp, index: usize) -> CallSid {
     let text = format!("CA{}", unique(started_at, index));
-    // 32 hexadecimal digits, as the type demands.
-    text.parse().expect("CA and 32 hexadecimal digits")
+    // Letters and digits, few enough for the type.
+    text.parse().expect("letters and digits")
 }
 
 /// 32 hexadecimal digits, other ones in every simulator.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod caps;
+mod compatible_carrier;
 mod crash;
 mod grpc;
 mod hooks;

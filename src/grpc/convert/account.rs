@@ -5,7 +5,7 @@ use url::{Host, Url};
 
 use super::{non_empty, time};
 use crate::domain::tenant::DEFAULT_CALLS_PER_SECOND;
-use crate::domain::{AccountSid, Violation};
+use crate::domain::{AccountSid, CARRIER_ID_RULE, Violation, is_carrier_id};
 use crate::grpc::pb;
 use crate::store::{AccountPatch, AccountView, CarrierApiKey, CarrierSecrets, NewAccount};
 
@@ -90,9 +90,8 @@ fn secret(field: &str, text: String) -> Result<SecretString, Violation> {
 }
 
 fn api_key(key: pb::CarrierApiKey) -> Result<CarrierApiKey, Violation> {
-    let digits = key.sid.strip_prefix("SK").unwrap_or_default();
-    if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(Violation::new("secrets.api_key.sid", "must be SK and 32 hexadecimal digits"));
+    if !is_carrier_id(&key.sid) {
+        return Err(Violation::new("secrets.api_key.sid", CARRIER_ID_RULE));
     }
     Ok(CarrierApiKey { sid: key.sid, secret: secret("secrets.api_key.secret", key.secret)? })
 }
@@ -197,9 +196,14 @@ mod tests {
 
     #[test]
     fn credentials_go_over_https_only() {
-        for good in
-            ["", "https://api.dublin.ie1.twilio.com", "http://127.0.0.1:4010", "http://localhost:1"]
-        {
+        for good in [
+            "",
+            "https://api.dublin.ie1.twilio.com",
+            "https://example.signalwire.com/api/laml",
+            "https://example.signalwire.com/api/laml/",
+            "http://127.0.0.1:4010",
+            "http://localhost:1",
+        ] {
             assert!(base_url(good.into()).is_ok(), "{good}");
         }
         for bad in [
@@ -208,6 +212,8 @@ mod tests {
             "x",
             "https://u:p@x",
             "https://x?a=b",
+            "https://x/api/laml?a=b",
+            "https://x/api/laml#a",
             "http://localhost.evil.test",
         ] {
             assert!(base_url(bad.into()).is_err(), "{bad}");

@@ -88,8 +88,8 @@ impl Switchboard {
         let sid = format!("QU{}", unique(self.clock.started_at, self.queues.opened));
         self.queues.opened += 1;
         self.queues.all.push(Queue {
-            // 32 hexadecimal digits, as the type demands.
-            sid: sid.parse().expect("QU and 32 hexadecimal digits"),
+            // Letters and digits, few enough for the type.
+            sid: sid.parse().expect("letters and digits"),
             account: account.clone(),
             name: name.to_owned(),
             size_max,

@@ -209,7 +209,7 @@ pub struct CarrierSecrets {
 /// A carrier's own API key. `Debug` redacts the secret.
 #[derive(Debug, Clone)]
 pub struct CarrierApiKey {
-    /// `SK` and 32 hexadecimal digits.
+    /// Its id: at Twilio `SK` and 32 hexadecimal digits.
     pub sid: String,
     /// Its secret.
     pub secret: SecretString,

@@ -154,7 +154,7 @@ async fn what_belongs_to_another_is_not_found(test: TestStore) {
         code(two.create_lead_from_call(with("two", call)).await.unwrap_err()),
         Code::NotFound
     );
-    let nonsense = pb::CreateLeadFromCallRequest { call_sid: "CA1".into() };
+    let nonsense = pb::CreateLeadFromCallRequest { call_sid: "CA 1".into() };
     assert_eq!(
         field(&two.create_lead_from_call(with("two", nonsense)).await.unwrap_err()),
         "call_sid"

@@ -197,9 +197,9 @@ async fn nonsense_changes_nothing(database: TestDatabase) {
         ("SequenceNumber", "-1"),
         ("SequenceNumber", "99999999999"),
         ("CallStatus", "exploded"),
-        ("CallSid", "CA1"),
+        ("CallSid", "CA/1"),
         ("CallSid", ""),
-        ("AccountSid", "nobody"),
+        ("AccountSid", "no body"),
     ] {
         let status = attack.post_signed(&attack.path(), &attack.with(name, value)).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{name}={value}");
