@@ -174,7 +174,7 @@ mod tests {
             "settings.caller_ids"
         );
         assert_eq!(
-            field(Some(pb::TenantSettings { account_sid: "x".into(), ..settings() })),
+            field(Some(pb::TenantSettings { account_sid: "no id".into(), ..settings() })),
             "settings.account_sid"
         );
         assert_eq!(
