@@ -1,4 +1,4 @@
-//! The composition root: build, spawn, drain. The only file that names concrete types.
+//! The composition root: build, spawn, drain. The only file that joins the parts.
 
 use std::io;
 use std::sync::Arc;

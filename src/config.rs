@@ -5,6 +5,7 @@
 //! everything that is wrong at once. No other module reads the environment.
 
 mod check;
+mod parse;
 mod protection;
 mod sections;
 mod source;

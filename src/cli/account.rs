@@ -21,7 +21,7 @@ const SECRET_FILE_MAX_BYTES: u64 = 4_096;
 pub enum Command {
     /// Creates an account.
     Create {
-        /// AC and 32 hexadecimal digits.
+        /// The account's id at the carrier; at Twilio AC and 32 hexadecimal digits.
         account: String,
         /// A file that holds the auth token; - for standard input.
         #[arg(long, value_name = "FILE", required = true)]

@@ -34,7 +34,7 @@ use db::{Database, Scope};
 use jobs::queue::LowWater;
 
 pub use calls::recorder::Recorder;
-pub use db::prepare::Refused;
+pub use db::prepare::StatementRefused;
 pub use dispatch::{Applied, Claim, ClaimLimits, ClaimedCall, DueCall, Hangup};
 pub use error::{Error, Result};
 pub use keys::seal::Keyring;

@@ -7,13 +7,15 @@
 
 mod decide;
 mod event;
+mod observe;
 mod settings;
 mod states;
 
 use serde::{Deserialize, Serialize};
 
-pub use decide::{EDGES, decide, observe};
+pub use decide::{EDGES, decide};
 pub use event::{DialEnd, Event, Fact, LegEnd, StepError};
+pub use observe::observe;
 pub use settings::{
     FACTS_MAX_CHARS, OnFailure, QUEUE_NAME_MAX_CHARS, RING_TIMEOUT_DEFAULT_S, Settings, TARGETS_MAX,
 };

@@ -13,7 +13,7 @@ const TYPE_COMES_WITH_THE_ARGUMENT: [&str; 2] = ["42P18", "42P08"];
 
 /// A statement that the database refuses to prepare.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct StatementRefused {
     /// The statement's name and module.
     pub name: &'static str,
     /// What the database says.
@@ -23,7 +23,10 @@ pub struct Refused {
 impl Store {
     /// Has the database prepare every statement, on PostgreSQL in the role of the application.
     /// Gives how many there are, and those that it refuses.
-    pub async fn prepare_statements(&self, tenant: &TenantId) -> Result<(usize, Vec<Refused>)> {
+    pub async fn prepare_statements(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<(usize, Vec<StatementRefused>)> {
         let (mut count, mut refused) = (0, Vec::new());
         for statement in every_statement() {
             count += 1;
@@ -41,9 +44,10 @@ impl Store {
                 }
             };
             refused.extend(
-                reason
-                    .filter(|error| !is_about_arguments(error))
-                    .map(|error| Refused { name: statement.name, reason: error.to_string() }),
+                reason.filter(|error| !is_about_arguments(error)).map(|error| StatementRefused {
+                    name: statement.name,
+                    reason: error.to_string(),
+                }),
             );
         }
         Ok((count, refused))

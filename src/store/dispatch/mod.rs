@@ -1,6 +1,7 @@
 //! What the dialer takes from the store and gives to it.
 
 pub(super) mod claim;
+mod intents;
 pub(super) mod sweep;
 pub(super) mod takeover;
 pub(super) mod totals;
